@@ -1,0 +1,102 @@
+# Every target sets up what it needs. The first run fetches packages and the Kubernetes binaries; later ones reuse them.
+#
+#   PYTHON=python3.12   the Python that .venv is made with (default: the first of 3.13, 3.12, 3.11 that works)
+#   HTTPS_PROXY=URL     is respected by all downloads
+#   PODLAB_MIRROR=URL   a server that has the Kubernetes and etcd releases under their official paths
+#   EXTRAS=dev,spark    what is installed; with Spark (580 MB) its chapter is tested too
+#   PODLAB_BINARIES=DIR a folder that has the binaries already
+
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.NOTPARALLEL:
+
+PYTHON ?=
+EXTRAS := dev
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+PYTEST := $(BIN)/python -m pytest
+# The quick ones first; what else there is comes last.
+TESTS := $(wildcard $(addprefix tests/,unit sandbox exercises cluster))
+TESTS += $(filter-out $(TESTS) %/__pycache__ %.py,$(wildcard tests/*))
+# What `make test-kind` passes; each may be a file.
+KIND_TESTS := tests/cluster tests/exercises/test_answers.py tests/conformance
+# What `make test-plain` passes: the life of pods on the plain runtime.
+PLAIN_TESTS := tests/cluster/test_plain.py tests/cluster/test_pods.py
+
+.PHONY: help lab test demo setup execute build check release bench conformance kind-lab test-kind test-plain lint constraints clean
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
+
+lab: setup ## Set up, start JupyterLab on the start page and the cluster behind it
+	@$(BIN)/podlab lab $(ARGS)
+
+test: setup ## Set up and pass all tests
+	@set -e; for folder in $(TESTS); do \
+		if find $$folder -name 'test_*.py' | grep -q .; then echo "== $$folder"; $(PYTEST) -q $$folder; fi; \
+	done
+
+demo: setup ## The main job without a browser: cluster, lesson, graded class
+	@$(BIN)/podlab demo $(ARGS)
+
+setup: $(INSTALLED) ## Make .venv, install everything, get the Kubernetes binaries
+	@$(BIN)/podlab binaries ensure --quiet
+
+execute: setup ## Run every notebook unattended with papermill
+	@$(BIN)/podlab execute $(ARGS)
+
+build: $(INSTALLED) ## Generate notebooks/ and source/ from manuscript/
+	@$(BIN)/podlab build
+
+check: $(INSTALLED) ## Say whether what is generated is stale
+	@$(BIN)/podlab check
+
+release: $(INSTALLED) ## Generate release/ from source/ with nbgrader
+	@$(BIN)/podlab release
+
+bench: setup ## Measure one figure: make bench NAME=cluster-up
+	@test -n "$(NAME)" || { echo "Say which: make bench NAME=..." >&2; ls benchmarks >&2; exit 2; }
+	@file="benchmarks/$(NAME).py"; \
+	test -f "$$file" || file="benchmarks/$$(printf %s "$(NAME)" | tr - _).py"; \
+	test -f "$$file" || { echo "There is no benchmark $(NAME)." >&2; ls benchmarks >&2; exit 2; }; \
+	$(BIN)/python "$$file" $(ARGS)
+
+kind-lab: setup ## A real kind cluster's parts from package registries: node image, Docker (root, Debian)
+	@cluster/kind-lab/lab build
+
+test-kind: setup ## The cluster tests, answers and short conformance tests on a real kind cluster
+	@cluster/kind-lab/lab with sh -ec 'for tests in $(KIND_TESTS); do echo "== $$tests, on kind"; \
+		PODLAB_TEST_PROVIDER=kind $(PYTEST) -q -rs $$tests; done'
+
+test-plain: setup ## The tests of pods where namespaces are refused, on the plain runtime
+	@PODLAB_TEST_RUNTIME=plain $(PYTEST) -q -rs $(PLAIN_TESTS)
+
+conformance: setup ## Kubernetes' own test suite on the embedded cluster: make conformance ARGS=--short
+	@$(BIN)/python cluster/conformance $(ARGS)
+
+lint: $(INSTALLED) ## Check style and the direction of imports
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/lint-imports
+
+constraints: $(INSTALLED) ## Write constraints.txt from the versions in .venv
+	@$(BIN)/python -m pip --disable-pip-version-check freeze --exclude-editable --exclude podlab > constraints.new
+	@{ sed -n '/^#/p' constraints.txt; cat constraints.new; } > constraints.txt.new
+	@mv constraints.txt.new constraints.txt; rm -f constraints.new
+
+clean: ## Remove .venv and what tools left; clusters, caches and work/ stay
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(INSTALLED): pyproject.toml constraints.txt $(BIN)/python
+	@$(BIN)/python -c 'import pip' 2>/dev/null || PYTHON="$(PYTHON)" tools/make-venv $(VENV)
+	@echo "Installing Python packages into $(VENV) (about 160; the first time takes a few minutes)"
+	@# Some versions of pip leave folders where they unpack: give them one that goes.
+	@scratch=$$(mktemp -d) && trap 'rm -rf "$$scratch"' EXIT && TMPDIR="$$scratch" \
+		$(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt --editable '.[$(EXTRAS)]'
+	@touch $@
+
+$(BIN)/python:
+	@PYTHON="$(PYTHON)" tools/make-venv $(VENV)

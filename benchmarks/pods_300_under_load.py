@@ -1,0 +1,96 @@
+"""pods-300-under-load: 300 pods with probes on 3 nodes beside a program that burns every core, for ten minutes.
+
+No node may become NotReady, no container may restart, no pod may become unready. Before it, what the agent side
+uses from 10 pods to 300, as a curve. Floor: the agent side's CPU per pod with the fewest pods.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+
+from api import DEPLOYMENTS, PODS, Api, deployment, is_ready
+from clusters import running, supervisor, until_ready
+from common import Figure, announce, finish, machine, options, say, table
+from idle_100 import server
+from processes import AGENT_SIDE, Used, parts, total
+
+from podlab.waiting import pause
+
+MIB = 2**20
+STEPS = (10, 30, 100, 300)
+
+
+def agent_side() -> Used:
+    """What the agent side uses now."""
+    return total(parts(supervisor()), AGENT_SIDE)
+
+
+def troubles(api: Api, pods: int) -> list[str]:
+    """What should not be."""
+    found = [
+        f"{node['metadata']['name']} not Ready" for node in api.get("/api/v1/nodes")["items"] if not is_ready(node)
+    ]
+    there = api.get(PODS, labelSelector="app=many")["items"]
+    found += [f"{pod['metadata']['name']} not Ready" for pod in there if not is_ready(pod)]
+    restarts = sum(one["restartCount"] for pod in there for one in pod["status"].get("containerStatuses") or [])
+    if restarts:
+        found.append(f"{restarts} restarts")
+    return found if len(there) == pods else [*found, f"{len(there)} pods"]
+
+
+def scale(api: Api, replicas: int) -> None:
+    """Give the Deployment another number of replicas."""
+    found = api.get(f"{DEPLOYMENTS}/many")
+    found["spec"]["replicas"] = replicas
+    api.put(f"{DEPLOYMENTS}/many", found)
+
+
+def main() -> None:
+    """Measure and tell."""
+    given = options(
+        __doc__,
+        pods=(300, 6, "pods"),
+        nodes=(3, 1, "nodes"),
+        seconds=(60, 3, "of each point of the curve"),
+        minutes=(10, 1, "beside the burner"),
+    )
+    here = machine()
+    announce("pods-300-under-load", here)
+    points: list[tuple[int, float, float]] = []
+    with running(given.nodes) as api:
+        api.post(DEPLOYMENTS, deployment("many", 1, server(10)))
+        for count in [step for step in STEPS if step < given.pods] + [given.pods]:
+            scale(api, count)
+            until_ready(api, "many", count, timeout=900)
+            pause(given.seconds / 4)
+            first, began = agent_side(), time.monotonic()
+            pause(given.seconds)
+            second = agent_side()
+            cpu = 100 * second.since(first) / (time.monotonic() - began)
+            points.append((count, cpu, second.proportional / MIB))
+            say(f"  {count} pods: {cpu:.1f} % of a core, {points[-1][2]:.0f} MiB")
+        burners = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(os.cpu_count() or 1)]
+        try:
+            seen: list[str] = []
+            until = time.monotonic() + 60 * given.minutes
+            while time.monotonic() < until and not seen:
+                pause(2)
+                seen = troubles(api, given.pods)
+        finally:
+            for burner in burners:
+                burner.kill()
+                burner.wait()
+    table("Agent side at rest", ("pods", "% of a core", "MiB"), points)
+    say("  beside the burner: " + ("; ".join(seen[:5]) if seen else "nothing amiss"))
+    (few, least, _), (many, most, memory) = points[0], points[-1]
+    figure = Figure("pods-300-under-load", most / many, "% of a core a pod", least / few, "nothing amiss, linear")
+    figure.met = not seen and (given.small or most / many <= least / few)
+    figure.more = {"pods": many, "minutes": given.minutes, "amiss": len(seen), "memory": round(memory, 1)}
+    finish(figure, here)
+
+
+if __name__ == "__main__":
+    main()

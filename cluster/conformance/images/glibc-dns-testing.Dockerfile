@@ -1,0 +1,2 @@
+FROM conformance/debian:1
+CMD ["bash"]

@@ -1,0 +1,4 @@
+FROM scratch
+COPY bin/agnhost /agnhost
+USER 65535:65535
+ENTRYPOINT ["/agnhost", "pause"]

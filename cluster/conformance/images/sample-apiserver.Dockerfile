@@ -1,0 +1,3 @@
+FROM conformance/debian:1
+COPY bin/sample-apiserver /sample-apiserver
+ENTRYPOINT ["/sample-apiserver"]

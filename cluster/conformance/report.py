@@ -1,0 +1,221 @@
+"""From ginkgo's JSON reports to outcomes, to differences from what is expected, and to docs/conformance.md."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import place
+
+#: Tests that one row of the report stands for: the class is what a test needs of a node (classes.toml).
+UNKNOWN = "?"
+_PASSED = "passed"
+_FAILED = ("failed", "panicked", "timedout", "interrupted", "aborted")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One test: `where` is FILE:LINE below test/e2e, `state` passed, failed or not run, `said` the first line."""
+
+    name: str
+    where: str
+    state: str
+    seconds: float = 0.0
+    said: str = ""
+
+    @property
+    def kind(self) -> str:
+        """The test's class, A to G."""
+        return _classes().get(self.where, UNKNOWN)
+
+
+@cache
+def _classes() -> dict[str, str]:
+    found: dict[str, str] = {}
+    for kind, table in _table("classes.toml").items():
+        for entry in table["tests"]:
+            file, _, lines = entry.partition(":")
+            found |= {f"{file}:{line}": kind for line in lines.split(",")}
+    return found
+
+
+def _table(name: str) -> dict[str, Any]:
+    return tomllib.loads((place.HERE / name).read_text())
+
+
+def classes() -> dict[str, str]:
+    """What each class of tests needs, by letter."""
+    return {kind: table["needs"] for kind, table in _table("classes.toml").items()}
+
+
+def of_class(kind: str) -> list[str]:
+    """The tests of a class as FILE:LINE."""
+    return [where for where, found in _classes().items() if found == kind]
+
+
+def short() -> list[str]:
+    """The names of the tests of a short run."""
+    return [line for line in (place.HERE / "short.txt").read_text().splitlines() if line and not line.startswith("#")]
+
+
+def expected() -> dict[str, str]:
+    """Why a test is expected to fail, by its name."""
+    return {entry["test"]: entry["why"] for entry in _table("expected.toml").get("failure", [])}
+
+
+def read(report: Path) -> list[Outcome]:
+    """The conformance tests of one of ginkgo's JSON reports, each once, those that did not run too."""
+    outcomes = []
+    for suite in json.loads(report.read_text()):
+        for spec in suite["SpecReports"] or ():
+            name = " ".join([*(spec["ContainerHierarchyTexts"] or ()), spec["LeafNodeText"]])
+            if spec["LeafNodeType"] == "It" and "[Conformance]" in name:
+                outcomes.append(_outcome(name, spec))
+    return outcomes
+
+
+def _outcome(name: str, spec: Mapping[str, Any]) -> Outcome:
+    place_ = spec["LeafNodeLocation"]
+    where = f"{place_['FileName'].rpartition('test/e2e/')[2].removesuffix('.go')}:{place_['LineNumber']}"
+    state, failure = spec["State"], spec.get("Failure") or {}
+    said = " ".join(failure.get("Message", "").split())[:300]
+    if state == _PASSED:
+        return Outcome(name, where, _PASSED, round(spec["RunTime"] / 1e9, 1))
+    if state in _FAILED or (state == "skipped" and said):
+        return Outcome(name, where, "failed", round(spec["RunTime"] / 1e9, 1), said)
+    return Outcome(name, where, "not run")
+
+
+def merged(groups: Iterable[Iterable[Outcome]]) -> list[Outcome]:
+    """Outcomes of several runs in one list: what ran last counts, and what ran at all before what did not."""
+    found: dict[str, Outcome] = {}
+    for group in groups:
+        for outcome in group:
+            if outcome.state != "not run" or outcome.name not in found:
+                found[outcome.name] = outcome
+    return sorted(found.values(), key=lambda outcome: outcome.name)
+
+
+def differences(outcomes: Iterable[Outcome], reasons: Mapping[str, str]) -> list[str]:
+    """What is not as expected, in either direction; tests that did not run are not judged."""
+    said = []
+    for outcome in outcomes:
+        if outcome.state == "failed" and outcome.name not in reasons:
+            said.append(f"failed: {outcome.name} ({outcome.where})\n    {outcome.said}")
+        if outcome.state == _PASSED and outcome.name in reasons:
+            said.append(f"passed, though expected.toml has it as a failure: {outcome.name}")
+    return said
+
+
+def write_results(path: Path, runtime: str, outcomes: list[Outcome]) -> None:
+    """Put the outcomes of a runtime into the results file, beside those of the others."""
+    everything = results(path)
+    everything[runtime] = outcomes
+    content = {name: [asdict(outcome) for outcome in found] for name, found in sorted(everything.items())}
+    path.write_text(json.dumps(content, indent=0) + "\n")
+
+
+def results(path: Path) -> dict[str, list[Outcome]]:
+    """Outcomes by runtime from the results file; nothing if there is none."""
+    if not path.exists():
+        return {}
+    return {name: [Outcome(**entry) for entry in found] for name, found in json.loads(path.read_text()).items()}
+
+
+def counts(outcomes: Iterable[Outcome]) -> dict[str, dict[str, int]]:
+    """Number of tests by class and state, with the class "all"."""
+    table: dict[str, dict[str, int]] = {}
+    for outcome in outcomes:
+        for row in (outcome.kind, "all"):
+            cells = table.setdefault(row, {_PASSED: 0, "failed": 0, "not run": 0})
+            cells[outcome.state] += 1
+    return {row: table[row] for row in sorted(table, key=lambda row: (row == "all", row))}
+
+
+_HEAD = """\
+# Kubernetes' own conformance suite on the embedded cluster and on kind
+
+Written by `make conformance` from `cluster/conformance/results.json`; do not edit. The suite is the unmodified
+`e2e.test` of Kubernetes {version}, of which the tests marked `[Conformance]` are run. This is a measurement and no
+certification. What differs from the list of expected failures (`cluster/conformance/expected.toml`), in either
+direction, is a failure of the run. What ran last counts: a test that failed was run again when its cause was mended,
+and one that no run has reached is said to be not run. A runtime that is not below was not measured.
+
+`make conformance` builds what it needs (some minutes the first time), starts a cluster of its own, runs and judges.
+`make conformance ARGS=--short` runs about sixty short tests; `--focus TEXT`, `--kind A` (a class of the tables below),
+`--procs N` and `--kubeconfig FILE` choose what runs where. `--provider kind` takes a kind
+cluster; `make test-kind` runs the short tests on it.
+"""
+
+
+def page(everything: Mapping[str, list[Outcome]], reasons: Mapping[str, str]) -> str:
+    """The text of docs/conformance.md."""
+    parts = [_HEAD.format(version=place.VERSION)]
+    if not everything:
+        parts.append("No run is recorded yet.\n")
+    if len(everything) > 1:
+        parts.append(_side_by_side(everything))
+    for runtime, outcomes in everything.items():
+        passed = sum(outcome.state == _PASSED for outcome in outcomes)
+        parts.append(f"## {runtime}: {passed} of {len(outcomes)} passed\n\n{_class_table(outcomes)}")
+        failed = [outcome for outcome in outcomes if outcome.state == "failed"]
+        for title, found in (
+            ("Failed", [one for one in failed if one.name not in reasons]),
+            ("Not possible", [one for one in failed if one.name in reasons]),
+        ):
+            if found:
+                parts.append(f"### {title}\n\n{_failure_table(found, reasons)}")
+        if left := [outcome for outcome in outcomes if outcome.state == "not run"]:
+            parts.append("### Not run\n\n" + "".join(f"- {_cell(outcome.name)}\n" for outcome in left))
+    return "\n".join(parts)
+
+
+def _side_by_side(everything: Mapping[str, list[Outcome]]) -> str:
+    """What ran on all runtimes: how many passed on each, by class, and every test whose outcomes differ."""
+    by_name = {runtime: {one.name: one for one in outcomes} for runtime, outcomes in everything.items()}
+    first = next(iter(by_name.values()))
+    ran = [
+        name for name in first if all(name in found and found[name].state != "not run" for found in by_name.values())
+    ]
+    needs = {**classes(), "all": ""}
+    rows = [
+        "| class | needs | tests that ran on all | "
+        + " | ".join(f"passed: {runtime}" for runtime in everything)
+        + " |",
+        "|---|---|---|" + "---|" * len(everything),
+    ]
+    for kind in needs:
+        names = [name for name in ran if kind in ("all", first[name].kind)]
+        passed = [sum(found[name].state == _PASSED for name in names) for found in by_name.values()]
+        rows.append(f"| {kind} | {needs[kind]} | {len(names)} | " + " | ".join(map(str, passed)) + " |")
+    differ = [name for name in ran if len({found[name].state for found in by_name.values()}) > 1]
+    rows += ["", "Outcomes that differ: " + ("" if differ else "none.")]
+    rows += [f"- {_cell(name)}: " + ", ".join(f"{r} {by_name[r][name].state}" for r in everything) for name in differ]
+    return "## Side by side\n\n" + "\n".join(rows) + "\n"
+
+
+def _class_table(outcomes: list[Outcome]) -> str:
+    rows = ["| class | needs | tests | passed | failed | not run |", "|---|---|---|---|---|---|"]
+    needs = classes()
+    for kind, cells in counts(outcomes).items():
+        numbers = [sum(cells.values()), *cells.values()]
+        rows.append(f"| {kind} | {needs.get(kind, '')} | " + " | ".join(map(str, numbers)) + " |")
+    return "\n".join(rows) + "\n"
+
+
+def _failure_table(failed: list[Outcome], reasons: Mapping[str, str]) -> str:
+    rows = ["| test | class | why |", "|---|---|---|"]
+    rows += [
+        f"| {_cell(one.name)} | {one.kind} | {_cell(reasons.get(one.name, 'not explained: ' + one.said))} |"
+        for one in failed
+    ]
+    return "\n".join(rows) + "\n"
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("<", "&lt;").replace("\n", " ")

@@ -1,0 +1,265 @@
+"""Enabling, disabling and looking at an add-on: a visible list of small steps on any cluster."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from podlab import paths
+from podlab.addons import images
+from podlab.addons.catalogue import LABEL, Addon, find
+from podlab.addons.objects import WORKLOADS, memory, objects, requested
+from podlab.addons.programs.object_metrics import quantity
+from podlab.checks.api import Api, ApiError
+from podlab.cluster import clusters
+from podlab.cluster.embedded import binaries
+from podlab.cluster.provider import Progress, StepReport
+from podlab.errors import AddonError, ClusterError
+from podlab.waiting import until
+
+Object = dict[str, Any]
+
+MANAGER = "podlab-addon"
+#: Seconds that the pods of an add-on have to become ready.
+PATIENCE = 180.0
+
+
+@dataclass(frozen=True)
+class Status:
+    """An add-on in a cluster: `state` is disabled, starting, ready or stopping; `waiting` says for what it waits."""
+
+    name: str
+    state: str
+    ready: int = 0
+    wanted: int = 0
+    waiting: Sequence[str] = ()
+
+
+def silent(report: StepReport) -> None:
+    """Say nothing."""
+
+
+def enable(name: str, cluster: str = clusters.DEFAULT, *, progress: Progress = silent) -> None:
+    """Bring an add-on into a cluster and return when it is ready. Twice does no harm and brings it up to date.
+
+    Raises UsageError (no such add-on), ClusterError (no such cluster, or too small), BinaryError (a program cannot
+    be had), WaitTimeout (not ready in time: the message says what each pod waits for).
+    """
+    addon = find(name)
+    api = Api.connect(clusters.get(cluster).kubeconfig)
+    own = clusters.provider_of(cluster).name == "embedded"
+    wanted = objects(addon, own=own)
+    with _step("Room", progress) as say:
+        _settled(api, addon)
+        say(_room(api, addon, wanted))
+    if own and addon.images:
+        with _step("Programs", progress) as say:
+            names = [image.name for image in addon.images]
+            programs = binaries.ensure(names, lambda report: say(report.detail or report.step))
+        with _step("Images", progress) as say:
+            for image in addon.images:
+                say(image.reference)
+                images.make(image, programs)
+                clusters.get(cluster).load_image(image.reference)
+    if own and addon.own_image:
+        with _step("Images", progress) as say:
+            name = addon.own_image(paths.committed(f"images/{addon.name}"))
+            say(name)
+            clusters.get(cluster).load_image(name)
+    with _step("Objects", progress) as say:
+        made = addon.made()
+        # What is made, such as a certificate, is made once: pods hold the one with which they started.
+        for thing in [*wanted, *(() if all(_there(api, thing) for thing in made) else made)]:
+            say(f"{thing['kind']} {thing['metadata']['name']}")
+            api.apply(thing, addon.namespace, manager=MANAGER)
+    with _step("Ready", progress) as say:
+        _wait(api, addon, wanted, say)
+
+
+def disable(name: str, cluster: str = clusters.DEFAULT, *, progress: Progress = silent) -> None:
+    """Take an add-on away with all its data, and return when it is gone.
+
+    Without it there is nothing to do; a namespace of its name that is somebody else's stays.
+    """
+    addon = find(name)
+    api = Api.connect(clusters.get(cluster).kubeconfig)
+    if not _is_ours(api.get("Namespace", addon.namespace), addon):
+        return
+    things = [*objects(addon, own=True), *addon.made()]
+    # Pods and claims first: a namespace that still has some is looked at again only after many seconds.
+    with _step("Pods", progress):
+        for thing in things:
+            if thing["kind"] in WORKLOADS:
+                _delete(api, thing)
+        _until(lambda: not api.list("Pod", addon.namespace), f"the end of the pods of {addon.name}")
+    with _step("Data", progress):
+        for claim in api.list("PersistentVolumeClaim", addon.namespace):
+            api.delete("PersistentVolumeClaim", claim["metadata"]["name"], addon.namespace)
+        _until(lambda: not api.list("PersistentVolumeClaim", addon.namespace), f"the end of the data of {addon.name}")
+    with _step("Objects", progress):
+        # In the reverse order: an APIService without its Service would block the namespace's end.
+        for thing in reversed(things):
+            if thing["metadata"].get("namespace") != addon.namespace:
+                _delete(api, thing)
+        _until(lambda: api.get("Namespace", addon.namespace) is None, f"the end of the namespace {addon.namespace}")
+
+
+def status(name: str, cluster: str = clusters.DEFAULT) -> Status:
+    """How an add-on is in a cluster."""
+    addon = find(name)
+    api = Api.connect(clusters.get(cluster).kubeconfig)
+    namespace = api.get("Namespace", addon.namespace)
+    if namespace is None or not _is_ours(namespace, addon):
+        return Status(name, "disabled")
+    if namespace["metadata"].get("deletionTimestamp"):
+        return Status(name, "stopping")
+    return _state(api, addon, [thing for thing in objects(addon, own=True) if thing["kind"] in WORKLOADS])
+
+
+def _is_ours(namespace: Object | None, addon: Addon) -> bool:
+    return namespace is not None and (namespace["metadata"].get("labels") or {}).get(LABEL) == addon.name
+
+
+def _room(api: Api, addon: Addon, wanted: Sequence[Object]) -> str:
+    """Return how much memory the add-on asks for; ClusterError if the cluster has less that nobody has asked for."""
+    if _is_ours(api.get("Namespace", addon.namespace), addon):
+        return "enabled already: brought up to date"
+    nodes = [node for node in api.list("Node") if not (node.get("spec") or {}).get("unschedulable")]
+    asked = memory(wanted, len(nodes))
+    free = sum(quantity(node["status"]["allocatable"]["memory"]) for node in nodes)
+    over = ("Succeeded", "Failed")
+    free -= sum(requested(pod["spec"]) for pod in api.list("Pod") if pod["status"].get("phase") not in over)
+    if free < asked:
+        raise ClusterError(
+            f"The add-on {addon.name} asks for {asked / 2**20:.0f} MiB of memory, but the {len(nodes)} nodes of the "
+            f"cluster have {max(0.0, free) / 2**20:.0f} MiB that nobody has asked for.",
+            hint="Add a node, or disable another add-on: `podlab addon list`.",
+        )
+    return f"{asked / 2**20:.0f} of {free / 2**20:.0f} MiB"
+
+
+def _settled(api: Api, addon: Addon) -> None:
+    """Wait for the end of an earlier one that is being taken away; AddonError if the namespace is somebody else's."""
+
+    def free() -> bool:
+        found = api.get("Namespace", addon.namespace)
+        return found is None or "deletionTimestamp" not in found["metadata"]
+
+    _until(free, f"the end of the earlier namespace {addon.namespace}")
+    found = api.get("Namespace", addon.namespace)
+    if found and not _is_ours(found, addon):
+        raise AddonError(
+            f"The cluster has a namespace {addon.namespace} already, which is not this add-on's.",
+            hint=f"Rename or delete it first: kubectl get all --namespace {addon.namespace}",
+        )
+
+
+def _until(condition: Callable[[], bool], what: str) -> None:
+    until(condition, what, timeout=PATIENCE, interval=0.3)
+
+
+def _wait(api: Api, addon: Addon, wanted: Sequence[Object], say: Any) -> None:
+    workloads = [thing for thing in wanted if thing["kind"] in WORKLOADS]
+    last = Status(addon.name, "starting")
+
+    def ready() -> bool:
+        nonlocal last
+        last = _state(api, addon, workloads)
+        say(f"{last.ready} of {last.wanted} pods" + (f"; {last.waiting[0]}" if last.waiting else ""))
+        return last.state == "ready"
+
+    until(
+        ready,
+        f"the add-on {addon.name} becoming ready",
+        timeout=PATIENCE,
+        interval=0.3,
+        state=lambda: f"{last.ready} of {last.wanted} pods are ready; " + "; ".join(last.waiting),
+    )
+
+
+def _state(api: Api, addon: Addon, workloads: Sequence[Object]) -> Status:
+    ready, wanted, missing = 0, 0, []
+    for thing in workloads:
+        kind, name = thing["kind"], thing["metadata"]["name"]
+        found = api.get(kind, name, addon.namespace)
+        if found is None:
+            missing.append(f"{kind} {name} is not there")
+            wanted += 1
+            continue
+        now, then, fresh = _counts(found)
+        ready, wanted = ready + now, wanted + then
+        if not fresh and now >= then:
+            missing.append(f"{kind} {name} is being changed")
+    waiting = [*missing, *(why for pod in api.list("Pod", addon.namespace) if (why := _why(pod)))]
+    state = "ready" if ready >= wanted and not missing else "starting"
+    return Status(addon.name, state, ready, wanted, waiting)
+
+
+def _counts(thing: Object) -> tuple[int, int, bool]:
+    """Ready pods, wanted pods, and whether the controller has seen the newest version."""
+    status = thing.get("status") or {}
+    fresh = status.get("observedGeneration", 0) >= thing["metadata"].get("generation", 0)
+    if thing["kind"] == "DaemonSet":
+        wanted = status.get("desiredNumberScheduled", 0)
+        new = status.get("updatedNumberScheduled", 0) >= wanted
+        return status.get("numberReady", 0), wanted, fresh and new and wanted > 0
+    wanted = thing["spec"].get("replicas", 1)
+    return status.get("readyReplicas", 0), wanted, fresh and status.get("updatedReplicas", 0) >= wanted
+
+
+def _why(pod: Object) -> str | None:
+    """Why a pod is not ready, in the words of its status; None if it is."""
+    status = pod.get("status") or {}
+    conditions = {one["type"]: one for one in status.get("conditions") or ()}
+    if conditions.get("Ready", {}).get("status") == "True":
+        return None
+    name = f"pod {pod['metadata']['name']}"
+    if conditions.get("PodScheduled", {}).get("status") == "False":
+        return f"{name} is Pending: {conditions['PodScheduled'].get('message', '')}"
+    for container in status.get("containerStatuses") or ():
+        waiting = (container.get("state") or {}).get("waiting") or {}
+        if waiting.get("reason") not in (None, "ContainerCreating", "PodInitializing"):
+            ended = (container.get("lastState") or {}).get("terminated") or {}
+            words = (waiting["reason"], waiting.get("message"), ended.get("reason"), ended.get("message"))
+            return f"{name}: {', '.join(word for word in words if word)}"
+    return f"{name} is not ready yet"
+
+
+def _path(api: Api, thing: Object) -> str:
+    metadata = thing["metadata"]
+    return api.resource(thing["kind"], thing["apiVersion"]).path(metadata.get("namespace"), metadata["name"])
+
+
+def _there(api: Api, thing: Object) -> bool:
+    return api.raw("GET", _path(api, thing)).status == 200
+
+
+def _delete(api: Api, thing: Object) -> None:
+    body = {"kind": "DeleteOptions", "apiVersion": "v1", "propagationPolicy": "Background"}
+    try:
+        api.request("DELETE", _path(api, thing), body=body)
+    except ApiError as error:
+        if error.status != 404:
+            raise
+
+
+@contextmanager
+def _step(name: str, progress: Progress) -> Iterator[Any]:
+    """Report a step; yields a function that says a detail."""
+    began, last = time.monotonic(), ""
+
+    def say(detail: str) -> None:
+        nonlocal last
+        last = detail
+        progress(StepReport(name, "running", time.monotonic() - began, detail))
+
+    say("")
+    try:
+        yield say
+    except BaseException as error:
+        progress(StepReport(name, "failed", time.monotonic() - began, str(error)))
+        raise
+    progress(StepReport(name, "done", time.monotonic() - began, last))

@@ -1,0 +1,96 @@
+"""Asking a VictoriaLogs: LogsQL, and lines in bulk. That of a cluster through the API server's proxy."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from podlab.addons.prometheus import QueryError
+from podlab.checks.api import Api
+from podlab.errors import AddonError
+
+NAMESPACE = "logging"
+_SERVICE = f"/api/v1/namespaces/{NAMESPACE}/services/victoria-logs:9428/proxy"
+#: What the bulk interface must be told, or messages and times end in fields of other names.
+_FIELDS = {"_msg_field": "message", "_time_field": "@timestamp"}
+_LINES = "application/x-ndjson"
+
+Line = dict[str, str]
+#: (method, path, query, body or nothing, headers) -> status and body.
+Exchange = Callable[[str, str, Mapping[str, str], bytes | None, Mapping[str, str]], tuple[int, bytes]]
+
+
+class Logs:
+    """One log store, behind an `exchange` of requests."""
+
+    def __init__(self, exchange: Exchange) -> None:
+        self._exchange = exchange
+
+    @classmethod
+    def of_cluster(cls, api: Api) -> Logs:
+        """The one of the add-on `logging`."""
+
+        def exchange(
+            method: str, path: str, query: Mapping[str, str], body: bytes | None, headers: Mapping[str, str]
+        ) -> tuple[int, bytes]:
+            sent: dict[str, Any] = (
+                {"body": body.decode(), "content_type": headers["Content-Type"]} if body is not None else {}
+            )
+            answer = api.raw(method, f"{_SERVICE}/{path}", query=query, timeout=60, **sent)
+            return answer.status, answer.data
+
+        return cls(exchange)
+
+    def query(self, question: str, limit: int = 1000) -> list[Line]:
+        """The lines (or the rows, after a pipe) that a LogsQL question finds; QueryError with its words if refused.
+
+        More than `limit` are not given; 0 is no limit.
+        """
+        limited = {"limit": str(limit)} if limit else {}
+        text = self._ask("select/logsql/query", {"query": question, **limited}, question)
+        return [json.loads(line) for line in text.splitlines() if line]
+
+    def count(self, question: str) -> int:
+        """How many lines a question finds."""
+        return int(self.query(f"{question} | stats count() lines")[0]["lines"])
+
+    def hits(self, question: str, begin: float, end: float, parts: int = 40) -> list[tuple[float, int]]:
+        """How many lines a question finds in each of some equal parts of a time: (its beginning, lines)."""
+        step = max(1, round((end - begin) / parts))
+        begin = begin // step * step
+        query = {"query": question, "start": f"{begin:.0f}", "end": f"{end:.3f}", "step": f"{step}s"}
+        found = dict.fromkeys(range(int(begin), int(end) + 1, step), 0)
+        for group in json.loads(self._ask("select/logsql/hits", query, question))["hits"]:
+            for moment, lines in zip(group["timestamps"], group["values"], strict=True):
+                at = int(datetime.fromisoformat(moment.replace("Z", "+00:00")).timestamp())
+                found[at] = found.get(at, 0) + lines
+        return sorted((float(at), lines) for at, lines in found.items())
+
+    def bulk(self, lines: Sequence[Mapping[str, object]], stream: Sequence[str] = ()) -> None:
+        """Put lines in by the bulk interface of Elasticsearch: `message` and `@timestamp`, and any other fields.
+
+        Lines with the same values of the fields `stream` are kept together.
+        """
+        body = "".join(f'{{"create":{{}}}}\n{json.dumps(line)}\n' for line in lines)
+        query = {**_FIELDS, **({"_stream_fields": ",".join(stream)} if stream else {})}
+        status, _ = self._exchange("POST", "insert/elasticsearch/_bulk", query, body.encode(), {"Content-Type": _LINES})
+        if status != 200:
+            raise _away(status)
+
+    def _ask(self, path: str, query: Mapping[str, str], question: str) -> str:
+        status, body = self._exchange("GET", path, query, None, {})
+        text = body.decode("utf-8", "replace")
+        if status == 400:
+            raise QueryError(f"VictoriaLogs refuses the question {question!r}: {text.strip()}")
+        if status != 200:
+            raise _away(status)
+        return text
+
+
+def _away(status: int) -> AddonError:
+    return AddonError(
+        f"The log store does not answer (status {status}).",
+        hint="See `podlab addon status logging`; bring it in with `podlab addon enable logging`.",
+    )

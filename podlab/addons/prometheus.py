@@ -1,0 +1,158 @@
+"""Asking a Prometheus: PromQL, targets, alerts, notifications. That of a cluster through the API server's proxy."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from podlab.checks.api import Api
+from podlab.errors import AddonError
+
+Object = dict[str, Any]
+Labels = Mapping[str, str]
+
+NAMESPACE = "monitoring"
+
+
+class QueryError(AddonError):
+    """A question that Prometheus refuses; the message has its words, and the question with the place marked."""
+
+
+@dataclass(frozen=True)
+class Series:
+    """One time series: its labels, and (seconds since the epoch, value) in the order of time."""
+
+    labels: Labels
+    points: Sequence[tuple[float, float]]
+
+    @property
+    def value(self) -> float:
+        """The newest value."""
+        return self.points[-1][1]
+
+
+#: (method, path, query) -> status and body.
+Exchange = Callable[[str, str, Mapping[str, str] | None], tuple[int, bytes]]
+
+
+class Prometheus:
+    """One Prometheus, behind an `exchange` of requests."""
+
+    def __init__(self, exchange: Exchange) -> None:
+        self._exchange = exchange
+
+    @classmethod
+    def of_cluster(cls, api: Api) -> Prometheus:
+        """The one of the add-on `monitoring`."""
+
+        def exchange(method: str, path: str, query: Mapping[str, str] | None) -> tuple[int, bytes]:
+            answer = api.raw(method, _path("prometheus", 9090, path), query=query, timeout=30)
+            return answer.status, answer.data
+
+        return cls(exchange)
+
+    def query(self, expression: str, at: float | None = None) -> list[Series]:
+        """The result of an expression at a moment (now): a series for each set of labels, with one point each.
+
+        A scalar is a series without labels. QueryError with Prometheus' own words if it refuses.
+        """
+        parameters = {"query": expression} | ({} if at is None else {"time": f"{at:.3f}"})
+        return series(self._ask("query", parameters, expression))
+
+    def query_range(self, expression: str, begin: float, end: float, step: float) -> list[Series]:
+        """The results between two moments, every `step` seconds."""
+        times = {"start": f"{begin:.3f}", "end": f"{end:.3f}", "step": f"{step:g}"}
+        return series(self._ask("query_range", {"query": expression, **times}, expression))
+
+    def number(self, expression: str, at: float | None = None) -> float | None:
+        """The one value of an expression, None if it has none; QueryError if it has several."""
+        found = self.query(expression, at)
+        if len(found) > 1:
+            raise QueryError(
+                f"{expression} has {len(found)} values, one for each of {shown(found[0].labels)}, ...",
+                hint="Put them together: sum(...), max(...), or choose one by a label.",
+            )
+        return found[0].value if found else None
+
+    def targets(self) -> list[Object]:
+        """What is scraped: `labels`, `scrapeUrl`, `health`, `lastError` and more of each."""
+        found: list[Object] = self._ask("targets", {"state": "active"})["activeTargets"]
+        return found
+
+    def rules(self) -> list[Object]:
+        """Every rule with its `health`, `lastError` and, for alerts, `state`."""
+        return [rule for group in self._ask("rules", {})["groups"] for rule in group["rules"]]
+
+    def alerts(self) -> list[Object]:
+        """The alerts that are pending or firing."""
+        found: list[Object] = self._ask("alerts", {})["alerts"]
+        return found
+
+    def reload(self) -> None:
+        """Have it read its configuration and rules anew; QueryError with its words if they are wrong."""
+        status, body = self._exchange("POST", "-/reload", None)
+        if status != 200:
+            raise QueryError(f"Prometheus keeps its old configuration: {body.decode('utf-8', 'replace').strip()}")
+
+    def _ask(self, what: str, parameters: Mapping[str, str], expression: str = "") -> Any:
+        status, body = self._exchange("GET", f"api/v1/{what}", parameters or None)
+        try:
+            content = json.loads(body)
+        except ValueError:
+            content = {}
+        if content.get("status") == "success":
+            return content["data"]
+        if content.get("status") == "error":
+            raise QueryError(refusal(expression, content.get("error", "")))
+        raise AddonError(
+            f"Prometheus does not answer (status {status}).",
+            hint="See `podlab addon status monitoring`; bring it in with `podlab addon enable monitoring`.",
+        )
+
+
+def notifications(api: Api) -> list[Object]:
+    """What Alertmanager has told the receiver of a cluster, oldest first, each with `received`."""
+    answer = api.raw("GET", _path("alert-receiver", 80, "notifications"))
+    if answer.status != 200:
+        raise AddonError(
+            f"The receiver of alerts does not answer (status {answer.status}).",
+            hint="See `podlab addon status monitoring`.",
+        )
+    found: list[Object] = json.loads(answer.data)
+    return found
+
+
+def series(data: Mapping[str, Any]) -> list[Series]:
+    """The series of a result of the API, whatever its type."""
+    kind, result = data["resultType"], data["result"]
+    if kind == "scalar":
+        return [Series({}, [_point(result)])]
+    if kind == "string":
+        raise QueryError("The expression is a text, which has no value.")
+    return [Series(one["metric"], [_point(p) for p in one.get("values") or [one["value"]]]) for one in result]
+
+
+def refusal(expression: str, said: str) -> str:
+    """Prometheus' words, and below them the line of the expression with the place marked, if they name one."""
+    place = re.match(r'(?:invalid parameter "query": )?(\d+):(\d+): ', said)
+    lines = expression.splitlines()
+    if not place or not 1 <= int(place[1]) <= len(lines):
+        return f"Prometheus refuses the question: {said}"
+    return f"Prometheus refuses the question: {said}\n  {lines[int(place[1]) - 1]}\n  {' ' * (int(place[2]) - 1)}^"
+
+
+def shown(labels: Labels) -> str:
+    """Labels as PromQL writes them, the name in front."""
+    rest = ", ".join(f'{key}="{value}"' for key, value in sorted(labels.items()) if key != "__name__")
+    return labels.get("__name__", "") + f"{{{rest}}}"
+
+
+def _point(pair: Sequence[Any]) -> tuple[float, float]:
+    return float(pair[0]), float(pair[1])
+
+
+def _path(service: str, port: int, rest: str) -> str:
+    return f"/api/v1/namespaces/{NAMESPACE}/services/{service}:{port}/proxy/{rest}"

@@ -1,0 +1,51 @@
+"""Whose namespaces are whose: each carries the process that made it, so that those of dead kernels can be removed."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+
+from podlab.checks.api import Api, ApiError
+
+#: Label of a namespace: the machine, the process and its start, as `own` gives them.
+OWNER = "podlab.dev/owner"
+
+
+def own(pid: int | None = None) -> str | None:
+    """The label value of a process of this machine (None: this one), or None if there is no such process."""
+    number = os.getpid() if pid is None else pid
+    try:
+        fields = Path(f"/proc/{number}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return None
+    if fields[0] in ("Z", "X"):
+        return None
+    return f"{_machine()}-{number}-{fields[19]}"
+
+
+def _machine() -> str:
+    """This boot of this machine, as this PID namespace sees it: process numbers mean nothing elsewhere."""
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    return hashlib.sha256(f"{boot}/{Path('/proc/self/ns/pid').readlink()}".encode()).hexdigest()[:10]
+
+
+def dead(label: str) -> bool:
+    """Whether the label names a process of this machine that is gone. Others' processes are never called dead."""
+    machine, _, rest = label.partition("-")
+    number, _, _ = rest.partition("-")
+    return machine == _machine() and number.isdigit() and own(int(number)) != label
+
+
+def sweep(api: Api) -> list[str]:
+    """Ask for the deletion of namespaces whose makers are dead; returns their names."""
+    swept = []
+    for namespace in api.list("Namespace", labelSelector=OWNER):
+        meta = namespace["metadata"]
+        if not meta.get("deletionTimestamp") and dead(meta["labels"][OWNER]):
+            try:
+                api.delete("Namespace", meta["name"])
+            except ApiError:
+                continue
+            swept.append(meta["name"])
+    return swept

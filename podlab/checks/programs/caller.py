@@ -1,0 +1,122 @@
+"""Runs a learner's source in a process of its own and calls one of its names; a JSON line for each call.
+
+`caller.py RESULTS LIMIT`: reads {"source", "name", "calls"}, one line, from standard input and writes to the
+descriptor RESULTS. With "talk", lines that follow are more calls, {"name", "arguments"}, each answered at once; a name
+"it.method" is one of the object that {"make": NAME, "arguments"} has made last.
+Standard library only. What the source prints goes wherever standard output goes; results have a way of their own.
+"""
+
+import ctypes
+import json
+import os
+import resource
+import signal
+import sys
+import time
+import traceback
+import types
+
+PR_SET_PDEATHSIG = 1
+#: The name under which the source is compiled, so that its own lines can be told from ours in a traceback.
+FILE = "<answer>"
+
+
+def main():
+    descriptor = int(sys.argv[1])
+    if descriptor == 2:
+        # Into a box lead three descriptors only: errors go where the output goes, and results have the third.
+        descriptor = os.dup(2)
+        os.dup2(1, 2)
+    results = os.fdopen(descriptor, "w", buffering=1)
+    # With the checker dies what it has started.
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    limit = int(sys.argv[2])
+    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+    task = json.loads(sys.stdin.readline())
+    # A module that can be found by its name: processes that the code starts get its functions by reference.
+    module = sys.modules["answer"] = types.ModuleType("answer")
+    space = vars(module)
+    try:
+        exec(compile(task["source"], FILE, "exec"), space)
+        call = space[task["name"]] if task["name"] else None
+    except BaseException as error:
+        tell(results, {"kind": "unusable", "error": told(error, task["source"])})
+        return
+    for arguments in task["calls"]:
+        tell(results, one(call, arguments, task["source"]))
+    if task.get("talk"):
+        tell(results, {"kind": "value"})
+        for line in sys.stdin:
+            tell(results, talked(space, json.loads(line), task["source"]))
+
+
+def talked(space, asked, source):
+    if "make" in asked:
+
+        def make(*arguments):
+            space["it"] = space[asked["make"]](*arguments)
+
+        return one(make, asked["arguments"], source)
+    owner, _, name = asked["name"].rpartition(".")
+    try:
+        call = getattr(space[owner], name) if owner else space[name]
+    except (KeyError, AttributeError) as error:
+        return {"kind": "raised", "error": told(error, source)}
+    return one(call, asked["arguments"], source)
+
+
+def one(call, arguments, source):
+    before = json.dumps(arguments)
+    began = time.monotonic()
+    try:
+        value = call(*arguments)
+    except BaseException as error:
+        return {"kind": "raised", "error": told(error, source), "seconds": time.monotonic() - began}
+    seconds = time.monotonic() - began
+    entry = {"seconds": seconds, "changed": json.dumps(arguments, default=repr) != before}
+    try:
+        if not plain(value):
+            raise TypeError
+        return {"kind": "value", "value": json.loads(json.dumps(value, allow_nan=False)), **entry}
+    except (TypeError, ValueError, RecursionError):
+        return {"kind": "unfit", "error": f"a {type(value).__name__}: {cut(value)}", **entry}
+
+
+def plain(value, depth=0):
+    """Whether a value is what JSON gives back unchanged (a tuple counts as a list); keys must be text."""
+    if depth > 50:
+        return False
+    if isinstance(value, (list, tuple)):
+        return all(plain(item, depth + 1) for item in value)
+    if isinstance(value, dict):
+        return all(isinstance(key, str) and plain(item, depth + 1) for key, item in value.items())
+    return value is None or isinstance(value, (bool, int, float, str))
+
+
+def cut(value):
+    try:
+        return repr(value)[:200]
+    except BaseException as error:
+        return f"(its repr raised {type(error).__name__})"
+
+
+def told(error, source):
+    """The exception in one line, with the line of the source that it came from."""
+    lines = source.splitlines()
+    where = ""
+    if isinstance(error, SyntaxError) and error.lineno:
+        where = f" in line {error.lineno}"
+    for frame in traceback.extract_tb(error.__traceback__):
+        if frame.filename == FILE and 0 < frame.lineno <= len(lines):
+            where = f" in line {frame.lineno}: {lines[frame.lineno - 1].strip()[:120]}"
+    text = str(error).splitlines()[0][:300] if str(error) else ""
+    return f"{type(error).__name__}{': ' + text if text else ''}{where}"
+
+
+def tell(results, entry):
+    results.write(json.dumps(entry) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,243 @@
+"""Run an exercise: set the scene, run every check, repeat what was inconclusive, and report."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, ExitStack
+
+from podlab.checks.api import ApiError
+from podlab.checks.bench import Bench
+from podlab.checks.contract import (
+    Answer,
+    Check,
+    Exercise,
+    HandIn,
+    Inconclusive,
+    Line,
+    NotGradable,
+    Refused,
+    Report,
+    Result,
+    Verdict,
+    failed,
+)
+from podlab.checks.faults import undisturbed
+from podlab.checks.world import World
+from podlab.errors import PodlabError
+
+#: How often an exercise is tried when the machine, and not the answer, was in the way.
+ATTEMPTS = 3
+#: An answer longer than this is not looked at (characters of one text).
+LONGEST_TEXT = 64 * 1024
+
+WorldFactory = Callable[[], AbstractContextManager[World | Bench]]
+Say = Callable[[str], None]
+
+
+def run(
+    exercise: Exercise,
+    answer: Answer,
+    world: WorldFactory,
+    *,
+    hidden: bool = False,
+    attempts: int = ATTEMPTS,
+    say: Say = lambda _text: None,
+) -> Report:
+    """Return the report of all checks (`hidden`: the hidden ones too) on `answer`.
+
+    `world()` opens a fresh world for each attempt. An attempt is repeated while one of its lines was
+    inconclusive, and while a failure came from a machine that got much slower during the run; after the last
+    attempt such lines are infrastructure errors, which are never scored. Nothing here raises on a bad answer.
+    """
+    exercise = exercise if hidden else exercise.visible()
+    began = time.monotonic()
+    if misfit := _misfit(exercise, answer):
+        return _report(exercise, _all(exercise.checks, misfit), began, 0, "", 0, ())
+    notes: list[str] = []
+    for attempt in range(1, attempts + 1):
+        lines, seed, nonce, trouble = _attempt(exercise, answer, world, say)
+        if not trouble:
+            break
+        notes.append(f"Attempt {attempt}: {trouble}")
+        if attempt < attempts:
+            say(f"That run proved nothing ({trouble}). Once more.")
+    return _report(exercise, lines, began, seed, nonce, attempt, notes)
+
+
+def _attempt(
+    exercise: Exercise, answer: Answer, world_factory: WorldFactory, say: Say
+) -> tuple[list[Line], int, str, str]:
+    """One attempt: its lines, seed and nonce, and what made it void ('' if nothing did)."""
+    seed, nonce = 0, ""
+    try:
+        with ExitStack() as stack:
+            world = stack.enter_context(world_factory())
+            if exercise.cluster and not exercise.disruptive:
+                stack.enter_context(undisturbed(world.cluster))
+            seed, nonce = world.seed, world.nonce
+            lines = _lines(exercise, answer, world, say)
+            unclear = [line for line in lines if line.result.verdict is Verdict.INFRASTRUCTURE]
+            failures = any(line.result.verdict is Verdict.FAIL for line in lines)
+            if unclear:
+                return lines, seed, nonce, unclear[0].result.observed
+            if failures and not world.steady():
+                return _all(exercise.checks, _in_the_way(SLOWER)), seed, nonce, SLOWER
+            return lines, seed, nonce, ""
+    except (Inconclusive, PodlabError) as error:
+        return _all(exercise.checks, _in_the_way(str(error))), seed, nonce, str(error)
+
+
+SLOWER = "the machine became much slower while the checks ran"
+
+
+def _lines(exercise: Exercise, answer: Answer, world: World | Bench, say: Say) -> list[Line]:
+    scene = None
+    try:
+        say("Setting the scene.")
+        try:
+            scene = exercise.stage(answer, world)
+        except Refused as refusal:
+            return _all(exercise.checks, refusal.result)
+        except NotGradable as reason:
+            return _all(exercise.checks, _not_here(reason))
+        except Inconclusive as reason:
+            return _all(exercise.checks, _in_the_way(str(reason)))
+        lines: list[Line] = []
+        for number, check in enumerate(exercise.checks, 1):
+            if not check.hidden:
+                say(f"Check {number} of {len(exercise.checks)}: {check.title}.")
+            began = time.monotonic()
+            result = _one(check, scene, world, lines)
+            seconds = round(time.monotonic() - began, 2)
+            lines.append(Line(check.id, check.title, check.weight, check.hidden, result, seconds))
+        return lines
+    finally:
+        if exercise.closing and scene is not None:
+            exercise.closing(scene, world)
+
+
+def _one(check: Check, scene: object, world: World | Bench, before: Sequence[Line]) -> Result:
+    """One check's result; its own defects and the machine's troubles are infrastructure errors."""
+    for need in check.needs:
+        earlier = next(line for line in before if line.check == need)
+        if earlier.result.verdict is Verdict.FAIL:
+            return failed(
+                f"{check.title} (this counts only once “{earlier.title}” has passed)",
+                f"“{earlier.title}” has not passed, so nothing can be shown here",
+                cause=earlier.result.cause,
+                next_step=f"First see to “{earlier.title}”.",
+            )
+        if earlier.result.verdict is not Verdict.PASS:
+            return Result(earlier.result.verdict, check.title, earlier.result.observed)
+    try:
+        result = check.function(scene, world)
+    except NotGradable as reason:
+        return _not_here(reason)
+    except (Inconclusive, PodlabError) as reason:
+        return _in_the_way(_text(reason))
+    except Exception as error:  # a defect of a check must never cost the learner points
+        return _in_the_way(f"the check itself broke ({type(error).__name__}: {str(error)[:200]})")
+    if not isinstance(result, Result):
+        return _in_the_way(f"the check itself broke (it returned {type(result).__name__}, not a Result)")
+    return result
+
+
+def _text(reason: BaseException) -> str:
+    if isinstance(reason, ApiError):
+        return f"the API server answered {reason.status}: {reason.message}"
+    return str(reason)
+
+
+def _misfit(exercise: Exercise, answer: Answer) -> Result | None:
+    """Why the answer cannot be looked at at all: a name is missing, empty, too long or of the wrong type."""
+    for item in exercise.handed_in:
+        if answer.get(item.name) is None:
+            return failed(
+                f"the name {item.name} is bound to your answer",
+                "there is no such name, or nothing is bound to it",
+                cause="The cell that defines it was not run, raised an error, or was renamed.",
+                next_step=f"Run the cell that sets {item.name}, then check again.",
+            )
+        value = answer[item.name]
+        if item.kind in ("manifests", "function", "program"):
+            if not isinstance(value, str):
+                return failed(
+                    f"{item.name} is {'text' if item.kind == 'manifests' else 'a function or a class'}",
+                    f"it is a {type(value).__name__}",
+                    cause=_not_text(item)[0],
+                    next_step=_not_text(item)[1],
+                )
+            if not value.strip() or len(value) > LONGEST_TEXT:
+                return failed(
+                    f"{item.name} holds between 1 and {LONGEST_TEXT} characters",
+                    f"it holds {len(value)}",
+                    cause="The text is empty or was multiplied by accident.",
+                    next_step="Start again from the text that the assignment gives.",
+                )
+        elif item.kind == "prediction" and (isinstance(value, bool) or not isinstance(value, int | float)):
+            return failed(
+                f"{item.name} is a number",
+                f"it is a {type(value).__name__}",
+                cause="A unit or a quote was written with it.",
+                next_step=f"Write only the number: {item.name} = 10",
+            )
+    return None
+
+
+def _not_text(item: HandIn) -> tuple[str, str]:
+    if item.kind == "manifests":
+        return (
+            "The quotes around the text are missing.",
+            f'Write {item.name} = """ ... """ with the text between the quotes.',
+        )
+    return (
+        f"The name {item.name} was bound to something else, here or in a later cell.",
+        f"Write `def {item.name}(...):` as the assignment gives it, and run that cell again.",
+    )
+
+
+def _in_the_way(text: str) -> Result:
+    return Result(
+        Verdict.INFRASTRUCTURE,
+        "a machine that can be measured",
+        text,
+        "The machine or the cluster was in the way; your answer was not judged.",
+        "Check again when less is going on; `podlab doctor` and `podlab cluster status` say how things stand.",
+    )
+
+
+def _not_here(reason: BaseException) -> Result:
+    return Result(
+        Verdict.NOT_GRADABLE,
+        "a cluster that can show this",
+        str(reason),
+        "This cluster cannot carry out what the check needs; it costs you nothing.",
+        "To have it checked, use the embedded cluster: `podlab cluster up`.",
+    )
+
+
+def _all(checks: Sequence[Check], result: Result) -> list[Line]:
+    return [Line(check.id, check.title, check.weight, check.hidden, result) for check in checks]
+
+
+def _report(
+    exercise: Exercise,
+    lines: Sequence[Line],
+    began: float,
+    seed: int,
+    nonce: str,
+    attempts: int,
+    notes: Sequence[str],
+) -> Report:
+    return Report(
+        exercise.id,
+        exercise.title,
+        exercise.points,
+        tuple(lines),
+        seed,
+        nonce,
+        attempts,
+        round(time.monotonic() - began, 1),
+        tuple(notes),
+    )

@@ -1,0 +1,396 @@
+"""The world in which an answer is checked: rooms (namespaces) of its own, two identities, faults, seed, deadlines.
+
+A room is made by the checker. The learner's objects enter it as the user `podlab:learner`, who may edit this one
+namespace and nothing else; everything that observes or breaks things acts as the administrator.
+"""
+
+from __future__ import annotations
+
+import random
+import secrets
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import Any, TypeVar
+
+from podlab.checks.api import Api, ApiAway, ApiError, Object, documents
+from podlab.checks.calls import Start, start_here
+from podlab.checks.code import Code
+from podlab.checks.contract import Inconclusive, NotGradable, Refused, failed
+from podlab.checks.faults import NodeFaults
+from podlab.checks.owners import OWNER, own
+from podlab.checks.traffic import Client, Prober, Reply, ask, client_objects, prober_objects
+from podlab.errors import PodlabError, WaitTimeout
+from podlab.waiting import pause, until
+
+T = TypeVar("T")
+
+LEARNER = "podlab:learner"
+#: The role in each namespace of ours with what a learner may do there.
+LEARNER_ROLE = "podlab-learner"
+#: Label of everything that podlab puts into a room itself: it is never taken for the learner's.
+OURS = "podlab.dev/ours"
+#: Label of all namespaces that podlab makes; its value is the nonce of the world or lab that made them.
+MADE_BY = "podlab.dev/world"
+#: Image of programs that only need Python; any image with python3 will do.
+PYTHON_IMAGE = "podlab/python:3"
+#: The label of a podlab node that tells what runs its containers, and how such a runtime calls itself in a refusal.
+RUNTIME_LABEL, PLAIN_RUNTIME = "podlab.dev/runtime", "the plain runtime"
+#: Seconds from the creation of a small pod to Ready on an idle machine with two cores. Deadlines of checks are
+#: written for such a machine. On a slower one they grow by a factor, up to MOST_STRETCH, and by some times what
+#: a pod takes longer: the timers of probes do not slow down with the machine, the work around them does.
+USUAL_START = 1.5
+MOST_STRETCH = 2.0
+EXTRA_STARTS = 4
+#: A machine on which a small pod takes longer than this says nothing about anybody's answer.
+SLOWEST_START = 60.0
+
+
+class World(Code, AbstractContextManager["World"]):
+    """One run's surroundings. Use as a context manager: leaving it deletes its rooms (without waiting)."""
+
+    def __init__(
+        self,
+        api: Api,
+        *,
+        seed: int,
+        label: str = "check",
+        cluster: str = "default",
+        nodes: NodeFaults | None = None,
+        image: str = PYTHON_IMAGE,
+        start: Start = start_here,
+        say: Callable[[str], None] = lambda _text: None,
+    ) -> None:
+        self.api = api
+        self.seed = seed
+        self.random = random.Random(seed)
+        self.nonce = secrets.token_hex(4)
+        self.label = label
+        self.cluster = cluster
+        self.nodes = nodes
+        self.image = image
+        self.start = start
+        self.say = say
+        self.stretch = 1.0
+        self.baseline = 0.0
+        self.rooms: dict[str, Room] = {}
+
+    def __enter__(self) -> World:
+        try:
+            self.measure()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Delete the rooms; an API server that is away is no reason to fail here."""
+        for room in self.rooms.values():
+            try:
+                self.api.delete("Namespace", room.namespace)
+            except (ApiAway, ApiError):
+                pass
+        self.rooms.clear()
+
+    def needs_isolation(self, what: str) -> None:
+        """Raise NotGradable where pods have no namespaces of their own: `what` cannot be shown or measured there."""
+        nodes = self.api.list("Node")
+        if any((node["metadata"].get("labels") or {}).get(RUNTIME_LABEL) == "plain" for node in nodes):
+            raise NotGradable(
+                f"{what} needs pods that are isolated from each other, and this cluster's nodes have the plain "
+                "runtime. `podlab doctor` says how to allow the sandbox here; a kind cluster serves as well"
+            )
+
+    def room(self, name: str, objects: Sequence[Object] = ()) -> Room:
+        """The room `name`, made with `objects` of ours in it if it is new."""
+        if name not in self.rooms:
+            room = Room(self, name, f"{self.label}-{self.nonce}-{name}")
+            self.rooms[name] = room
+            room.make(objects)
+        return self.rooms[name]
+
+    def measure(self) -> float:
+        """Measure how long a small pod takes to be Ready, set the stretch of deadlines from it, return seconds."""
+        room = self.room("baseline")
+        name = f"baseline-{secrets.token_hex(3)}"
+        began = time.monotonic()
+        self.api.apply(_idle_pod(name, self.image), room.namespace)
+        try:
+            until(
+                lambda: is_ready(self.api.get("Pod", name, room.namespace) or {}),
+                "a small pod of the checker being Ready",
+                timeout=SLOWEST_START,
+                interval=0.1,
+                state=lambda: describe(self.api.get("Pod", name, room.namespace) or {}),
+            )
+        finally:
+            self.api.delete("Pod", name, room.namespace, grace=0)
+        self.baseline = time.monotonic() - began
+        self.stretch = min(MOST_STRETCH, max(1.0, self.baseline / USUAL_START))
+        return self.baseline
+
+    def deadline(self, seconds: float) -> float:
+        """`seconds` as meant for an idle machine, stretched to this one as measured."""
+        return seconds * self.stretch + EXTRA_STARTS * max(0.0, self.baseline - USUAL_START)
+
+    def steady(self) -> bool:
+        """Whether the machine is about as quick as when the world was opened (measured again)."""
+        before = max(self.baseline, USUAL_START)
+        try:
+            self.measure()
+        except (PodlabError, WaitTimeout):
+            return False
+        return self.baseline <= 2 * before
+
+
+class Room:
+    """One namespace of a world, and what can be done and seen in it."""
+
+    def __init__(self, world: World, name: str, namespace: str) -> None:
+        self.world = world
+        self.name = name
+        self.namespace = namespace
+        self.api = world.api
+        self.learner = world.api.as_user(LEARNER)
+
+    def make(self, objects: Sequence[Object]) -> None:
+        """Create the namespace, the learner's right to edit it, and `objects`."""
+        make_namespace(self.api, self.namespace, self.world.nonce)
+        for item in objects:
+            self.api.apply(item, self.namespace)
+
+    def submit(self, text: str) -> list[Object]:
+        """Apply the learner's YAML as the learner; Refused with the API's own words when it cannot be used."""
+        try:
+            items = documents(text)
+        except ValueError as error:
+            raise Refused(
+                failed(
+                    "Kubernetes objects written as YAML",
+                    f"{error}",
+                    cause="An indentation or a quote is off, or a part of the text is missing.",
+                    next_step="Read the line that is named; compare it with the manifest you started from.",
+                )
+            ) from error
+        applied = []
+        for item in items:
+            name = f"{item['kind']} {item['metadata'].get('name', '')!r}"
+            try:
+                applied.append(self.learner.apply(item, self.namespace, manager="learner"))
+            except ApiError as error:
+                if error.status >= 500:
+                    raise
+                raise Refused(
+                    failed(
+                        f"the API server accepts {name}",
+                        f"it refused with status {error.status}: {error.message}",
+                        cause=_why_refused(error),
+                        next_step="Correct what the message names; `kubectl explain` shows the fields of a kind.",
+                    )
+                ) from error
+        return applied
+
+    def pods(self) -> list[Object]:
+        """The learner's pods in this room: all that are not ours, those being deleted included."""
+        return [
+            pod for pod in self.api.list("Pod", self.namespace) if OURS not in (pod["metadata"].get("labels") or {})
+        ]
+
+    def live(self) -> list[Object]:
+        """The learner's pods that are not being deleted, by name."""
+        pods = [pod for pod in self.pods() if not pod["metadata"].get("deletionTimestamp")]
+        return sorted(pods, key=lambda pod: pod["metadata"]["name"])
+
+    def ready(self) -> list[Object]:
+        """The live pods that are Ready."""
+        return [pod for pod in self.live() if is_ready(pod)]
+
+    def pod(self, uid: str) -> Object | None:
+        """The pod with this uid, if it still exists."""
+        return next((pod for pod in self.pods() if pod["metadata"]["uid"] == uid), None)
+
+    def states(self) -> str:
+        """All of the learner's pods in words."""
+        pods = self.pods()
+        return "; ".join(describe(pod) for pod in pods) if pods else "there is no pod"
+
+    def ask(self, pod: Object, path: str, *, method: str = "GET", timeout: float = 5.0, **query: Any) -> Reply:
+        """Ask one pod directly, through the API server."""
+        return ask(self.api, self.namespace, pod["metadata"]["name"], path, method=method, timeout=timeout, **query)
+
+    def trouble(self, pod: Object, switch: str, **arguments: Any) -> Reply:
+        """Throw a switch of the serving program in one pod; Inconclusive if the pod does not confirm it."""
+        reply = self.ask(pod, f"/trouble/{switch}", method="POST", timeout=self.world.deadline(5), **arguments)
+        if not reply.ok:
+            raise Inconclusive(
+                f"the switch {switch} could not be thrown in {pod['metadata']['name']}: "
+                f"{reply.error or f'status {reply.status}'}"
+            )
+        return reply
+
+    def eventually(
+        self, condition: Callable[[], T | None], what: str, within: float, *, interval: float = 0.25
+    ) -> T | None:
+        """The first truthy value of `condition()` within the stretched deadline, or None."""
+        try:
+            return until(condition, what, timeout=self.world.deadline(within), interval=interval)
+        except WaitTimeout:
+            return None
+
+    def constantly(
+        self, condition: Callable[[], bool], seconds: float, *, interval: float = 0.5, polls: int = 4
+    ) -> bool:
+        """Whether `condition()` holds at every look for `seconds`, and for at least `polls` looks."""
+        end, looks = time.monotonic() + seconds, 0
+        while time.monotonic() < end or looks < polls:
+            if not condition():
+                return False
+            looks += 1
+            pause(interval)
+        return True
+
+    def prober(
+        self, target: str, *, rate: float = 10, patience: float = 2.0, name: str = "prober", node: str | None = None
+    ) -> Prober:
+        """Start a prober that asks `target` (a URL as seen inside the cluster) and return it once it is asking."""
+        self._program(
+            name, prober_objects(name, target, rate=rate, patience=patience, image=self.world.image, node=node)
+        )
+        return Prober(self, name)
+
+    def client(self, name: str = "client", *, node: str | None = None) -> Client:
+        """Start a client that does what it is told, and return it once it answers."""
+        self._program(name, client_objects(name, image=self.world.image, node=node))
+        return Client(self, name)
+
+    def _program(self, name: str, objects: Sequence[Object]) -> None:
+        for item in objects:
+            self.api.apply(item, self.namespace)
+        try:
+            until(
+                lambda: is_ready(self.api.get("Pod", name, self.namespace) or {}),
+                f"the {name} being Ready",
+                timeout=self.world.deadline(20),
+                interval=0.2,
+                state=lambda: describe(self.api.get("Pod", name, self.namespace) or {}),
+            )
+        except WaitTimeout as error:
+            raise Inconclusive(str(error)) from error
+
+
+def make_namespace(api: Api, name: str, nonce: str) -> None:
+    """Create a namespace in which `podlab:learner` may edit, and in which no pod may reach for the node."""
+    labels = {MADE_BY: nonce, OWNER: own() or "unknown", "pod-security.kubernetes.io/enforce": "baseline"}
+    api.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}}, name)
+    role = {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", "metadata": {"name": LEARNER_ROLE}}
+    api.apply({**role, "rules": learner_rules(api)}, name)
+    api.apply(
+        {
+            "apiVersion": "rbac.authorization.k8s.io/v1",
+            "kind": "RoleBinding",
+            "metadata": {"name": "podlab-learner"},
+            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": LEARNER_ROLE},
+            "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": LEARNER}],
+        },
+        name,
+    )
+    # The default service account follows within a second or two; pods made before it are refused.
+    until(
+        lambda: api.get("ServiceAccount", "default", name),
+        f"the default service account of {name}",
+        timeout=30,
+        interval=0.1,
+    )
+
+
+def learner_rules(api: Api) -> list[Object]:
+    """What a learner may do in a namespace: what Kubernetes' role `edit` allows, but for writing Events.
+
+    Checks read Events as the cluster's own testimony.
+    """
+
+    def aggregated() -> list[Object] | None:
+        return (api.get("ClusterRole", "edit") or {}).get("rules")
+
+    found = []
+    for rule in until(aggregated, "the rules of the role edit", timeout=30, interval=0.1):
+        resources = rule.get("resources") or []
+        if "events" in resources and not set(rule["verbs"]) <= {"get", "list", "watch"}:
+            resources = [each for each in resources if each != "events"]
+        if resources:
+            found.append({**rule, "resources": resources})
+    return found
+
+
+def is_ready(pod: Mapping[str, Any]) -> bool:
+    """Whether the pod's Ready condition is True."""
+    conditions = pod.get("status", {}).get("conditions") or []
+    return any(entry["type"] == "Ready" and entry["status"] == "True" for entry in conditions)
+
+
+def container(pod: Mapping[str, Any], index: int = 0) -> Mapping[str, Any]:
+    """Status of the pod's container number `index`; empty while there is none."""
+    statuses = pod.get("status", {}).get("containerStatuses") or []
+    return statuses[index] if index < len(statuses) else {}
+
+
+def restarts(pod: Mapping[str, Any]) -> int:
+    """How often the containers of the pod were restarted, added up."""
+    return sum(entry.get("restartCount", 0) for entry in pod.get("status", {}).get("containerStatuses") or [])
+
+
+def describe(pod: Mapping[str, Any]) -> str:
+    """One pod in words: name, node, phase, readiness, restarts, and why it waits or ended."""
+    if not pod:
+        return "there is no such pod"
+    meta, status = pod["metadata"], pod.get("status", {})
+    words = [status.get("phase", "Unknown"), "ready" if is_ready(pod) else "not ready"]
+    if count := restarts(pod):
+        words.append(f"{count} restart{'s' if count > 1 else ''}")
+    state = container(pod).get("state") or {}
+    for kind in ("waiting", "terminated"):
+        if kind in state:
+            detail = state[kind]
+            words.append(": ".join(filter(None, (detail.get("reason"), (detail.get("message") or "")[:160]))))
+    for entry in status.get("conditions") or []:
+        if entry["type"] == "PodScheduled" and entry["status"] == "False":
+            words.append(f"not scheduled: {(entry.get('message') or '')[:240]}")
+    if meta.get("deletionTimestamp"):
+        words.append("being deleted")
+    node = pod.get("spec", {}).get("nodeName")
+    return f"{meta['name']}{f' on {node}' if node else ''} ({', '.join(filter(None, words))})"
+
+
+def _why_refused(error: ApiError) -> str:
+    text = error.message.lower()
+    if "unknown field" in text or "strict decoding" in text or "not declared in schema" in text:
+        return "A field is misspelt or stands at the wrong place (indentation)."
+    if error.status == 403:
+        return "You may only write into the namespace of this exercise, and only what its rules allow."
+    if "no kind" in text or error.status == 404:
+        return "kind and apiVersion do not belong together, or one of them is misspelt."
+    return "A field has a value that the API does not allow."
+
+
+def _idle_pod(name: str, image: str) -> Object:
+    program = "import os, signal; signal.signal(signal.SIGTERM, lambda *_: os._exit(0)); signal.pause()"
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": name, "labels": {OURS: "baseline"}},
+        "spec": {
+            "terminationGracePeriodSeconds": 1,
+            "automountServiceAccountToken": False,
+            "containers": [
+                {
+                    "name": "idle",
+                    "image": image,
+                    "imagePullPolicy": "IfNotPresent",
+                    "command": ["python3", "-S", "-c", program],
+                }
+            ],
+        },
+    }

@@ -1,0 +1,1 @@
+"""The commands of `podlab`, one module each, loaded by podlab.cli only when they are used."""

@@ -1,0 +1,40 @@
+"""`podlab spark run`: a Spark program whose driver and executors are pods of a cluster."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from podlab.addons import spark
+from podlab.checks.api import Api
+from podlab.cluster import clusters
+
+app = typer.Typer(help="Run a Spark program in pods.", no_args_is_help=True)
+
+
+@app.callback()
+def _group() -> None:
+    """Run a Spark program in pods."""
+
+
+@app.command()
+def run(
+    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="A Python program that uses pyspark.")],
+    arguments: Annotated[list[str] | None, typer.Argument(help="What the program finds in sys.argv.")] = None,
+    executors: Annotated[int, typer.Option(help="Pods that compute.")] = 2,
+    memory: Annotated[str, typer.Option(help="Java's memory in each of them.")] = "512m",
+    name: Annotated[str, typer.Option("--name", help="The cluster.", envvar="PODLAB_CLUSTER")] = "default",
+) -> None:
+    """Run a program and print what it printed; then nothing of it is left in the cluster.
+
+    In it SparkSession.builder.getOrCreate() is the session in pods.
+    """
+    api = Api.connect(clusters.get(name).kubeconfig)
+    made = spark.submit(api, file.read_text(), executors=executors, memory=memory, arguments=arguments or ())
+    typer.echo(f"driver: pod {made.name} in the namespace {spark.NAMESPACE}", err=True)
+    try:
+        typer.echo(made.wait(), nl=False)
+    finally:
+        made.delete()

@@ -1,0 +1,1 @@
+"""Chapter 11: the exercises about services that do not answer."""

@@ -1,0 +1,223 @@
+"""Exercise 11.3: a page made of several answers, from real processes, some of which are stopped in mid-air."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from podlab.checks.bench import Bench
+from podlab.checks.contract import Answer, Exercise, HandIn, Hint, Inconclusive
+from podlab.course.closed_stall.once_more import LESSON
+from podlab.course.plain import Problem, judged, values
+
+NAME = "page"
+#: Seconds that a page has, and how many times as long a stopped stall stays stopped if the page does not come.
+SECONDS, FACTOR = 0.4, 12
+STALLS = ("popular", "recommended", "rated")
+
+#: Follows the learner's cell: each stall is a process of its own that answers over a socket.
+_DRIVER = r"""
+def _opened(kinds, seconds, factor, nonce):
+    import os, signal, socket, threading, time
+    at_once = threading.Barrier(len(kinds)) if "together" in kinds.values() else None
+    stalls, asked, ends = {}, {}, []
+
+    def serve(link):
+        while link.recv(100):
+            link.sendall(b"here")
+
+    for name, kind in kinds.items():
+        ours, theirs = socket.socketpair()
+        pid = os.fork()
+        if pid == 0:
+            try:
+                for other, _ in stalls.values():
+                    other.close()
+                ours.close()
+                serve(theirs)
+            finally:
+                os._exit(0)
+        theirs.close()
+        stalls[name] = ours, pid
+        if kind == "stopped":
+            os.kill(pid, signal.SIGSTOP)
+            while open("/proc/%d/stat" % pid).read().rpartition(")")[2].split()[0] != "T":
+                time.sleep(0.001)
+
+    def call(name):
+        def ask():
+            asked[name] = asked.get(name, 0) + 1
+            if kinds[name] == "refuses":
+                raise ConnectionError(name + " refuses")
+            if at_once:
+                at_once.wait(seconds * factor)
+            link, _ = stalls[name]
+            link.sendall(b"what")
+            if not link.recv(100):
+                raise ConnectionError(name + " is gone")
+            return name + " " + nonce
+        return ask
+
+    def release():
+        # From here on it is too late: everybody who waits is let go.
+        if at_once:
+            at_once.abort()
+        for link, pid in stalls.values():
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+            link.shutdown(socket.SHUT_RDWR)
+
+    came, late = threading.Event(), threading.Event()
+
+    def watch():
+        if not came.wait(seconds * factor):
+            late.set()
+        release()
+        ends.append(1)
+
+    watchman = threading.Thread(target=watch)
+    watchman.start()
+    told = {"error": "", "value": None}
+    began = time.monotonic()
+    try:
+        told["value"] = page({name: call(name) for name in kinds}, seconds)
+        if not isinstance(told["value"], dict):
+            told["error"] = "no dictionary, but " + type(told["value"]).__name__
+            told["value"] = None
+    except NotImplementedError:
+        raise
+    except Exception as error:
+        told["error"] = type(error).__name__ + ": " + str(error)[:150]
+    finally:
+        told["took"] = time.monotonic() - began
+        told["late"] = late.is_set()
+        told["asked"] = dict(asked)
+        came.set()
+        watchman.join()
+    if told["value"] is not None:
+        told["value"] = {str(key): value if isinstance(value, str) else None if value is None else repr(value)
+                         for key, value in told["value"].items()}
+    return told
+"""
+
+
+@dataclass
+class Scene:
+    """The learner's function."""
+
+    source: str
+
+    def page(self, bench: Bench, **kinds: str) -> dict[str, Any]:
+        """One page from stalls of these kinds: answers, refuses, stopped, together."""
+        seconds = bench.deadline(SECONDS)
+        arguments = [kinds, seconds, FACTOR, bench.nonce]
+        return values(bench, self.source + _DRIVER, "_opened", [arguments], 4 * SECONDS * FACTOR + 10)[0]
+
+
+def stage(answer: Answer, _bench: Bench) -> Scene:
+    """Nothing has run yet."""
+    return Scene(answer[NAME])
+
+
+EXERCISE = Exercise(
+    id="11.3",
+    title="The page comes in any case",
+    points=12,
+    handed_in=(HandIn(NAME, "function"),),
+    stage=stage,
+    cluster=False,
+    lesson=f"{LESSON}#What-a-page-is-made-of",
+    hints=(
+        Hint(
+            "Three stalls take 0.1 s each. Why should a page take 0.3 s?",
+            lambda situation: situation.failed("at-once"),
+        ),
+        Hint(
+            "Your function has all answers it will get. What is it still waiting for? Look at the end of a with block.",
+            lambda situation: situation.failed("in-time"),
+        ),
+        Hint("What does result(timeout=...) of a future do when the time is over, and what can you put in its place?"),
+        Hint("Which threads keep Python from going on: those that you join, and those of a pool that you close?"),
+    ),
+    debrief=(
+        "A page is as reliable as its least needed part, unless it can do without. movies/ui/composing.py asks all "
+        "services at once and leaves out what does not come. A thread that hangs cannot be ended from outside: here "
+        "it is left behind, in the real site coroutines are cancelled."
+    ),
+)
+
+
+def missing(run: dict[str, Any], wanted: dict[str, str | None]) -> str:
+    """What is wrong with the contents of a page; empty if nothing is."""
+    if run["error"]:
+        return f"page raised {run['error']}" if ":" in run["error"] else f"page returned {run['error']}"
+    value = run["value"]
+    bad = [name for name in wanted if name not in value or value[name] != wanted[name]]
+    if bad:
+        return "; ".join(
+            f"{name} should be {wanted[name]!r} and is " + (repr(value[name]) if name in value else "not there")
+            for name in bad
+        )
+    more = sorted(set(value) - set(wanted))
+    return f"there are names that nobody asked for: {more}" if more else ""
+
+
+def expected(bench: Bench, *without: str) -> dict[str, str | None]:
+    """What a page should hold if some stalls do not answer."""
+    return {name: None if name in without else f"{name} {bench.nonce}" for name in STALLS}
+
+
+@EXERCISE.check("complete", "When all answer, all is on the page", weight=2)
+@judged("page returns a dictionary with the answer of every call under its name")
+def complete(scene: Scene, bench: Bench) -> str | Problem:
+    """Three healthy stalls."""
+    run = scene.page(bench, **dict.fromkeys(STALLS, "answers"))
+    if run["late"]:
+        raise Inconclusive("three healthy stalls did not answer in many times the page's seconds")
+    if wrong := missing(run, expected(bench)):
+        return Problem(wrong, "Answers are lost, or given under other names.", "Return {name: answer} for every call.")
+    return "three answers, three entries"
+
+
+@EXERCISE.check("in-time", "A stalled process holds up nobody", weight=4)
+@judged("if one process is stopped, the page comes with the other answers, and None for that one")
+def in_time(scene: Scene, bench: Bench) -> str | Problem:
+    """One process gets SIGSTOP; it goes on only if the page does not come."""
+    stopped = bench.random.choice(STALLS)
+    run = scene.page(bench, **(dict.fromkeys(STALLS, "answers") | {stopped: "stopped"}))
+    if not run["late"] and not run["asked"].get(stopped) and not run["error"]:
+        return Problem(
+            f"{stopped} was never asked",
+            "Calls are left out.",
+            "Ask every one of them; who does not answer in time gets None.",
+        )
+    if run["late"]:
+        return Problem(
+            f"{stopped} was stopped; the page did not come within {FACTOR} times its seconds",
+            "The function waits for the one that hangs: without a limit, or at the end of a with block of a pool.",
+            "Wait for each answer no longer than what is left; leave the hanging thread behind: shutdown(wait=False).",
+        )
+    if wrong := missing(run, expected(bench, stopped)):
+        return Problem(
+            wrong,
+            "The time-out of one call takes the whole page with it, or answers that came are thrown away.",
+            "Catch the time-out of each call by itself, and put None in its place.",
+        )
+    return f"{stopped} was stopped; the page came without it"
+
+
+@EXERCISE.check("at-once", "All are asked at the same time", weight=3, needs=["complete"])
+@judged("no call waits for another: each of these three answers only when all three have been asked")
+def at_once(scene: Scene, bench: Bench) -> str | Problem:
+    """Every call waits until all have begun."""
+    run = scene.page(bench, **dict.fromkeys(STALLS, "together"))
+    if run["late"] or missing(run, expected(bench)):
+        begun = sum(1 for count in run["asked"].values() if count)
+        if begun == len(STALLS) and not run["late"]:
+            raise Inconclusive("all were asked, and the machine was too slow for their answers")
+        return Problem(
+            f"{begun} of {len(STALLS)} calls had begun when the page gave up or was given up",
+            "The calls are made one after the other: their times add up.",
+            "Start all calls, each in a thread; only then wait for the first answer.",
+        )
+    return "three calls were under way together"

@@ -1,0 +1,1 @@
+"""Chapter 12: the exercises about programs that somebody else may run."""

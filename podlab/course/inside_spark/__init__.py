@@ -1,0 +1,1 @@
+"""Chapter 06: the exercises about Apache Spark, and the Spark that their checks ask."""

@@ -1,0 +1,137 @@
+"""Asking Spark in processes of their own: with a learner's code beside it, or for the truth about Spark itself."""
+
+from __future__ import annotations
+
+import atexit
+import json
+import threading
+from importlib import resources
+
+from podlab.checks.bench import Bench
+from podlab.checks.calls import Called
+from podlab.checks.contract import Inconclusive, Json, NotGradable
+from podlab.checks.talks import Talk, TalkEnded
+from podlab.spark.local import missing
+
+#: Seconds for an answer on an idle machine.
+PATIENCE = 90.0
+#: Seconds for the start of Spark. It is no part of anybody's answer, and on a busy machine it takes minutes.
+START = 600.0
+#: Seconds after which a Spark that nobody asks ends.
+IDLE = 120.0
+_PACKAGES = ("podlab", "podlab.spark", "podlab.course", "podlab.course.inside_spark")
+_MODULES = (
+    ("podlab.spark", "local"),
+    ("podlab.spark", "measured"),
+    ("podlab.course.inside_spark", "harness"),
+    ("podlab.course.inside_spark", "desk"),
+)
+#: Makes our modules out of their texts, since a box has no podlab.
+_LOADER = """
+
+def _load(modules, packages):
+    import sys, types
+    for name in packages:
+        sys.modules[name] = types.ModuleType(name)
+        sys.modules[name].__path__ = []
+    for name, text in modules.items():
+        made = sys.modules[name] = types.ModuleType(name)
+        exec(compile(text, name, "exec"), vars(made))
+    return sys.modules["podlab.course.inside_spark.harness"], sys.modules["podlab.course.inside_spark.desk"]
+
+"""
+
+
+def available() -> None:
+    """Raise NotGradable if Spark is not installed here."""
+    if lacks := missing():
+        raise NotGradable(f"{' and '.join(lacks)} not installed here. Get them with: pip install {' '.join(lacks)}")
+
+
+def _text() -> str:
+    modules = {
+        f"{package}.{name}": resources.files(package).joinpath(f"{name}.py").read_text() for package, name in _MODULES
+    }
+    # After the learner's source, so that the numbers of its lines stay as they are.
+    loaded = f"_load({json.dumps(modules)}, {json.dumps(_PACKAGES)})"
+    lines = (
+        f"_harness, _desk = {loaded}",
+        "start_spark, on_spark = _harness.bind(globals())",
+        "tasks_of, again_on_spark, warm = _desk.tasks_of, _desk.again, _harness.warm",
+    )
+    return _LOADER + "\n".join(lines) + "\n"
+
+
+class Beside:
+    """A conversation with a learner's code that has Spark beside it."""
+
+    def __init__(self, bench: Bench, source: str) -> None:
+        available()
+        self._talk = Talk(source + _text(), seconds=bench.deadline(PATIENCE), start=bench.start)
+
+    def __enter__(self) -> Beside:
+        self._talk.__enter__()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._talk.__exit__(*error)
+
+    def start(self, name: str, arguments: int) -> Called:
+        """Start Spark; how it went. Inconclusive if Spark does not start; not ok if the function is not written yet."""
+        called = self._talk.call("start_spark", name, arguments, seconds=START)
+        if called.kind == "late" or "SparkAway" in called.error:
+            raise Inconclusive(f"Spark {called.error}")
+        return called
+
+    def call(self, name: str, *given: tuple[list[Json], int]) -> Called:
+        """How a call of the learner's function with an RDD for each (records, partitions) went."""
+        return self._talk.call("on_spark", name, [list(one) for one in given])
+
+
+class _Desk:
+    """One Spark of this process for the truth about Spark; it starts when it is asked, and ends when nobody asks."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._talk: Talk | None = None
+        self._known: dict[str, Json] = {}
+        self._timer: threading.Timer | None = None
+        atexit.register(self.close)
+
+    def ask(self, bench: Bench, name: str, *arguments: Json) -> Json:
+        """What Spark does; Inconclusive if it cannot be asked."""
+        available()
+        key = json.dumps([name, arguments])
+        with self._lock:
+            if key not in self._known:
+                self._known[key] = self._asked(bench, name, arguments)
+            return self._known[key]
+
+    def _asked(self, bench: Bench, name: str, arguments: tuple[Json, ...]) -> Json:
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._talk is None:
+            self._talk = Talk(_text(), seconds=bench.deadline(PATIENCE)).__enter__()
+            self._talk.call("warm", seconds=START)
+        try:
+            return self._talk.ask(name, *arguments)
+        except TalkEnded as ended:
+            self._end()
+            raise Inconclusive(f"Spark could not be asked: {ended}") from ended
+        finally:
+            self._timer = threading.Timer(IDLE, self.close)
+            self._timer.daemon = True
+            self._timer.start()
+
+    def close(self) -> None:
+        """End Spark; what it said is remembered."""
+        with self._lock:
+            self._end()
+
+    def _end(self) -> None:
+        if self._talk is not None:
+            self._talk.__exit__()
+            self._talk = None
+
+
+DESK = _Desk()

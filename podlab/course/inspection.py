@@ -1,0 +1,245 @@
+"""Look over manuscript and generated notebooks: fresh, within the budgets of style, linked, described, not leaking."""
+
+from __future__ import annotations
+
+import json
+import re
+import statistics
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from podlab.checks import registry
+from podlab.course import build as builder
+from podlab.course.manuscript import Cell, Document, cases, documents, without_solutions
+from podlab.course.release import releases
+
+#: Budgets of a lesson. Words and lines are counted per cell; a manifest may be long, since it is read as a whole.
+LESSON_CELLS = range(20, 46)
+START_CELLS = range(6, 25)
+MOST_WORDS = 150
+MOST_LINES = 45
+MEDIAN_LINES = 4
+PREDICTIONS = 3
+#: Sections that every lesson ends with.
+SECTIONS = ("## What we have seen", "## Three questions", "## To read on")
+WRONG_ANSWERS, ALTERNATIVES = 3, 2
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Something that is wrong, where, and what to do."""
+
+    where: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.text}"
+
+
+def inspect(course: Path) -> list[Problem]:
+    """Every problem of the course; an empty list when all is well."""
+    found = documents(course / "manuscript")
+    problems = list(stale(course))
+    for document in found:
+        problems += prose(document)
+        problems += links(course, document)
+        problems += lesson(document) if document.part == "lesson" else assignment(document)
+    for path in sorted(course.glob("notebooks/*.ipynb")) + sorted(course.glob("source/*/*.ipynb")):
+        problems += notebook(course, path)
+    for document in found:
+        if document.part == "assignment":
+            problems += leaks(course, document)
+    return problems
+
+
+def stale(course: Path) -> Iterator[Problem]:
+    """Notebooks that are not what the manuscript makes, and notebooks that nothing makes."""
+    made = builder.build(course)
+    for path, text in made.items():
+        if not (course / path).is_file() or (course / path).read_text() != text:
+            yield Problem(str(path), "is stale. Run `make build`, then commit.")
+    for path in [*course.glob("notebooks/*.ipynb"), *course.glob("source/*/*"), *course.glob(f"{builder.CARDS}/*")]:
+        if path.relative_to(course) not in made:
+            yield Problem(str(path.relative_to(course)), "is made by nothing in manuscript/. Remove it.")
+    released = releases(course)
+    for path, text in released.items():
+        if not (course / path).is_file() or (course / path).read_text() != text:
+            yield Problem(str(path), "is stale. Run `make release`, then commit.")
+    for path in course.glob("release/*/*"):
+        if path.relative_to(course) not in released:
+            yield Problem(str(path.relative_to(course)), "is the release of nothing. Remove it.")
+
+
+def prose(document: Document) -> Iterator[Problem]:
+    """Prose that is too long for a cell, shouts, or has emoji; headings that are missing or doubled."""
+    for number, cell in _numbered(document):
+        if cell.kind == "code" and not cell.mark and cell.source.count("\n") >= MOST_LINES:
+            yield Problem(number, f"has more than {MOST_LINES} lines of code. Divide it.")
+        if cell.kind != "markdown":
+            continue
+        words = len(re.sub(r"\(https?://[^)]*\)|[|#*`-]", " ", cell.source).split())
+        if words > MOST_WORDS:
+            yield Problem(number, f"has {words} words; {MOST_WORDS} are the most. Divide or shorten it.")
+        text = re.sub(r"`[^`]*`|!\[", "", cell.source)
+        if "!" in text:
+            yield Problem(number, "has an exclamation mark. Say it plainly.")
+        if re.search(r"[\U0001F300-\U0001FAFF\u2600-\u26FF\u2B50]", text):
+            yield Problem(number, "has an emoji.")
+        for alt in re.findall(r"!\[([^\]]*)\]", cell.source) + re.findall(r"<img(?![^>]*alt=\"[^\"]+\")", cell.source):
+            if not alt.strip() or alt.startswith("<img"):
+                yield Problem(number, "has a picture without alternative text.")
+    firsts = sum(len(re.findall(r"^# ", cell.source, re.MULTILINE)) for _, cell in _numbered(document, "markdown"))
+    if firsts != 1:
+        yield Problem(str(document.path.name), f"has {firsts} headings of the first level; it must have one.")
+
+
+def lesson(document: Document) -> Iterator[Problem]:
+    """What makes a lesson: its size, balance, predictions and last sections."""
+    where = f"{document.name}/{document.path.name}"
+    start_page = document.about["chapter"] == "00"
+    cells = document.cells
+    budget = START_CELLS if start_page else LESSON_CELLS
+    if len(cells) not in budget:
+        yield Problem(where, f"has {len(cells)} cells; a lesson has {budget.start} to {budget.stop - 1}.")
+    codes = [cell for cell in cells if cell.kind == "code"]
+    median = statistics.median(len(cell.source.splitlines()) for cell in codes)
+    if median > MEDIAN_LINES:
+        yield Problem(where, f"the median code cell has {median:g} lines; {MEDIAN_LINES} are the most.")
+    if start_page:
+        return
+    texts = len(cells) - len(codes)
+    if texts * 10 < len(codes) * 7:
+        yield Problem(where, f"has {texts} cells of prose to {len(codes)} of code. Say more between them.")
+    predictions = sum("lab.predict(" in cell.source for cell in codes)
+    if predictions < PREDICTIONS:
+        yield Problem(where, f"asks for {predictions} predictions; {PREDICTIONS} are the fewest.")
+    everything = "\n".join(cell.source for cell in cells if cell.kind == "markdown")
+    for section in SECTIONS:
+        if section not in everything:
+            yield Problem(where, f"has no section {section!r}.")
+
+
+def assignment(document: Document) -> Iterator[Problem]:
+    """What makes an assignment: checks for every answer, wrong answers and alternatives for every exercise."""
+    where = f"{document.name}/{document.path.name}"
+    checks = [cell.exercise for cell in document.cells if cell.mark == "checks"]
+    if checks != document.exercises:
+        yield Problem(where, f"has answers for {document.exercises} and checks for {checks}.")
+    known = registry.chapter(str(document.about["chapter"]))
+    found = cases(document)
+    for id in sorted(set(known) | set(document.exercises)):
+        if id not in known or id not in document.exercises:
+            yield Problem(where, f"exercise {id} is only in the manuscript or only in the package.")
+            continue
+        names = {item.name for item in known[id].handed_in}
+        for case in (case for case in found if case.exercise == id):
+            if missing := names - set(case.names):
+                yield Problem(where, f"{case.kind} {case.title!r} of {id} does not bind {', '.join(sorted(missing))}.")
+        for kind, least in (("wrong", WRONG_ANSWERS), ("alternative", ALTERNATIVES)):
+            number = sum(case.kind == kind and case.exercise == id for case in found)
+            if number < least:
+                yield Problem(where, f"exercise {id} has {number} {kind} answers; {least} are the fewest.")
+
+
+def links(course: Path, document: Document) -> Iterator[Problem]:
+    """Links to files that are not there, and links that are not https."""
+    for number, cell in _numbered(document, "markdown"):
+        for address in re.findall(r"\]\(([^)\s]+)\)", cell.source):
+            if address.startswith("https://") or address.startswith("#"):
+                continue
+            if "://" in address:
+                yield Problem(number, f"links to {address}, which is not https.")
+            elif not (course / builder.target(document)).parent.joinpath(address.split("#")[0]).exists():
+                yield Problem(number, f"links to {address}, which does not exist.")
+    if document.part == "assignment":
+        for exercise in registry.chapter(str(document.about["chapter"])).values():
+            yield from _anchor(course, exercise.id, exercise.lesson)
+
+
+def _anchor(course: Path, exercise: str, address: str) -> Iterator[Problem]:
+    path, _, anchor = address.partition("#")
+    file = course / path
+    if not file.is_file():
+        yield Problem(f"exercise {exercise}", f"points to {path}, which does not exist.")
+        return
+    headings = {
+        line.lstrip("#").strip().replace(" ", "-")
+        for cell in json.loads(file.read_text())["cells"]
+        if cell["cell_type"] == "markdown"
+        for line in "".join(cell["source"]).splitlines()
+        if line.startswith("#")
+    }
+    if anchor and anchor not in headings:
+        yield Problem(f"exercise {exercise}", f"points to {address}, and the lesson has no such heading.")
+
+
+def notebook(course: Path, path: Path) -> Iterator[Problem]:
+    """Outputs, counts and widget state in a generated notebook; doubled cell ids."""
+    where = str(path.relative_to(course))
+    data = json.loads(path.read_text())
+    if "widgets" in data["metadata"]:
+        yield Problem(where, "holds the state of widgets.")
+    ids = [cell["id"] for cell in data["cells"]]
+    if len(ids) != len(set(ids)):
+        yield Problem(where, "has two cells with one id.")
+    for index, cell in enumerate(data["cells"], 1):
+        if cell.get("outputs") or cell.get("execution_count"):
+            yield Problem(where, f"cell {index} holds outputs.")
+
+
+def leaks(course: Path, document: Document) -> Iterator[Problem]:
+    """Solutions, other answers and hidden checks that have found their way into the release."""
+    path = course / "release" / document.name / f"{document.name}.ipynb"
+    if not path.is_file():
+        return
+    where = str(path.relative_to(course))
+    text = "\n".join("".join(cell["source"]) for cell in json.loads(path.read_text())["cells"])
+    for secret in secrets_of(course, document):
+        if secret in text:
+            yield Problem(where, f"gives away {secret!r}.")
+
+
+def secrets_of(course: Path, document: Document) -> list[str]:
+    """Every line of a solution that the learner is not given elsewhere, the markers, and all of the hidden checks."""
+    given = {
+        line.strip()
+        for cell in document.cells
+        if cell.mark not in ("alternative", "wrong")
+        for line in without_solutions(cell.source).splitlines()
+    }
+    secrets = ["BEGIN SOLUTION", "END SOLUTION", "BEGIN HIDDEN"]
+    for cell in document.cells:
+        if cell.mark == "answer":
+            shown = without_solutions(cell.source).splitlines()
+            hidden_lines = [line.strip() for line in cell.source.splitlines() if line not in shown]
+            secrets += [line for line in hidden_lines if len(line) > 12 and line not in given]
+        elif cell.mark in ("alternative", "wrong"):
+            secrets.append(cell.title)
+    folder = course / "autograder" / "hidden"
+    chapter = str(document.about["chapter"])
+    if (folder / f"chapter{chapter}.py").is_file():
+        for exercise in registry.chapter(chapter, folder).values():
+            for check in exercise.checks:
+                if check.hidden:
+                    secrets += [check.title, f'"{check.id}"']
+    return sorted(set(secrets))
+
+
+def _numbered(document: Document, kind: str = "") -> Iterator[tuple[str, Cell]]:
+    for number, cell in enumerate(document.cells, 1):
+        if not kind or cell.kind == kind:
+            yield f"{document.name}/{document.path.name}, cell {number}", cell
+
+
+def facts(course: Path) -> Mapping[str, Any]:
+    """Numbers about the course for people: lessons, exercises, answers."""
+    found = documents(course / "manuscript")
+    answers = [case for document in found if document.part == "assignment" for case in cases(document)]
+    return {
+        "lessons": sum(document.part == "lesson" for document in found),
+        "exercises": sum(len(document.exercises) for document in found),
+        "alternatives": sum(case.kind == "alternative" for case in answers),
+        "wrong answers": sum(case.kind == "wrong" for case in answers),
+    }

@@ -1,0 +1,1 @@
+"""The four exercises of chapter 15, one module each."""

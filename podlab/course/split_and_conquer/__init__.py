@@ -1,0 +1,1 @@
+"""Chapter 01: the exercises about dividing work among workers."""

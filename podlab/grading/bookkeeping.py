@@ -1,0 +1,395 @@
+"""nbgrader as book-keeper: a course folder with gradebook, autograded notebooks and feedback, and two CSV files.
+
+The folder is an ordinary nbgrader course: formgrader, manual grading and `nbgrader export` work in it. Scores come
+from the records; nbgrader executes nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import io
+import json
+import logging
+import shutil
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from podlab import imports, paths
+from podlab.errors import GradingError
+from podlab.grading import feedback
+from podlab.grading.records import Record
+from podlab.grading.submissions import Submission, Unreadable, read_notebook, source_of
+from podlab.grading.term import Term
+from podlab.grading.transplant import nbgrader_of, transplant
+
+#: Settings of the course folder: what nbgrader's own commands and formgrader use when started in it.
+CONFIGURATION = '''"""nbgrader's settings for a folder of `podlab grade`: scores come from records/, nothing runs."""
+
+import pathlib
+
+c = get_config()  # noqa: F821
+here = str(pathlib.Path(__file__).parent.resolve())
+c.CourseDirectory.root = here
+c.CourseDirectory.course_id = pathlib.Path(here).name
+c.Autograde.autograde_preprocessors = [
+    "podlab.grading.preprocessors.ExternalGrade",
+    "nbgrader.preprocessors.IgnorePattern",
+    "nbgrader.preprocessors.LimitOutput",
+    "nbgrader.preprocessors.SaveAutoGrades",
+    "nbgrader.preprocessors.AssignLatePenalties",
+    "nbgrader.preprocessors.CheckCellMetadata",
+]
+c.ExternalGrade.folder = here
+c.AssignLatePenalties.plugin_class = "podlab.grading.preprocessors.LatePenalty"
+c.LatePenalty.folder = here
+c.GenerateFeedback.exporter_class = "podlab.grading.pages.FeedbackExporter"
+c.OverwriteCells.add_missing_cells = True
+c.ExecutePreprocessor.skip_cells_with_tag = ""
+c.ExecutePreprocessor.timeout = 60
+c.ExecutePreprocessor.iopub_timeout = 30
+'''
+
+
+class Books:
+    """The gradebook of one course folder, for one assignment."""
+
+    def __init__(self, folder: Path, assignment: str, source: Path, term: Term | None = None) -> None:
+        self.folder = folder
+        self.assignment = assignment
+        self.source = source
+        self.term = term
+
+    @property
+    def release(self) -> Path:
+        """The release that learners of this folder have got."""
+        return self.folder / "release" / self.assignment / f"{self.assignment}.ipynb"
+
+    def open(self, renew: bool = False) -> Path:
+        """Make the course folder with source, release and gradebook; returns the release notebook's path.
+
+        A damaged or locked gradebook is refused before anything is changed, and so is an assignment that has changed
+        since, unless `renew`: then the new version replaces the old one and all of its grades.
+        """
+        self._check_gradebook()
+        inside = self.folder / "source" / self.assignment / self.source.name
+        (self.folder / "nbgrader_config.py").write_text(CONFIGURATION)
+        changed = not inside.is_file() or inside.read_bytes() != self.source.read_bytes()
+        if changed and inside.is_file():
+            self._changed(inside, renew)
+        if changed or not _is_notebook(self.release) or not self._is_in_gradebook():
+            inside.parent.mkdir(parents=True, exist_ok=True)
+            with paths.whole_file(inside, "wb") as file:
+                file.write(self.source.read_bytes())
+            with quiet():
+                self._new_gradebook()
+                self._convert("GenerateAssignment", create_assignment=True, force=True)
+        return self.release
+
+    def _is_in_gradebook(self) -> bool:
+        """Whether the gradebook knows the assignment; one that was lost is made again from the records."""
+        import sqlite3
+
+        if not (file := self.folder / "gradebook.db").exists():
+            return False
+        with contextlib.closing(sqlite3.connect(file)) as book:
+            return book.execute("select 1 from assignment where name = ?", (self.assignment,)).fetchone() is not None
+
+    def _new_gradebook(self) -> None:
+        """Make the gradebook, whole or not at all: nbgrader cannot use one that was half made."""
+        file = self.folder / "gradebook.db"
+        if not file.exists():
+            draft = self.folder / "gradebook.new.db"
+            draft.unlink(missing_ok=True)
+            _say_version(draft)
+            with self._gradebook(draft):
+                pass
+            draft.replace(file)
+
+    def _gradebook(self, file: Path | None = None) -> Any:
+        imports.without_extras()
+        from nbgrader.api import Gradebook
+
+        return Gradebook(f"sqlite:///{file or self.folder / 'gradebook.db'}")
+
+    def _changed(self, inside: Path, renew: bool) -> None:
+        """Refuse another version of the assignment, or clear the way for it."""
+        if not renew:
+            raise GradingError(
+                f"{self.assignment} has changed since {self.folder} was made: {_differing(inside, self.source)}.",
+                hint="Scores of two versions must not mix. With --renew the new version is taken and everything is "
+                "graded again (answers are found by their exercise; gradebook.backup.db keeps the old grades); with "
+                "--out another folder is used; or take the course back to the version that was released.",
+            )
+        with self._gradebook() as book:
+            from nbgrader.api import MissingEntry
+
+            with contextlib.suppress(MissingEntry):
+                book.remove_assignment(self.assignment)
+        self.release.unlink(missing_ok=True)
+
+    def enter(self, submissions: Iterable[Submission], release: Path, received: Path | None) -> None:
+        """Put every submission into submitted/, transplanted; keep the file as it came in `received`, if it is new."""
+        base = json.loads(release.read_text())
+        for submission in submissions:
+            folder = self.folder / "submitted" / submission.learner / self.assignment
+            folder.mkdir(parents=True, exist_ok=True)
+            try:
+                notebook = transplant(base, read_notebook(submission.path)).notebook
+            except Unreadable:
+                notebook = base
+            (folder / f"{self.assignment}.ipynb").write_text(json.dumps(notebook, indent=1, sort_keys=True))
+            stamp = folder / "timestamp.txt"
+            if submission.received is not None:
+                stamp.write_text(f"{submission.received.astimezone(UTC):%Y-%m-%d %H:%M:%S.%f} UTC\n")
+            else:
+                stamp.unlink(missing_ok=True)
+            if received is not None:
+                _keep(submission, received)
+
+    def set_deadlines(self, learners: Iterable[str]) -> None:
+        """Tell the gradebook of members, deadlines and extensions, as the term says them now."""
+        if self.term is None:
+            return
+        from podlab.grading.ledger import submission_of
+
+        due = self.term.deadline(self.assignment)
+        with self._gradebook() as book:
+            book.update_or_create_assignment(self.assignment, duedate=due and due.astimezone(UTC).replace(tzinfo=None))
+            for member in self.term.roster.values():
+                facts = {"first_name": member.first_name, "last_name": member.last_name, "email": member.email}
+                book.update_or_create_student(member.learner, **{key: value for key, value in facts.items() if value})
+            for learner in learners:
+                own = self.term.deadline(self.assignment, learner)
+                extension = own - due if own and due and own != due else None
+                book.update_or_create_student(learner)
+                submission_of(book, self.assignment, learner, extension=extension)
+
+    def book(self, records: Iterable[Record]) -> None:
+        """Write grades into the gradebook and feedback as HTML, learner by learner, as the records come."""
+        from podlab.grading.ledger import Ledger
+        from podlab.grading.preprocessors import lessons_of
+
+        with Ledger(self.folder, self.assignment, self._configuration(), lessons_of(self.folder)) as ledger:
+            for record in records:
+                try:
+                    ledger.book(record)
+                except (GradingError, OSError):
+                    raise
+                except Exception as error:
+                    raise GradingError(
+                        f"{record.learner}'s grades cannot be entered into {self.folder / 'gradebook.db'}: {error}",
+                        hint="What was graded is kept in records/: start the same command again.",
+                    ) from error
+
+    def export(self, records: Sequence[Record]) -> tuple[Path, Path]:
+        """Write grades.csv (a line each learner) and feedback.csv (a line each check); returns their paths."""
+        grades, words = self.folder / "grades.csv", self.folder / "feedback.csv"
+        exercises = sorted({name for record in records for name in record.scores})
+        head = ("learner", "assignment", "outcome", "score", "max_score", *exercises, "note")
+        rows = [
+            (
+                record.learner,
+                record.assignment,
+                record.outcome.value,
+                _number(record.score),
+                record.maximum,
+                *(_number(record.scores.get(name)) for name in exercises),
+                record.reason,
+            )
+            for record in records
+        ]
+        write_csv(grades, head, rows)
+        write_csv(words, feedback.COLUMNS, [row for record in records for row in feedback.rows(record)])
+        return grades, words
+
+    def scores(self) -> dict[str, float]:
+        """The scores by learner as the gradebook has them, before penalties."""
+        return {learner: booked.score for learner, booked in self.booked().items()}
+
+    def booked(self) -> dict[str, Booked]:
+        """What the gradebook says of every submission: an instructor's own marks and comments count."""
+        with self._gradebook() as book:
+            return {
+                each.student_id: Booked(
+                    float(each.score),
+                    float(each.max_score),
+                    float(each.late_submission_penalty or 0.0),
+                    bool(each.needs_manual_grade),
+                    each.timestamp,
+                    each.duedate,
+                )
+                for each in book.assignment_submissions(self.assignment)
+            }
+
+    def _check_gradebook(self) -> None:
+        """Back the gradebook up and see that it can be read; GradingError otherwise, with nothing changed."""
+        import sqlite3
+
+        file = self.folder / "gradebook.db"
+        if not file.exists():
+            return
+        try:
+            with contextlib.closing(sqlite3.connect(file, timeout=5)) as book:
+                verdict = book.execute("pragma quick_check").fetchone()[0]
+                book.execute("begin immediate").connection.rollback()
+                if verdict != "ok":
+                    raise sqlite3.DatabaseError(verdict)
+                with contextlib.closing(sqlite3.connect(file.with_suffix(".backup.db"))) as copy:
+                    book.backup(copy)
+        except sqlite3.OperationalError as error:
+            raise GradingError(
+                f"The gradebook {file} cannot be used: {error}.",
+                hint="Close formgrader and other graders that use it, then try again.",
+            ) from error
+        except sqlite3.DatabaseError as error:
+            raise GradingError(
+                f"The gradebook {file} is damaged: {error}.",
+                hint=f"Nothing was changed. The last good copy, if there is one, is {file.with_suffix('.backup.db')}; "
+                "the records are in records/, and grading into a new folder with --out makes a new gradebook.",
+            ) from error
+
+    def _convert(self, step: str, **options: Any) -> None:
+        """Run one of nbgrader's converters as its own commands do."""
+        imports.without_extras()
+        from nbgrader import converters
+        from nbgrader.coursedir import CourseDirectory
+
+        config = self._configuration()
+        directory = CourseDirectory(config=config)
+        directory.assignment_id = self.assignment
+        converter = getattr(converters, step)(coursedir=directory, config=config, **options)
+        said = _Said()
+        converter.log = logging.getLogger("podlab.grading.nbgrader")
+        converter.log.addHandler(said)
+        try:
+            converter.start()
+        except (Exception, SystemExit) as error:
+            raise GradingError(f"nbgrader's step {step} failed: {said.last() or error}") from error
+        finally:
+            converter.log.removeHandler(said)
+
+    def _configuration(self) -> Any:
+        from traitlets.config import PyFileConfigLoader
+
+        from podlab.course.release import settings
+
+        config = PyFileConfigLoader("nbgrader_config.py", path=str(self.folder)).load_config()
+        config.merge(settings(self.folder))
+        return config
+
+
+@dataclass(frozen=True)
+class Booked:
+    """One line of the gradebook. Times are UTC, without saying so, as nbgrader keeps them."""
+
+    score: float
+    max_score: float
+    penalty: float
+    needs_person: bool
+    received: datetime | None
+    due: datetime | None
+
+    @property
+    def final(self) -> float:
+        """The score less what being late costs."""
+        return round(max(0.0, self.score - self.penalty), 2)
+
+
+def _is_notebook(path: Path) -> bool:
+    """Whether there is a whole notebook; nbgrader writes in place, and may have been ended meanwhile."""
+    try:
+        return isinstance(json.loads(path.read_text()), dict)
+    except (OSError, ValueError):
+        return False
+
+
+def _differing(old: Path, new: Path) -> str:
+    """Which exercises, or which other cells, differ between two versions of an assignment, in words."""
+    before, after = (_cells(path) for path in (old, new))
+    names = sorted(name for name in before.keys() | after.keys() if before.get(name) != after.get(name))
+    exercises = sorted({".".join(name.split("-")[1:3]) for name in names if name.count("-") == 2})
+    if exercises:
+        return f"exercise {', '.join(exercises)}"
+    return f"{len(names)} cells that are no exercise" if names else "the notebook's settings"
+
+
+def _cells(path: Path) -> dict[str, Any]:
+    """What is in each cell, by its grade_id or, for text, its id."""
+    cells = json.loads(path.read_text())["cells"]
+    named = [(str(nbgrader_of(cell).get("grade_id") or cell.get("id")), cell) for cell in cells]
+    return {name: (source_of(cell), nbgrader_of(cell)) for name, cell in named}
+
+
+def _say_version(file: Path) -> None:
+    """Make a gradebook that has nothing but the version of its tables, which nbgrader asks a command for otherwise."""
+    import sqlite3
+
+    imports.without_extras()
+    import nbgrader
+    from alembic.script import ScriptDirectory
+
+    (head,) = ScriptDirectory(str(Path(nbgrader.__file__).parent / "alembic")).get_heads()
+    with contextlib.closing(sqlite3.connect(file)) as book, book:
+        book.execute("create table alembic_version (version_num varchar(32) not null)")
+        book.execute("insert into alembic_version values (?)", (head,))
+
+
+class _Said(logging.Handler):
+    """Keeps what nbgrader logs as errors, since its exceptions only point there."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.ERROR)
+        self.lines: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep one line, and the last line of its traceback."""
+        self.lines.append(record.getMessage())
+        if record.exc_info and record.exc_info[1] is not None:
+            self.lines.append(repr(record.exc_info[1]))
+
+    def last(self) -> str:
+        """The end of what was said."""
+        return " ".join(self.lines)[-800:]
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Keep nbgrader's log lines off the terminal; its errors end in a GradingError."""
+    logger = logging.getLogger("podlab.grading.nbgrader")
+    logger.setLevel(logging.ERROR)
+    logger.addHandler(logging.NullHandler())
+    logger.propagate = False
+    with contextlib.redirect_stderr(io.StringIO()):
+        yield
+
+
+def _keep(submission: Submission, received: Path) -> None:
+    """Keep the submitted bytes beside the graded ones, if they are an ordinary file of bearable size."""
+    path = submission.path
+    if path is None or path.is_symlink() or not path.is_file() or path.stat().st_size > 100_000_000:
+        return
+    received.mkdir(parents=True, exist_ok=True, mode=0o700)
+    shutil.copyfile(path, received / f"{submission.learner}.ipynb")
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:g}"
+
+
+def write_csv(path: Path, head: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """Write a table whole or not at all; no cell is a formula to a spreadsheet."""
+    with paths.whole_file(path, newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(head)
+        writer.writerows([_harmless(cell) for cell in row] for row in rows)
+
+
+def _harmless(cell: Any) -> Any:
+    """A cell that no spreadsheet takes for a formula (CSV injection)."""
+    if isinstance(cell, str) and cell[:1] in ("=", "+", "-", "@", "\t", "\r"):
+        return f"'{cell}"
+    return cell

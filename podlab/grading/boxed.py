@@ -1,0 +1,85 @@
+"""The bench at grading: the learner's functions are called in a box, as `checks.calls` calls them in a process."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+from collections.abc import Sequence
+from typing import IO, Any
+
+from podlab.checks.bench import Bench
+from podlab.grading.house import Box, House
+
+#: A box for calls waits in this; what is called is started beside it.
+_IDLE = ("python3", "-I", "-S", "-c", "import signal\nwhile True: signal.pause()")
+
+
+class BoxedBench(Bench):
+    """A Bench whose learner's code runs in one box of `house`, new for each run of an exercise."""
+
+    def __init__(self, house: House, **settings: Any) -> None:
+        super().__init__(start=self._start, **settings)
+        self._house = house
+        self._stack = contextlib.ExitStack()
+        self._box: Box | None = None
+
+    def __exit__(self, *_error: object) -> None:
+        """End the box and what is in it."""
+        self._box = None
+        self._stack.close()
+
+    def _start(self, arguments: Sequence[str], stdin: Any, stdout: Any, results: int, _folder: str) -> Boxed:
+        if self._box is None:
+            self._box = self._stack.enter_context(self._house.box(_IDLE))
+        return Boxed(self._box, arguments, stdin, stdout, results)
+
+
+class Boxed:
+    """A process in a box (checks.calls.Started). Its results go to descriptor 2: a box takes three descriptors."""
+
+    def __init__(self, box: Box, arguments: Sequence[str], stdin: Any, stdout: Any, results: int) -> None:
+        self._box = box
+        self.stdin: IO[bytes] | None = None
+        self.stdout: IO[bytes] | None = None
+        self.returncode: int | None = None
+        theirs: list[int] = []
+        try:
+            source, sink = self._input(stdin, theirs), self._output(stdout, theirs)
+            command = ["python3", *(("2" if each == str(results) else each) for each in arguments)]
+            self._process = box.execute(command, (source, sink, results))
+        except BaseException:
+            self._close()
+            raise
+        finally:
+            for descriptor in theirs:
+                os.close(descriptor)
+
+    def _input(self, stdin: Any, theirs: list[int]) -> int:
+        if stdin != subprocess.PIPE:
+            return stdin.fileno()
+        source, own = os.pipe()
+        theirs.append(source)
+        self.stdin = os.fdopen(own, "wb")
+        return source
+
+    def _output(self, stdout: Any, theirs: list[int]) -> int:
+        if stdout != subprocess.PIPE:
+            theirs.append(os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC))
+            return theirs[-1]
+        own, sink = os.pipe()
+        theirs.append(sink)
+        self.stdout = os.fdopen(own, "rb")
+        return sink
+
+    def end(self) -> None:
+        """End it; what it has left behind ends with the box."""
+        if self.returncode is None:
+            self.returncode = self._box.kill(self._process)
+        self._close()
+
+    def _close(self) -> None:
+        for stream in (self.stdin, self.stdout):
+            if stream is not None:
+                with contextlib.suppress(OSError):
+                    stream.close()

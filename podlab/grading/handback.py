@@ -1,0 +1,55 @@
+"""Feedback on its way back: a folder for each learner, and one zip in the form in which Moodle takes feedback files."""
+
+from __future__ import annotations
+
+import shutil
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from podlab import paths
+from podlab.errors import GradingError
+from podlab.grading import receipts
+from podlab.grading.bookkeeping import Books
+
+
+@dataclass(frozen=True)
+class HandedBack:
+    """What was copied: how many learners' pages, into which folder and which archive."""
+
+    learners: int
+    folder: Path
+    archive: Path
+
+
+def hand_back(books: Books, to: Path) -> HandedBack:
+    """Copy every learner's page of feedback to `to`/ASSIGNMENT/LEARNER/; only pages, nothing of the gradebook."""
+    pages = {
+        page.parents[1].name: page
+        for page in sorted((books.folder / "feedback").glob(f"*/{books.assignment}/{books.assignment}.html"))
+    }
+    if not pages:
+        raise GradingError(f"There is no feedback on {books.assignment}.", hint="Run `podlab grade` first.")
+    numbers = _moodle_numbers(books)
+    folder = to / books.assignment
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    archive = to / f"{books.assignment}.zip"
+    with paths.whole_file(archive, "wb") as file, zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as packed:
+        for learner, page in pages.items():
+            own = folder / learner
+            own.mkdir(exist_ok=True, mode=0o700)
+            shutil.copyfile(page, own / page.name)
+            packed.write(page, f"{numbers.get(learner, learner)}/{page.name}")
+    return HandedBack(len(pages), folder, archive)
+
+
+def _moodle_numbers(books: Books) -> dict[str, str]:
+    """The folder that Moodle expects for each learner whose work came from it: name, number, kind of submission."""
+    if books.term is None:
+        return {}
+    found = {}
+    for learner, receipt in receipts.counting(receipts.read(books.folder, books.assignment)).items():
+        if "_assignsubmission_file_" in receipt.origin:
+            head = receipt.origin.rpartition("_assignsubmission_file_")[0]
+            found[learner] = f"{head.rpartition('/')[2].rpartition(':')[2]}_assignsubmission_file_"
+    return found

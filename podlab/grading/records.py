@@ -1,0 +1,171 @@
+"""One record per submission, as JSON on disk: what happened to it, and the report of every exercise.
+
+A record is written by the grader's own process, never by anything that ran the learner's code.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from podlab import paths
+from podlab.checks import results
+from podlab.checks.contract import Report
+from podlab.errors import GradingError
+
+
+class Outcome(StrEnum):
+    """What became of a submission. Only `INFRASTRUCTURE` has no score."""
+
+    GRADED = "graded"
+    #: The file cannot be read as a notebook. Nothing in it could be looked at, so it has 0 points and is listed.
+    NOT_GRADABLE = "not gradable"
+    #: The learner's code did not end in time; what it had answered until then was graded.
+    TIMED_OUT = "timed out"
+    #: The learner's code ended its kernel; what it had answered until then was graded.
+    CRASHED = "crashed"
+    #: The machine was in the way. Never scored, tried again.
+    INFRASTRUCTURE = "infrastructure error"
+
+
+@dataclass(frozen=True)
+class Unanswered:
+    """An exercise that was not worth a run: its answer cell is as it was released, or defines nothing."""
+
+    exercise: str
+    title: str
+    points: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class Record:
+    """Everything that is known about one graded submission. Times in seconds."""
+
+    learner: str
+    assignment: str
+    outcome: Outcome
+    reason: str = ""
+    reports: Mapping[str, Report] = field(default_factory=dict)
+    unanswered: Sequence[Unanswered] = ()
+    notes: Sequence[str] = ()
+    #: SHA-256 of the submitted file, so that a re-run knows whether it has this one already.
+    digest: str = ""
+    seconds: float = 0.0
+    attempts: int = 1
+    #: Digest of the release and the hidden checks by which it was graded: with others it is graded again.
+    basis: str = ""
+
+    @property
+    def scores(self) -> dict[str, float | None]:
+        """Points by exercise id; None where the machine was in the way."""
+        unanswered = None if self.outcome is Outcome.INFRASTRUCTURE else 0.0
+        found: dict[str, float | None] = {each.exercise: unanswered for each in self.unanswered}
+        found |= {name: report.score for name, report in self.reports.items()}
+        return dict(sorted(found.items()))
+
+    @property
+    def points(self) -> dict[str, int]:
+        """Points that could be earned, by exercise id."""
+        found = {each.exercise: each.points for each in self.unanswered}
+        found |= {name: report.points for name, report in self.reports.items()}
+        return dict(sorted(found.items()))
+
+    @property
+    def score(self) -> float | None:
+        """The sum of all scores; None for a submission that the machine kept from being judged."""
+        if self.outcome is Outcome.INFRASTRUCTURE:
+            return None
+        return round(sum(score or 0.0 for score in self.scores.values()), 2)
+
+    @property
+    def maximum(self) -> int:
+        """The sum of all points."""
+        return sum(self.points.values())
+
+
+SCHEMA = 1
+
+
+def to_json(record: Record) -> dict[str, Any]:
+    """The record as plain values."""
+    return {
+        "schema": SCHEMA,
+        "learner": record.learner,
+        "assignment": record.assignment,
+        "outcome": record.outcome.value,
+        "reason": record.reason,
+        "reports": {name: results.to_json(report) for name, report in sorted(record.reports.items())},
+        "unanswered": [vars(each) for each in record.unanswered],
+        "notes": list(record.notes),
+        "digest": record.digest,
+        "seconds": record.seconds,
+        "attempts": record.attempts,
+        "basis": record.basis,
+        "score": record.score,
+        "maximum": record.maximum,
+    }
+
+
+def from_json(data: Any) -> Record:
+    """The record in `data`; GradingError if it is none. Scores are computed again, never read."""
+    try:
+        if data["schema"] != SCHEMA:
+            raise GradingError(f"A record has schema {data['schema']!r}; this version writes {SCHEMA}.")
+        return Record(
+            data["learner"],
+            data["assignment"],
+            Outcome(data["outcome"]),
+            data["reason"],
+            {name: results.from_json(report) for name, report in data["reports"].items()},
+            tuple(Unanswered(**each) for each in data["unanswered"]),
+            tuple(data["notes"]),
+            data["digest"],
+            data["seconds"],
+            data["attempts"],
+            data.get("basis", ""),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise GradingError(
+            f"A record of grading is malformed: {error!r}.", hint="Grade again with --regrade."
+        ) from error
+
+
+def path(folder: Path, assignment: str, learner: str) -> Path:
+    """Where the record of one submission lies."""
+    return folder / "records" / assignment / f"{learner}.json"
+
+
+def write(folder: Path, record: Record) -> None:
+    """Write a record whole or not at all."""
+    file = path(folder, record.assignment, record.learner)
+    file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    try:
+        with paths.whole_file(file) as stream:
+            json.dump(to_json(record), stream, indent=1)
+    except OSError as error:
+        raise GradingError(
+            f"The record of {record.learner} cannot be written to {file}: {error.strerror}.",
+            hint="Make room or choose another folder with --out; graded submissions are kept.",
+        ) from error
+
+
+def read(folder: Path, assignment: str, learner: str) -> Record | None:
+    """The record of one submission, or None when it has not been graded."""
+    file = path(folder, assignment, learner)
+    try:
+        return from_json(json.loads(file.read_text()))
+    except FileNotFoundError:
+        return None
+    except (ValueError, RecursionError) as error:
+        raise GradingError(f"{file} is damaged: {error}.", hint="Grade again with --regrade.") from error
+
+
+def read_all(folder: Path, assignment: str) -> list[Record]:
+    """All records of an assignment, by learner."""
+    files = sorted((folder / "records" / assignment).glob("*.json"))
+    return [record for file in files if (record := read(folder, assignment, file.stem)) is not None]

@@ -1,0 +1,135 @@
+"""Talking to pods, steady requests, and breaking things on purpose."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from typing import Any
+
+from podlab.checks.api import ApiError, Object
+from podlab.checks.faults import exclusive
+from podlab.checks.traffic import Client, Prober, Record, Reply, Window, url
+from podlab.lab.connection import LabError
+from podlab.lab.kubectl import KubectlVerbs
+from podlab.lab.show import Note
+
+
+class HarmVerbs(KubectlVerbs):
+    """Ask a pod, throw its switches, send requests, switch nodes off and on."""
+
+    def ask(self, pod: Object | str, path: str, *, timeout: float = 5.0, **query: Any) -> Reply:
+        """Ask one pod for a page, through the API server; no answer is a Reply with status 0."""
+        return self.room.ask(self._pod(pod), path, timeout=timeout, **query)
+
+    def trouble(self, pod: Object | str, switch: str, **arguments: Any) -> Note:
+        """Throw a switch of the serving program in one pod: wedge, stall, unready, slow, crash."""
+        found = self._pod(pod)
+        reply = self.room.ask(found, f"/trouble/{switch}", method="POST", **arguments)
+        if not reply.ok:
+            raise LabError(
+                f"{found['metadata']['name']} did not take the switch {switch!r}: "
+                f"{reply.error or reply.body.get('error') or reply.status}."
+            )
+        return Note(f"{found['metadata']['name']}: {switch} {arguments or ''}".rstrip())
+
+    def requests(self, service: str, path: str, *, rate: float = 10, name: str = "requests") -> Traffic:
+        """Start steady requests to a Service from inside the cluster; ask the result for what was answered."""
+        return Traffic(self.room.prober(url(service, self.namespace, path), rate=rate, name=name), service)
+
+    def visitor(self, name: str = "visitor") -> Client:
+        """A client inside the cluster that does what it is told: `resolve(name)`, `visit(url, times, keep=True)`."""
+        return self._say(lambda: self.room.client(name))
+
+    def kill_node(self, node: str) -> Note:
+        """Pull the plug of a node. `lab.rejoin_node` brings it back; so does the end of the lab."""
+        nodes = self._nodes()
+        if not self._broken:
+            self._stack.enter_context(exclusive(self._need().name))
+        self._broken.add(node)
+        self._say(lambda: nodes.kill(node))
+        return Note(f"{node} has lost its power.")
+
+    def isolate_node(self, node: str) -> Note:
+        """Cut a node off the network; its processes go on. `lab.rejoin_node` mends it."""
+        nodes = self._nodes()
+        if not self._broken:
+            self._stack.enter_context(exclusive(self._need().name))
+        self._broken.add(node)
+        self._say(lambda: nodes.isolate(node))
+        return Note(f"{node} is cut off the network.")
+
+    def rejoin_node(self, node: str) -> Note:
+        """Bring a killed or isolated node back."""
+        nodes = self._nodes()
+        self._say(lambda: nodes.rejoin(node))
+        self._broken.discard(node)
+        if not self._broken:
+            self._stack.close()
+        return Note(f"{node} is back.")
+
+    def _pod(self, pod: Object | str) -> Object:
+        if not isinstance(pod, str):
+            return pod
+        found = self.api.get("Pod", pod, self.namespace)
+        if found is None:
+            raise LabError(f"There is no pod {pod!r} in {self.namespace}.", hint="See lab.pods().")
+        return found
+
+    @property
+    def can_break_nodes(self) -> bool:
+        """Whether this cluster can lose nodes on purpose."""
+        return self._connection is not None and self._connection.nodes is not None
+
+    def _nodes(self) -> Any:
+        nodes = self._need().nodes
+        if nodes is None:
+            raise LabError(
+                "Nodes of this cluster cannot be switched off from here.",
+                hint="Use the embedded cluster: `podlab cluster up`.",
+            )
+        return nodes
+
+
+class Traffic:
+    """Steady requests to a Service, and what became of them."""
+
+    def __init__(self, prober: Prober, service: str) -> None:
+        self.service = service
+        self._prober = prober
+        self._lock = threading.Lock()
+        self._mark = self._poll()
+
+    def _poll(self) -> float:
+        try:
+            with self._lock:  # a live picture polls too
+                return self._prober.poll()
+        except ApiError as error:
+            raise LabError(error.message, hint="Start it again: traffic = lab.requests(...).") from None
+
+    def records(self) -> Sequence[Record]:
+        """Every request so far that has ended, in the order of the sending."""
+        self._poll()
+        return self._prober.window().records
+
+    @property
+    def node(self) -> str:
+        """The node on which the client sits."""
+        room = self._prober.room
+        return (room.api.get("Pod", self._prober.name, room.namespace) or {}).get("spec", {}).get("nodeName", "")
+
+    def mark(self) -> float:
+        """Remember this moment: `since_mark` counts from here."""
+        self._mark = self._poll()
+        return self._mark
+
+    def since_mark(self) -> Window:
+        """The requests since the mark that have had time to be answered."""
+        return self.since(self._mark)
+
+    def since(self, moment: float) -> Window:
+        """The requests since a moment that `mark` gave."""
+        now = self._poll()
+        return self._prober.window(moment, now - 0.1)
+
+    def __repr__(self) -> str:
+        return self.since_mark().summary()

@@ -1,0 +1,154 @@
+"""Where a lab works: connection, namespace, and what is mended and removed in the end."""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import importlib
+import importlib.util
+import os
+from collections.abc import Callable
+from contextlib import ExitStack
+from typing import Any, TypeVar
+
+from podlab.checks import owners, seeds
+from podlab.checks.api import Api, ApiError, Object
+from podlab.checks.contract import Report
+from podlab.checks.world import Room, World
+from podlab.errors import PodlabError
+from podlab.lab import chapters
+from podlab.lab.connection import Connection, LabError
+from podlab.lab.progress import Progress
+from podlab.lab.show import Note
+
+T = TypeVar("T")
+
+
+class Place:
+    """A chapter's place on a cluster: opened, used by the verbs, closed."""
+
+    def __init__(self, chapter: str) -> None:
+        self.chapter = chapter
+        self.away = ""
+        self.learner = seeds.learner()
+        self.seed = seeds.seed_for(self.learner, chapter)
+        self._progress = Progress(chapter)
+        self._connection: Connection | None = None
+        self._world: World | None = None
+        self._room: Room | None = None
+        self._watch: Any = None
+        self._live: list[Any] = []
+        self._views: list[Any] = []
+        self._broken: set[str] = set()
+        self._stack = ExitStack()
+        self._predicted: set[str] = set()
+        self._last: dict[str, Report] = {}
+
+    @property
+    def on_cluster(self) -> bool:
+        """Whether this chapter works on a cluster."""
+        return chapters.needs_cluster(self.chapter)
+
+    def open(self, connection: Connection) -> None:
+        """Take a cluster: remove what dead kernels left, make the namespace, put the chapter's programs into it."""
+        self._connection = connection
+        given = os.environ.get("PODLAB_NAMESPACE")
+        self._world = World(
+            connection.api, seed=self.seed, label=f"lab-{self.chapter}", cluster=connection.name, nodes=connection.nodes
+        )
+        if given:
+            self._room = Room(self._world, "work", given)
+        else:
+            owners.sweep(connection.api)
+            self._room = self._world.room("work", _objects(self.chapter))
+        self.away = ""
+        atexit.register(self.close)
+
+    def close(self) -> None:
+        """Mend what was broken, end the live pictures, remove the namespace. Safe to call twice."""
+        atexit.unregister(self.close)
+        for live in filter(None, (self._watch, *self._live)):
+            live.stop()
+        self._watch, self._live = None, []
+        if self._connection is not None and self._connection.nodes is not None:
+            for node in sorted(self._broken):
+                with contextlib.suppress(PodlabError):
+                    self._connection.nodes.rejoin(node)
+        self._broken.clear()
+        self._stack.close()
+        if self._world is not None:
+            self._world.close()
+        self._world = self._room = None
+
+    def reset(self) -> Note:
+        """Start over with an empty namespace. Scores, hints and predictions stay."""
+        if not self.on_cluster and self._connection is None:
+            self._views.clear()
+            return Note("A clean slate.")
+        connection = self._need()
+        self.close()
+        self.open(connection)
+        return Note(f"A clean slate: namespace {self.namespace}.")
+
+    def welcome(self) -> Note:
+        """Where this lab is, or why it has no cluster."""
+        if not self.on_cluster and self._connection is None:
+            return Note(f"Chapter {self.chapter} is open. It runs as processes of this machine. Seed {self.seed}.")
+        if self._room is None or self._connection is None:
+            return Note(
+                f"No cluster: {self.away or 'not started yet.'}\n"
+                "Start one in a terminal with `podlab cluster up`, or here with "
+                f'lab = start("{self.chapter}", up=True). Your progress is kept.',
+                "warning",
+            )
+        where = f"cluster {self._connection.name} ({self._connection.version}), namespace {self.namespace}"
+        return Note(f"Chapter {self.chapter} is open: {where}. Seed {self.seed}.")
+
+    def __repr__(self) -> str:
+        return self.welcome().text
+
+    def _need(self) -> Connection:
+        if self._connection is None or self._room is None:
+            raise LabError(
+                f"This lab has no cluster: {self.away or 'it was closed.'}",
+                hint=f'Start one with `podlab cluster up`, then run start("{self.chapter}") again.',
+            )
+        return self._connection
+
+    @property
+    def room(self) -> Room:
+        """The lab's own room (namespace) with everything that checks use too."""
+        self._need()
+        assert self._room is not None
+        return self._room
+
+    @property
+    def namespace(self) -> str:
+        """The name of the lab's namespace."""
+        return self.room.namespace
+
+    @property
+    def api(self) -> Api:
+        """The API as plain dictionaries; `lab.client` is the official client's ApiClient."""
+        return self._need().api
+
+    @property
+    def client(self) -> Any:
+        """The official Kubernetes client's ApiClient, connected: kubernetes.client.CoreV1Api(lab.client)."""
+        return self.api.client
+
+    def _say(self, call: Callable[[], T]) -> T:
+        self._need()
+        try:
+            return call()
+        except ApiError as error:
+            raise LabError(f"The API server refused ({error.status} {error.reason}): {error.message}") from None
+
+
+def _objects(chapter: str) -> list[Object]:
+    """What a chapter puts into its namespace: `objects()` of its workload, where it has one."""
+    name = f"podlab.course.chapter{chapter}"
+    if importlib.util.find_spec(name) is None:
+        return []
+    module = importlib.import_module(name)
+    return list(module.objects()) if hasattr(module, "objects") else []

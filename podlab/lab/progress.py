@@ -1,0 +1,103 @@
+"""The learner's progress: scores, hints taken and predictions, in one private JSON file per chapter."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from podlab import paths
+
+
+class Progress:
+    """What is known of one chapter. Several kernels may write at the same time; nothing is lost."""
+
+    def __init__(self, chapter: str, folder: Path | None = None) -> None:
+        given = os.environ.get("PODLAB_PROGRESS")
+        self.folder = paths.private(folder or (Path(given) if given else paths.data() / "progress"))
+        self.file = self.folder / f"{chapter}.json"
+
+    def read(self) -> dict[str, Any]:
+        """The whole state; empty for a new learner, and for a file that is damaged (which is then kept aside)."""
+        try:
+            data = json.loads(self.file.read_text())
+        except FileNotFoundError:
+            data = {}
+        except ValueError:
+            self.file.replace(self.file.with_suffix(f".damaged-{int(time.time())}"))
+            data = {}
+        for part in ("exercises", "predictions"):
+            if not isinstance(data.get(part), dict):
+                data[part] = {}
+        return data
+
+    def change(self, change: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
+        """Apply `change` to the state and write it whole, under a lock; returns the new state."""
+        with self._locked():
+            data = self.read()
+            change(data)
+            with paths.whole_file(self.file) as file:
+                json.dump(data, file, indent=1)
+            return data
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        descriptor = os.open(self.folder / ".lock", os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(descriptor)
+
+    def exercise(self, id: str) -> dict[str, Any]:
+        """What is known of one exercise: best, attempts, hints, passed_at."""
+        return {"best": None, "attempts": 0, "hints": [], "passed_at": None, **self.read()["exercises"].get(id, {})}
+
+    def scored(self, id: str, score: float | None, passed: bool) -> None:
+        """Note one run of the checks; the best score stays."""
+
+        def note(data: dict[str, Any]) -> None:
+            entry = data["exercises"].setdefault(id, {})
+            entry["attempts"] = entry.get("attempts", 0) + 1
+            if score is not None:
+                entry["best"] = max(score, entry.get("best") or 0.0)
+            if passed and not entry.get("passed_at"):
+                entry["passed_at"] = time.time()
+
+        self.change(note)
+
+    def hinted(self, id: str, number: int) -> None:
+        """Note that hint `number` was shown."""
+
+        def note(data: dict[str, Any]) -> None:
+            shown = data["exercises"].setdefault(id, {}).setdefault("hints", [])
+            if number not in shown:
+                shown.append(number)
+
+        self.change(note)
+
+    def predicted(self, key: str, value: Any, unit: str) -> dict[str, Any]:
+        """Commit a prediction unless it has been measured already; returns what is committed."""
+
+        def note(data: dict[str, Any]) -> None:
+            if "measured" not in data["predictions"].get(key, {}):
+                data["predictions"][key] = {"value": value, "unit": unit, "at": time.time()}
+
+        return self.change(note)["predictions"][key]
+
+    def measured(self, key: str, value: Any) -> dict[str, Any]:
+        """Put the measurement beside the prediction; returns both."""
+
+        def note(data: dict[str, Any]) -> None:
+            data["predictions"].setdefault(key, {"value": None, "unit": "", "at": None})["measured"] = value
+
+        return self.change(note)["predictions"][key]
+
+    def forget_prediction(self, key: str) -> None:
+        """Let a prediction be made anew (a fresh run of the lesson)."""
+        self.change(lambda data: data["predictions"].pop(key, None))

@@ -1,0 +1,74 @@
+"""Looking inside: add-ons of the cluster, PromQL, alerts, logs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from podlab import addons
+from podlab.addons import prometheus
+from podlab.addons.logs import Line, Logs
+from podlab.addons.prometheus import Prometheus
+from podlab.checks.faults import undisturbed
+from podlab.lab.learning import columns
+from podlab.lab.notebook import ProgressLine
+from podlab.lab.pictures import Pictures
+from podlab.lab.show import Listing, Note
+
+
+class Seeing(Pictures):
+    """Bring an add-on in, ask Prometheus and the log store, see whom Alertmanager has told."""
+
+    def enable(self, addon: str) -> Note:
+        """Bring an add-on ("monitoring", "logging") into the cluster, and return when it is ready."""
+        name, line = self._need().name, ProgressLine()
+        # Its pods are on nodes that other notebooks may want to break: they wait for the end of this lab.
+        self._stack.enter_context(undisturbed(name))
+        try:
+            self._say(lambda: addons.enable(addon, name, progress=lambda step: line.say(f"{step.name}: {step.detail}")))
+        finally:
+            line.end()
+        found = addons.status(addon, name)
+        return Note(f"{addon} is {found.state}: {found.ready} of {found.wanted} pods.")
+
+    @property
+    def prometheus(self) -> Prometheus:
+        """The cluster's Prometheus: `query`, `query_range`, `number`, `targets`, `rules`, `alerts`."""
+        return Prometheus.of_cluster(self._need().api)
+
+    def promql(self, expression: str, minutes: float = 5, title: str = "PromQL") -> Any:
+        """A playground: the expression's values over the last minutes, and what its parts do."""
+        from podlab.widgets.promql import Playground
+
+        return self._keep(Playground(self.prometheus, expression, minutes, title))
+
+    @property
+    def log_store(self) -> Logs:
+        """The cluster's log store, with the lines of all namespaces: `query`, `count`, `hits`, `bulk`."""
+        return Logs.of_cluster(self._need().api)
+
+    @property
+    def here(self) -> str:
+        """The condition, as LogsQL, that keeps the lines of this namespace."""
+        return f'kubernetes.pod_namespace:="{self.namespace}"'
+
+    def search(self, question: str, limit: int = 1000) -> list[Line]:
+        """The lines of this namespace (or the rows, after a pipe) that a LogsQL question finds."""
+        from podlab.widgets.log_explorer import narrowed
+
+        return self.log_store.query(narrowed(question, self.here), limit)
+
+    def explore(self, question: str = "*", minutes: float = 15, title: str = "Logs") -> Any:
+        """A log explorer of this namespace: histogram, lines, filters by field, and the way of a trace."""
+        from podlab.widgets.log_explorer import LogExplorer
+
+        return self._keep(LogExplorer(self.log_store, question, minutes, title, base=self.here))
+
+    def notifications(self, app: str = "") -> Listing:
+        """What Alertmanager has told its receiver of this namespace, the oldest first."""
+        rows = [
+            {"row": [alert["labels"].get("alertname", ""), alert["status"], alert["annotations"].get("summary", "")]}
+            for one in prometheus.notifications(self._need().api)
+            for alert in one["alerts"]
+            if alert["labels"].get("namespace") == self.namespace and (not app or alert["labels"].get("app") == app)
+        ]
+        return Listing(rows, columns("ALERT", "STATE", "SUMMARY"), "notifications")

@@ -1,0 +1,222 @@
+"""The cluster's DNS on one node: UDP and TCP on port 53 of its Service address, answered from memory."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import socket
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any
+
+from podlab.network import addresses, dns_message
+from podlab.network.dns_message import Code, Malformed, Query
+from podlab.network.dns_zone import Answer, Zone
+from podlab.network.relay import Listener, MakeSocket, local_socket
+from podlab.network.watching import Key, ServiceTable
+
+log = logging.getLogger(__name__)
+
+#: Gives a query message to a resolver outside of the cluster and returns its answer; OSError or TimeoutError.
+Forward = Callable[[bytes], Awaitable[bytes]]
+
+#: Seconds of silence after which a TCP connection is closed, and for one forwarded question.
+_IDLE, _FORWARD_TIMEOUT = 10.0, 3.0
+_CONNECTIONS_MAX = 256
+_FORWARDED_MAX = 512
+_RECEIVE_BUFFER = 1 << 20
+#: How often a port is picked that must be free for UDP and TCP alike.
+_PICKS = 20
+
+
+class ClusterDns:
+    """Follows a ServiceTable and answers questions. Names outside of the cluster go to `forward`, if given.
+
+    Without `forward` they do not exist, since no way leads out of the cluster. SERVFAIL would be no better:
+    with `ndots:5` every misspelt Service is asked for as a foreign name, too, and "temporary failure" after
+    retries tells a person less than "name not known" at once.
+    """
+
+    def __init__(
+        self,
+        table: ServiceTable,
+        *,
+        address: str = addresses.DNS_SERVICE,
+        domain: str = addresses.CLUSTER_DOMAIN,
+        port: int = 53,
+        forward: Forward | None = None,
+        make: MakeSocket = local_socket,
+    ) -> None:
+        self._table = table
+        self.zone = Zone(domain, address)
+        self._bind = (address, port)
+        #: Address and port on which it listens, once started.
+        self.address = (address, port)
+        self._forward = forward
+        self._make = make
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._datagrams: asyncio.DatagramTransport | None = None
+        self._streams: Listener | None = None
+
+    def _sockets(self) -> tuple[socket.socket, socket.socket]:
+        """A UDP and a TCP socket bound to the same address and port."""
+        made = (self._make(socket.AF_INET, socket.SOCK_DGRAM), self._make(socket.AF_INET, socket.SOCK_STREAM))
+        try:
+            for each in made:
+                each.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            made[0].setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER)
+            made[0].bind(self._bind)
+            made[1].bind(made[0].getsockname())
+        except OSError as error:
+            for each in made:
+                each.close()
+            where = f"{self._bind[0]}:{self._bind[1]}"
+            raise OSError(error.errno, f"the DNS cannot listen on {where}: {error.strerror}") from error
+        return made
+
+    async def start(self) -> None:
+        """Listen from now on; OSError if the address or port cannot be had.
+
+        Questions that come before the table is complete wait in the kernel's queue: no name is denied only
+        because it has not been heard of yet.
+        """
+        # A free port that the kernel picks for UDP (port 0, in tests) may be taken for TCP: pick again.
+        for _ in range(0 if self._bind[1] else _PICKS):
+            try:
+                made = self._sockets()
+                break
+            except OSError as error:
+                if error.errno != errno.EADDRINUSE:
+                    raise
+        else:
+            made = self._sockets()
+        self._table.subscribe(self._changed)
+        self.address = made[0].getsockname()
+        self._streams = Listener(made[1], self._serve_stream, "dns")
+        await self._streams.start()
+        self._start(self._serve_datagrams(made[0]))
+
+    async def _serve_datagrams(self, made: socket.socket) -> None:
+        try:
+            await self._table.synced.wait()
+            loop = asyncio.get_running_loop()
+            self._datagrams, _ = await loop.create_datagram_endpoint(lambda: _Datagrams(self), sock=made)
+        except BaseException:
+            made.close()
+            raise
+
+    async def close(self) -> None:
+        """Stop serving."""
+        if self._streams:
+            await self._streams.close()
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._datagrams:
+            self._datagrams.close()
+
+    def _changed(self, key: Key) -> None:
+        self.zone.update(key, self._table.services.get(key), self._table.slices(key))
+
+    def answer(self, data: bytes, size: int | None = None) -> bytes | tuple[Query, Answer] | None:
+        """The answer to a message, cut to `size` (None: what the query says); None for silence.
+
+        A question that only an upstream can answer comes back as it was understood.
+        """
+        try:
+            query = dns_message.parse_query(data)
+        except Malformed as error:
+            return error.answer
+        found = self.zone.answer(query.name, query.type)
+        if found.foreign and self._forward is None:
+            return dns_message.respond(query, Code.NXDOMAIN, authoritative=False)
+        if self._forward and (found.foreign or found.follow):
+            return query, found
+        return _message(query, found, query.size if size is None else size)
+
+    async def _forwarded(self, data: bytes, query: Query, found: Answer, size: int) -> bytes:
+        """The upstream's answer for a foreign name; what the cluster knows, if there is none."""
+        assert self._forward is not None
+        if found.follow:
+            # The client gets the alias and asks for its target itself.
+            return _message(query, found, size)
+        try:
+            async with asyncio.timeout(_FORWARD_TIMEOUT):
+                answer = await self._forward(data)
+        except (OSError, TimeoutError) as error:
+            log.debug("the upstream did not answer for %s: %s", query.name, error)
+            return dns_message.failure(query)
+        if len(answer) < 12:
+            return dns_message.failure(query)
+        if len(answer) > size:
+            return dns_message.respond(query, Code.NOERROR, authoritative=False, truncated=True)
+        return dns_message.with_id(answer, query.id)
+
+    def _serve_datagram(self, data: bytes, sender: tuple[str, int], transport: asyncio.DatagramTransport) -> None:
+        answer = self.answer(data)
+        if isinstance(answer, tuple):
+            if len(self._tasks) < _FORWARDED_MAX:
+                self._start(self._send_later(data, *answer, sender, transport))
+            else:
+                transport.sendto(dns_message.failure(answer[0]), sender)
+        elif answer is not None:
+            transport.sendto(answer, sender)
+
+    async def _send_later(
+        self, data: bytes, query: Query, found: Answer, sender: tuple[str, int], transport: asyncio.DatagramTransport
+    ) -> None:
+        transport.sendto(await self._forwarded(data, query, found, query.size), sender)
+
+    def _start(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(coroutine, name="dns")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _serve_stream(self, connection: socket.socket) -> None:
+        """Questions on a TCP connection, one after another, each with its length in front."""
+        loop = asyncio.get_running_loop()
+        with connection:
+            if self._streams is None or self._streams.connections > _CONNECTIONS_MAX:
+                return
+            try:
+                await self._table.synced.wait()
+                while True:
+                    async with asyncio.timeout(_IDLE):
+                        length = int.from_bytes(await _exactly(connection, 2), "big")
+                        data = await _exactly(connection, length)
+                        answer = self.answer(data, 65535)
+                        if isinstance(answer, tuple):
+                            answer = await self._forwarded(data, *answer, 65535)
+                        if answer is None:
+                            return
+                        await loop.sock_sendall(connection, len(answer).to_bytes(2, "big") + answer)
+            except (OSError, TimeoutError, EOFError):
+                return
+
+
+class _Datagrams(asyncio.DatagramProtocol):
+    def __init__(self, dns: ClusterDns) -> None:
+        self._dns = dns
+        self._transport: asyncio.DatagramTransport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = transport  # type: ignore[assignment]
+
+    def datagram_received(self, data: bytes, sender: tuple[str, int]) -> None:
+        if self._transport:
+            self._dns._serve_datagram(data, sender, self._transport)
+
+
+def _message(query: Query, found: Answer, size: int) -> bytes:
+    return dns_message.respond(query, found.code, found.records, found.authorities, found.additional, size=size)
+
+
+async def _exactly(connection: socket.socket, count: int) -> bytes:
+    loop = asyncio.get_running_loop()
+    data = bytearray()
+    while len(data) < count:
+        piece = await loop.sock_recv(connection, count - len(data))
+        if not piece:
+            raise EOFError
+        data += piece
+    return bytes(data)

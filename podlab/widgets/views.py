@@ -1,0 +1,251 @@
+"""The widgets that a notebook shows: thin views over a Record, with a picture and words for where no script runs."""
+
+from __future__ import annotations
+
+import base64
+import threading
+import time
+from html import escape
+from importlib import resources
+from typing import Any
+
+import anywidget
+import traitlets
+
+from podlab.checks.api import Api
+from podlab.widgets import svg
+from podlab.widgets.feeder import Feeder
+from podlab.widgets.model import STATES, Record, stairs
+
+#: Seconds without any open view after which a feeder stops (a page that is reloaded opens its views again).
+NOBODY_LOOKS = 30.0
+
+_FOLDER = resources.files("podlab.widgets")
+
+#: Running feeders by what they watch: a cell that is run again takes over the feeder of its first run.
+_FEEDERS: dict[tuple[int, str | None], Feeder] = {}
+
+
+class _View(anywidget.AnyWidget):
+    """A widget with one dictionary to draw, a still picture and a text twin."""
+
+    view = traitlets.Dict().tag(sync=True)
+
+    def __init__(self, record: Record, title: str) -> None:
+        super().__init__()
+        self.record = record
+        self.title = title
+        #: How many front ends show it now, and whether one ever did (papermill has none).
+        self.opened = 0
+        self.ever_opened = False
+        self.watch: Watch | None = None
+        self.on_msg(self._on_message)
+
+    def compute(self) -> dict[str, Any]:
+        """What `view` is to be now."""
+        raise NotImplementedError
+
+    def refresh(self) -> None:
+        """Draw what is known now."""
+        self.view = self.compute()
+
+    def handle(self, message: dict[str, Any]) -> None:
+        """Act on a message of the front end; runs on whatever thread brings it."""
+
+    def _on_message(self, _widget: Any, message: Any, _buffers: Any) -> None:
+        if not isinstance(message, dict):
+            return
+        if message.get("type") == "open":
+            self.opened += 1
+            self.ever_opened = True
+            if self.watch is not None:
+                self.watch.wake()
+        elif message.get("type") == "close":
+            self.opened = max(0, self.opened - 1)
+        else:
+            self.handle(message)
+
+    def to_svg(self) -> str:
+        """The picture as it is now, as SVG text."""
+        raise NotImplementedError
+
+    def to_text(self) -> str:
+        """The same facts in words."""
+        raise NotImplementedError
+
+    def __str__(self) -> str:
+        return self.to_text()
+
+    def _repr_mimebundle_(self, **kwargs: Any) -> Any:
+        bundle = super()._repr_mimebundle_(**kwargs)
+        data, metadata = bundle if isinstance(bundle, tuple) else (bundle or {}, {})
+        return {**data, **still(self.to_svg(), self.to_text(), self.view.get("summary", ""))}, metadata
+
+
+def still(picture: str, text: str, summary: str) -> dict[str, str]:
+    """A picture as MIME data that survives untrusted notebooks, nbconvert and plain text."""
+    data = base64.b64encode(picture.encode()).decode()
+    image = f'<img alt="{escape(summary)}" style="max-width:100%" src="data:image/svg+xml;base64,{data}">'
+    return {"text/html": image, "text/plain": text}
+
+
+class ClusterMap(_View):
+    """Nodes as boxes, pods as tiles. `pause()`, `seek(n)` and `live()` do what its buttons do."""
+
+    _esm = _FOLDER.joinpath("cluster_map.js").read_text()
+    _css = _FOLDER.joinpath("cluster_map.css").read_text()
+
+    def __init__(self, record: Record, title: str, feeder: Feeder | None = None) -> None:
+        super().__init__(record, title)
+        self.feeder = feeder
+        self.position: int | None = None
+        self.refresh()
+
+    def compute(self) -> dict[str, Any]:
+        with self.feeder.lock if self.feeder else threading.Lock():
+            state = self.record.state(self.position)
+        live = self.position is None and self.feeder is not None
+        mode = "live" if live else "paused" if self.feeder else "recorded"
+        now = time.time()
+        return {
+            **state,
+            "title": self.title,
+            "mode": mode,
+            "now": now,
+            "heard": (self.feeder.heard if self.feeder else now) or now,
+            "error": self.feeder.last_error if self.feeder else "",
+        }
+
+    def pause(self) -> None:
+        """Hold the picture as it is; the record goes on."""
+        self.seek(len(self.record.entries))
+
+    def seek(self, position: int) -> None:
+        """Show the cluster as it was after `position` changes."""
+        self.position = max(0, min(int(position), len(self.record.entries)))
+        self.refresh()
+
+    def live(self) -> None:
+        """Show what is now, again."""
+        self.position = None
+        self.refresh()
+
+    def handle(self, message: dict[str, Any]) -> None:
+        kind = message.get("type")
+        if kind == "seek" and isinstance(message.get("position"), int):
+            self.seek(message["position"])
+        elif kind == "pause":
+            self.pause()
+        elif kind == "live" and self.feeder is not None:
+            self.live()
+
+    def to_svg(self) -> str:
+        return svg.cluster_map(self.view)
+
+    def to_text(self) -> str:
+        lines = [f"{self.title} ({self.view['mode']}): {self.view['summary']}"]
+        known = [node["name"] for node in self.view["nodes"]]
+        for node in [*self.view["nodes"], {"name": "", "ready": True}]:
+            here = [
+                pod
+                for pod in self.view["pods"]
+                if (pod["node"] == node["name"] if node["name"] else pod["node"] not in known)
+            ]
+            if node["name"] or here:
+                lines.append(f"  {node['name'] or 'no node yet'}{'' if node['ready'] else ' (not ready)'}")
+            for pod in here:
+                words = [STATES[pod["state"]][1], pod["reason"]]
+                if pod["restarts"]:
+                    words.append(f"{pod['restarts']} restart{'s' if pod['restarts'] > 1 else ''}")
+                lines.append(f"    {pod['name']}: {', '.join(filter(None, words))}")
+        return "\n".join(lines)
+
+
+class Staircase(_View):
+    """Restarts over time, one line per pod, with the time that each outage took."""
+
+    _esm = _FOLDER.joinpath("stairs.js").read_text()
+    _css = _FOLDER.joinpath("cluster_map.css").read_text()
+
+    def __init__(self, record: Record, title: str, feeder: Feeder | None = None, *, app: str = "") -> None:
+        super().__init__(record, title)
+        self.feeder = feeder
+        self.app = app
+        self.refresh()
+
+    def compute(self) -> dict[str, Any]:
+        with self.feeder.lock if self.feeder else threading.Lock():
+            return {**stairs(self.record, self.app), "title": self.title}
+
+    def to_svg(self) -> str:
+        return svg.stairs(self.view)
+
+    def to_text(self) -> str:
+        lines = [f"{self.title}: {self.view['summary']}"]
+        for row in self.view["stairs"]:
+            gone = [
+                "still not ready" if outage["end"] is None else f"{outage['end'] - outage['start']:.1f} s"
+                for outage in row["outages"]
+            ]
+            steps = row["steps"][-1][1]
+            lines.append(
+                f"  {row['name']}: {steps} restart{'' if steps == 1 else 's'}; not ready: {', '.join(gone) or 'never'}"
+            )
+        return "\n".join(lines)
+
+
+class Watch:
+    """One feeder and its record for one namespace, shared by all views of it."""
+
+    def __init__(self, api: Api, namespace: str | None) -> None:
+        self.record = Record()
+        self.views: list[_View] = []
+        self._idle_since: float | None = None
+        self.feeder = Feeder(api, namespace, self.record, self._publish)
+        key = (id(api), namespace)
+        if earlier := _FEEDERS.pop(key, None):
+            earlier.stop()
+        _FEEDERS[key] = self.feeder
+        self.feeder.start()
+
+    def map(self, title: str) -> ClusterMap:
+        """A cluster map fed by this watch."""
+        return self._add(ClusterMap(self.record, title, self.feeder))
+
+    def staircase(self, title: str, app: str = "") -> Staircase:
+        """A restart staircase fed by this watch."""
+        return self._add(Staircase(self.record, title, self.feeder, app=app))
+
+    def _add(self, view: Any) -> Any:
+        view.watch = self
+        self.views.append(view)
+        self.wake()
+        return view
+
+    def wake(self) -> None:
+        """Go on watching, if it had stopped for want of anybody who looks."""
+        self._idle_since = None
+        self.feeder.start()
+
+    def stop(self) -> None:
+        """End the threads; the views keep what they show."""
+        self.feeder.stop()
+
+    def _publish(self) -> None:
+        if self._nobody_looks():
+            self.feeder.stop()
+            return
+        for view in list(self.views):
+            try:
+                view.refresh()
+            except Exception as error:  # a closed comm must not end the feeder
+                self.feeder.last_error = f"{type(error).__name__}: {error}"[:300]
+
+    def _nobody_looks(self) -> bool:
+        """Whether every view that a front end ever showed has been closed for a while."""
+        shown = [view for view in self.views if view.ever_opened]
+        if not shown or any(view.opened for view in shown):
+            self._idle_since = None
+            return False
+        self._idle_since = self._idle_since or time.monotonic()
+        return time.monotonic() - self._idle_since > NOBODY_LOOKS

@@ -1,0 +1,102 @@
+"""A real browser (Debian's chromium) on a page of our own; nothing is fetched from anywhere."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from podlab import paths
+from podlab.widgets import model
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+AXE = "axe-core@4.10.3"
+WIDGETS = Path(model.__file__).parent
+PAGE = """<!doctype html><html lang="en" data-theme="THEME"><head><title>Widget</title><style>CSS
+html[data-theme=dark] { --jp-layout-color1: #111111; --jp-content-font-color1: #f0f0f0; --jp-border-color1: #777; }
+body { background: var(--jp-layout-color1, #fff); color: var(--jp-content-font-color1, #000); }</style></head>
+<body><main><h1>Widget</h1><div id="here"></div></main>
+<script type="module">
+import widget from "/SCRIPT";
+const listeners = [];
+window.sent = [];
+window.view = VIEW;
+const fake = { get: () => window.view, on: (_, call) => listeners.push(call), off: () => { window.off = true; },
+  send: (message) => { if (window.fail) throw new Error("Cannot send"); window.sent.push(message); } };
+window.update = (view) => { window.view = view; listeners.forEach((call) => call()); };
+const ender = new AbortController();
+window.end = () => ender.abort();
+widget.render({ model: fake, el: document.getElementById("here"), signal: ender.signal });
+window.drawn = true;
+</script></body></html>"""
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[object]:
+    """Chromium, headless; the tests are skipped, with the reason, where it is not installed."""
+    if not CHROMIUM:
+        pytest.skip("chromium is not installed: apt-get install chromium")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture(scope="session")
+def axe() -> str:
+    """The text of axe-core, fetched once with npm into the cache; skipped where there is no npm or no network."""
+    folder = paths.private(paths.cache() / "tests" / "axe")
+    file = folder / "node_modules" / "axe-core" / "axe.min.js"
+    if not file.is_file():
+        npm = shutil.which("npm")
+        if not npm:
+            pytest.skip("npm is not installed, so that axe-core cannot be had")
+        got = subprocess.run(
+            [npm, "install", "--no-audit", "--no-fund", "--silent", "--prefix", str(folder), AXE],
+            capture_output=True,
+            text=True,
+            timeout=180,
+            check=False,
+        )
+        if got.returncode:
+            pytest.skip(f"axe-core could not be fetched: {got.stderr.strip()[:200]}")
+    return Path(file).read_text()
+
+
+@pytest.fixture
+def open_page(browser):
+    """open_page("stairs.js", view): a page with one view on it, the messages that it sends in window.sent."""
+    contexts = []
+
+    def show(script, view, theme="light", css="cluster_map.css"):
+        context = browser.new_context()
+        contexts.append(context)
+        page = context.new_page()
+        page.problems = []
+        page.on("console", lambda message: page.problems.append(message.text) if message.type == "error" else None)
+        page.on("pageerror", lambda error: page.problems.append(str(error)))
+        text = PAGE.replace("CSS", (WIDGETS / css).read_text()).replace("SCRIPT", script)
+        text = text.replace("THEME", theme).replace("VIEW", json.dumps(view))
+        files = {"": ("text/html", text), script: ("text/javascript", (WIDGETS / script).read_text())}
+
+        def serve(route):
+            name = route.request.url.rsplit("/", 1)[-1]
+            if name in files:
+                route.fulfill(content_type=f"{files[name][0]}; charset=utf-8", body=files[name][1])
+            else:
+                route.fulfill(status=204, body="")
+
+        page.route("**/*", serve)
+        page.goto("http://widget.test/")
+        page.wait_for_function("window.drawn === true")
+        return page
+
+    yield show
+    for context in contexts:
+        context.close()

@@ -1,0 +1,69 @@
+"""The log explorer in a browser: the same lines as in words, its buttons, accessible in either theme."""
+
+from __future__ import annotations
+
+import pytest
+
+from podlab.widgets.log_explorer import LogExplorer
+
+pytestmark = pytest.mark.browser
+
+
+class Store:
+    """Three lines of one trace."""
+
+    def query(self, question, limit=1000):
+        told = [("ui", "info", "asked"), ("serving", "error", "no model"), ("ui", "error", "sent away")]
+        return [
+            {"_time": f"2026-11-26T10:00:0{at}.000Z", "service": who, "level": level, "_msg": what, "trace_id": "7f3a"}
+            for at, (who, level, what) in enumerate(told)
+        ]
+
+    def hits(self, question, begin, end, parts=40):
+        return [(begin, 0), (begin + 30, 2), (begin + 60, 1)]
+
+
+def logs():
+    return LogExplorer(Store(), 'app:="shop"', 5, now=lambda: 1000.0)
+
+
+def trace():
+    return logs().follow("7f3a")
+
+
+@pytest.fixture(params=[logs, trace], ids=["logs", "trace"])
+def widget(request):
+    return request.param()
+
+
+def shown(open_page, widget, theme="light"):
+    return open_page("replay.js", widget.view, theme, "replay.css")
+
+
+def test_the_page_says_what_the_words_say(open_page, widget):
+    page = shown(open_page, widget)
+    assert widget.summary() in page.get_attribute(".podlab-replay", "aria-label")
+    page.evaluate("document.querySelector('details').open = true")
+    cells = page.eval_on_selector_all("table td", "all => all.map(e => e.textContent)")
+    assert cells == [cell for row in widget.table()[1] for cell in row]
+    assert page.locator(".stage svg[role=img]").count() == 1
+    assert page.problems == []
+
+
+def test_a_trace_is_followed_and_a_field_is_chosen_from_the_page(open_page):
+    page = shown(open_page, logs())
+    page.get_by_role("button", name="Follow the trace").click()
+    page.get_by_label("Field").select_option("level")
+    assert page.evaluate("window.sent")[1:] == [
+        {"type": "do", "name": "follow"},
+        {"type": "set", "name": "field", "value": "level"},
+    ]
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_axe_finds_nothing(open_page, axe, widget, theme):
+    page = shown(open_page, widget, theme)
+    page.evaluate("document.querySelector('details').open = true")
+    page.add_script_tag(content=axe)
+    found = page.evaluate("async () => (await axe.run(document)).violations")
+    assert [f"{one['id']}: {[n['html'][:120] for n in one['nodes']][:3]}" for one in found] == []

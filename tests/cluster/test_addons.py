@@ -1,0 +1,376 @@
+"""Add-ons with the real programs, where these have been built; without them the tests say so and are passed over."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from podlab import addons
+from podlab.addons.catalogue import find
+from podlab.addons.logs import Logs
+from podlab.addons.objects import objects
+from podlab.addons.prometheus import Prometheus, QueryError, notifications
+from podlab.checks.api import Api
+from podlab.cluster import Cluster
+from podlab.cluster.provider import StepReport
+from podlab.errors import AddonError, ClusterError
+from podlab.waiting import until
+
+pytestmark = [pytest.mark.slow, pytest.mark.embedded("add-ons run beside the embedded control plane")]
+
+#: Not a verdict on speed: what is waited for comes much sooner on an idle machine.
+PATIENCE = 90
+
+
+@contextlib.contextmanager
+def enabled(name: str, cluster: Cluster, programs: dict[str, Path]) -> Iterator[Api]:
+    """An add-on in a cluster, taken away at the end with everything that was its."""
+    missing = [image.name for image in find(name).images if image.name not in programs]
+    if missing:
+        pytest.skip(f"{', '.join(missing)} not built on this machine: podlab binaries ensure {' '.join(missing)}")
+    api = Api.connect(cluster.kubeconfig)
+    addons.enable(name, cluster.name)
+    try:
+        yield api
+    finally:
+        addons.disable(name, cluster.name)
+    nothing_is_left(name, cluster, api)
+
+
+def nothing_is_left(name: str, cluster: Cluster, api: Api) -> None:
+    assert addons.status(name, cluster.name).state == "disabled"
+    for thing in [*objects(find(name), own=True), *find(name).made()]:
+        resource = api.resource(thing["kind"], thing["apiVersion"])
+        path = resource.path(thing["metadata"].get("namespace"), thing["metadata"]["name"])
+        assert api.raw("GET", path).status == 404, path
+    volumes = api.list("PersistentVolume")
+    claims = [(volume.get("spec") or {}).get("claimRef") or {} for volume in volumes]
+    until(
+        lambda: not [claim for claim in claims if claim.get("namespace") == name] or _no_claims(api, name),
+        f"the volumes of {name} being gone",
+        timeout=PATIENCE,
+    )
+
+
+def _no_claims(api: Api, namespace: str) -> bool:
+    claims = [(volume.get("spec") or {}).get("claimRef") or {} for volume in api.list("PersistentVolume")]
+    return not any(claim.get("namespace") == namespace for claim in claims)
+
+
+@pytest.fixture(scope="module")
+def logging(shared: Cluster, programs: dict[str, Path]) -> Iterator[Logs]:
+    with enabled("logging", shared, programs) as api:
+        yield Logs.of_cluster(api)
+
+
+@pytest.fixture(scope="module")
+def monitoring(shared: Cluster, programs: dict[str, Path]) -> Iterator[Prometheus]:
+    with enabled("monitoring", shared, programs) as api:
+        yield Prometheus.of_cluster(api)
+
+
+def pod(name: str, program: str, **metadata: object) -> str:
+    """A pod that runs a Python program."""
+    container = {
+        "name": "main",
+        "image": "podlab/python:3",
+        "imagePullPolicy": "IfNotPresent",
+        "command": ["python3", "-S", "-u", "-c", textwrap.dedent(program)],
+    }
+    spec = {"terminationGracePeriodSeconds": 0, "restartPolicy": "Never", "containers": [container]}
+    return json.dumps({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, **metadata}, "spec": spec})
+
+
+TALKER = """
+    import json, time
+    for number in range(100):
+        print(json.dumps({{"message": "order {nonce} " + str(number), "trace_id": "t" + str(number)}}))
+    print("the last words of {nonce}")
+    time.sleep(600)
+"""
+
+
+def talk_and_die(cluster: Cluster, namespace: str, kubectl, name: str) -> str:
+    """A pod that prints 101 lines and is killed at once; returns the word that is in all of them."""
+    nonce = f"{namespace}-{name}"
+    kubectl(cluster, "create", "-n", namespace, "-f", "-", stdin=pod(name, TALKER.format(nonce=nonce)))
+    until(
+        lambda: "last words" in kubectl(cluster, "logs", "-n", namespace, name, "--ignore-errors"),
+        f"{name} having spoken",
+        timeout=PATIENCE,
+        ignore=(AssertionError,),
+    )
+    kubectl(cluster, "delete", "pod", "-n", namespace, name, "--grace-period=0", "--force")
+    return nonce
+
+
+def found(logs: Logs, nonce: str, lines: int = 101) -> int:
+    """Wait until so many different lines with the word are found; returns how many there are with those twice."""
+
+    def distinct() -> bool:
+        rows = logs.query(f'"{nonce}" | stats count_uniq(_msg) n')
+        return int(rows[0]["n"]) >= lines
+
+    until(distinct, f"{lines} lines of {nonce} being found", timeout=PATIENCE, interval=0.3)
+    return logs.count(f'"{nonce}"')
+
+
+def test_every_line_of_a_killed_pod_is_found_and_says_whose_it_was(logging, shared, namespace, kubectl) -> None:
+    nonce = talk_and_die(shared, namespace, kubectl, "victim")
+    assert found(logging, nonce) == 101
+    (line,) = until(lambda: logging.query(f'"{nonce}" trace_id:=t7'), "the line of a trace", timeout=PATIENCE)
+    assert line["kubernetes.pod_name"] == "victim" and line["kubernetes.pod_namespace"] == namespace
+    assert line["_msg"] == f"order {nonce} 7" and line["kubernetes.pod_node_name"].startswith("node-")
+
+
+def test_lines_wait_while_the_store_is_away(logging, shared, namespace, kubectl) -> None:
+    scale = ("scale", "statefulset", "victoria-logs", "-n", "logging")
+    kubectl(shared, *scale, "--replicas=0")
+    until(lambda: _pods(shared, "app=victoria-logs") == 0, "the store being away", timeout=PATIENCE)
+    try:
+        nonce = talk_and_die(shared, namespace, kubectl, "unheard")
+    finally:
+        kubectl(shared, *scale, "--replicas=1")
+    until(lambda: addons.status("logging", shared.name).state == "ready", "the store being back", timeout=PATIENCE)
+    assert found(logging, nonce) >= 101
+
+
+def _pods(cluster: Cluster, selector: str) -> int:
+    return len(Api.connect(cluster.kubeconfig).list("Pod", "logging", labelSelector=selector))
+
+
+def test_a_shipper_that_dies_goes_on_where_it_was(logging, shared, namespace, kubectl) -> None:
+    for name in Api.connect(shared.kubeconfig).list("Pod", "logging", labelSelector="app=vlagent"):
+        kubectl(shared, "exec", "-n", "logging", name["metadata"]["name"], "--", "sh", "-c", "kill -KILL 1 || true")
+    nonce = talk_and_die(shared, namespace, kubectl, "watched")
+    until(lambda: addons.status("logging", shared.name).state == "ready", "the shippers being back", timeout=PATIENCE)
+    assert found(logging, nonce) >= 101
+
+
+def test_lines_go_in_by_the_bulk_interface_of_elasticsearch(logging) -> None:
+    logging.bulk([{"message": "by bulk", "@timestamp": "0", "app": "poster"}], stream=["app"])
+    until(lambda: logging.query('app:=poster "by bulk"'), "the line being found", timeout=PATIENCE)
+
+
+def test_a_wrong_question_is_refused_with_the_stores_words(logging) -> None:
+    with pytest.raises(QueryError, match="unknown stats func"):
+        logging.query("* | stats nonsense()")
+
+
+def test_enabling_twice_changes_nothing(logging, shared) -> None:
+    api = Api.connect(shared.kubeconfig)
+    before = {one["metadata"]["uid"] for one in api.list("Pod", "logging")}
+    said: list[StepReport] = []
+    addons.enable("logging", shared.name, progress=said.append)
+    assert {one["metadata"]["uid"] for one in api.list("Pod", "logging")} == before
+    assert any("enabled already" in report.detail for report in said)
+
+
+JOBS = {
+    "kubernetes-apiservers": 1,
+    "kubernetes-nodes": 3,
+    "kubernetes-nodes-cadvisor": 3,
+    "prometheus": 1,
+    "alertmanager": 1,
+    "object-metrics": 1,
+}
+
+
+def test_prometheus_discovers_the_control_plane_nodes_services_and_pods(monitoring) -> None:
+    def up() -> bool:
+        seen = {one.labels["job"]: one.value for one in monitoring.query("sum by (job) (up)")}
+        return all(seen.get(job) == number for job, number in JOBS.items())
+
+    until(
+        up,
+        "every target being scraped",
+        timeout=PATIENCE,
+        interval=0.5,
+        state=lambda: [(t["labels"].get("job"), t["health"], t["lastError"]) for t in monitoring.targets()],
+    )
+    assert monitoring.number("count(kube_node_info)") == 3
+    assert monitoring.number("max(apiserver_request_total)") > 0
+
+
+def test_all_rules_are_evaluated(monitoring) -> None:
+    def healthy() -> bool:
+        return {rule["health"] for rule in monitoring.rules()} == {"ok"}
+
+    until(healthy, "every rule being evaluated", timeout=PATIENCE, interval=0.5, state=monitoring.rules)
+
+
+def test_prometheus_may_look_and_nothing_else(monitoring, shared, kubectl) -> None:
+    def may(verb: str, what: str) -> str:
+        account = "system:serviceaccount:monitoring:prometheus"
+        review = {"apiVersion": "authorization.k8s.io/v1", "kind": "SubjectAccessReview"}
+        group, _, resource = what.rpartition("/")
+        attributes = {"verb": verb, "resource": resource, "group": group, "namespace": "default"}
+        path = "/apis/authorization.k8s.io/v1/subjectaccessreviews"
+        body = {**review, "spec": {"user": account, "resourceAttributes": attributes}}
+        return Api.connect(shared.kubeconfig).request("POST", path, body=body)["status"]["allowed"]
+
+    assert may("list", "pods") and may("watch", "discovery.k8s.io/endpointslices")
+    for verb, what in (("get", "secrets"), ("list", "configmaps"), ("delete", "pods"), ("create", "apps/deployments")):
+        assert not may(verb, what), (verb, what)
+
+
+SHOP = """
+    import http.server, itertools, time
+    began = time.time()
+    class Page(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            done = int((time.time() - began) * 20)
+            body = "# TYPE http_requests_total counter\\n"
+            body += 'http_requests_total{code="200"} %d\\n' % (done // 2)
+            body += 'http_requests_total{code="500"} %d\\n' % (done - done // 2)
+            self.send_response(200); self.end_headers(); self.wfile.write(body.encode())
+        def log_message(self, *_): pass
+    http.server.ThreadingHTTPServer(("", 8080), Page).serve_forever()
+"""
+SCRAPED = {"prometheus.io/scrape": "true", "prometheus.io/port": "8080"}
+
+
+def test_errors_fire_an_alert_whose_receiver_is_told(monitoring, shared, namespace, kubectl) -> None:
+    text = pod("shop", SHOP, annotations=SCRAPED, labels={"app": namespace})
+    kubectl(shared, "create", "-n", namespace, "-f", "-", stdin=text)
+
+    api = Api.connect(shared.kubeconfig)
+
+    def told() -> bool:
+        return any(
+            alert["labels"].get("app") == namespace and alert["labels"]["alertname"] == "HighErrorRatio"
+            for notification in notifications(api)
+            for alert in notification["alerts"]
+            if alert["status"] == "firing"
+        )
+
+    until(told, "the receiver being told", timeout=PATIENCE, interval=0.5, state=monitoring.alerts)
+    ratio = monitoring.number(f'app:http_errors:ratio1m{{app="{namespace}"}}')
+    assert ratio == pytest.approx(0.5, abs=0.05)
+
+
+def test_an_autoscaler_follows_a_metric_of_the_pods(monitoring, shared, namespace, kubectl) -> None:
+    container = json.loads(pod("x", SHOP))["spec"]["containers"][0]
+    labels = {"app": "busy"}
+    template = {"metadata": {"labels": labels, "annotations": SCRAPED}, "spec": {"containers": [container]}}
+    deployment = {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"name": "busy"},
+        "spec": {"selector": {"matchLabels": labels}, "template": template},
+    }
+    target = {"type": "AverageValue", "averageValue": "12"}
+    scaler = {
+        "apiVersion": "autoscaling/v2",
+        "kind": "HorizontalPodAutoscaler",
+        "metadata": {"name": "busy"},
+        "spec": {
+            "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "busy"},
+            "maxReplicas": 2,
+            "metrics": [{"type": "Pods", "pods": {"metric": {"name": "http_requests_per_second"}, "target": target}}],
+        },
+    }
+    for thing in (deployment, scaler):
+        kubectl(shared, "create", "-n", namespace, "-f", "-", stdin=json.dumps(thing))
+    api = Api.connect(shared.kubeconfig)
+    until(
+        lambda: api.get("Deployment", "busy", namespace)["spec"]["replicas"] == 2,  # type: ignore[index]
+        "the autoscaler asking for a second replica",
+        timeout=PATIENCE,
+        interval=0.5,
+        state=lambda: (api.get("HorizontalPodAutoscaler", "busy", namespace) or {}).get("status"),
+    )
+
+
+def test_a_wrong_expression_is_refused_with_the_place(monitoring) -> None:
+    with pytest.raises(QueryError, match=r"parse error(.|\n)*\^"):
+        monitoring.query("rate(up[1m)")
+
+
+def test_a_namespace_of_somebody_else_is_not_touched_and_a_small_cluster_is_refused(make, kubectl) -> None:
+    cluster = make(nodes=0)
+    kubectl(cluster, "create", "namespace", "logging")
+    addons.disable("logging", cluster.name)
+    assert "logging" in kubectl(cluster, "get", "namespace", "logging")
+    assert addons.status("logging", cluster.name).state == "disabled"
+    with pytest.raises(AddonError, match="not this add-on's"):
+        addons.enable("logging", cluster.name)
+    with pytest.raises(ClusterError, match=r"asks for 224 MiB of memory, but the 0 nodes .* have 0 MiB"):
+        addons.enable("monitoring", cluster.name)
+
+
+@pytest.fixture(scope="module")
+def ingress(shared: Cluster, programs: dict[str, Path]) -> Iterator[Api]:
+    with enabled("ingress", shared, programs) as api:
+        yield api
+
+
+SITE = """
+    import http.server, os
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            body = f"{os.environ['HOSTNAME']} {self.path}".encode()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+    http.server.ThreadingHTTPServer(("", 8000), Handler).serve_forever()
+"""
+
+
+def test_requests_are_routed_by_host_and_path(ingress: Api, shared: Cluster, kubectl: Any, namespace: str) -> None:
+    """Two shops behind one address; a host that nobody serves gets 404, and a path that moved follows its Ingress."""
+
+    def put(thing: dict[str, object] | str) -> None:
+        text = thing if isinstance(thing, str) else json.dumps(thing)
+        kubectl(shared, "--namespace", namespace, "apply", "-f", "-", stdin=text)
+
+    for name in ("red", "blue"):
+        put(pod(name, SITE, labels={"app": name}))
+        spec = {"selector": {"app": name}, "ports": [{"port": 80, "targetPort": 8000}]}
+        put({"apiVersion": "v1", "kind": "Service", "metadata": {"name": name}, "spec": spec})
+
+    def rule(host: str, path: str, service: str) -> dict[str, object]:
+        backend = {"service": {"name": service, "port": {"number": 80}}}
+        return {"host": host, "http": {"paths": [{"path": path, "pathType": "Prefix", "backend": backend}]}}
+
+    def route(*rules: dict[str, object]) -> None:
+        spec = {"rules": list(rules)}
+        put({"apiVersion": "networking.k8s.io/v1", "kind": "Ingress", "metadata": {"name": "shops"}, "spec": spec})
+
+    door = ingress.get("Service", "traefik", "ingress")
+    address = door["status"]["loadBalancer"]["ingress"][0]["ip"]
+
+    def ask(host: str, path: str = "/") -> tuple[int, str]:
+        connection = http.client.HTTPConnection(address, 8080, timeout=5)
+        try:
+            connection.request("GET", path, headers={"Host": host})
+            answer = connection.getresponse()
+            return answer.status, answer.read().decode().strip()
+        except (OSError, http.client.HTTPException) as error:
+            return 0, str(error)
+        finally:
+            connection.close()
+
+    def answered(want: tuple[int, str], host: str, path: str = "/") -> None:
+        until(
+            lambda: ask(host, path) == want, f"{want} at {host}{path}", timeout=PATIENCE, state=lambda: ask(host, path)
+        )
+
+    route(rule(f"red.{namespace}", "/", "red"), rule(f"blue.{namespace}", "/shop", "blue"))
+    answered((200, "red /any"), f"red.{namespace}", "/any")
+    answered((200, "blue /shop/1"), f"blue.{namespace}", "/shop/1")
+    assert ask(f"blue.{namespace}", "/other")[0] == 404
+    assert ask(f"green.{namespace}")[0] == 404
+    route(rule(f"red.{namespace}", "/", "blue"))
+    answered((200, "blue /any"), f"red.{namespace}", "/any")
+    answered((404, "404 page not found"), f"blue.{namespace}", "/shop/1")
+    told = ingress.get("Ingress", "shops", namespace)["status"]["loadBalancer"]["ingress"]
+    assert told == [{"ip": address}] or told[0]["ip"] == address

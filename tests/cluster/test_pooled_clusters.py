@@ -1,0 +1,102 @@
+"""A pooled cluster is lent again only when it is proven to be as it was; anything else costs it its life."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from podlab import cluster
+from podlab.checks.world import make_namespace
+from podlab.grading.own_cluster import OwnCluster, Pool
+
+pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.embedded("graders lend embedded clusters")]
+
+NAME = "pooled-test"
+
+
+@pytest.fixture(scope="module")
+def said() -> list[str]:
+    return []
+
+
+@pytest.fixture(scope="module")
+def pool(said: list[str]) -> Iterator[Pool]:
+    pool = Pool(said.append)
+    yield pool
+    pool.close()
+    assert NAME not in cluster.list_clusters()
+
+
+def identity(lent: OwnCluster) -> str:
+    """Which cluster it is: the uid of a namespace that only dies with it."""
+    found = lent.api.get("Namespace", "kube-system")
+    assert found is not None
+    return found["metadata"]["uid"]
+
+
+def test_work_in_its_own_namespaces_is_tidied_up_and_the_cluster_lent_again(pool: Pool) -> None:
+    with pool.lent(NAME, 1) as lent:
+        first, before = identity(lent), pool.reused
+        with lent.world(1) as world:
+            world.room("work")
+        make_namespace(lent.api, "submission", "submission")
+        secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "s"}, "stringData": {"answer": "42"}}
+        lent.api.apply(secret, "submission")
+    with pool.lent(NAME, 1) as lent:
+        assert identity(lent) == first
+        assert lent.api.get("Namespace", "submission") is None
+    assert pool.reused >= before + 1
+
+
+@pytest.mark.parametrize(
+    ("document", "words"),
+    [
+        (
+            {
+                "apiVersion": "rbac.authorization.k8s.io/v1",
+                "kind": "ClusterRole",
+                "metadata": {"name": "left-behind"},
+                "rules": [],
+            },
+            "ClusterRole/left-behind is new",
+        ),
+        (
+            {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "left"}, "data": {"answer": "42"}},
+            "ConfigMap/default/left is new",
+        ),
+    ],
+)
+def test_whatever_is_left_behind_costs_the_cluster_its_life(
+    pool: Pool, said: list[str], document: dict[str, object], words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from podlab.grading import own_cluster
+
+    proof = own_cluster.proven_clean
+    monkeypatch.setattr(own_cluster, "proven_clean", lambda api, before: proof(api, before, timeout=3))
+    with pool.lent(NAME, 1) as lent:
+        first, destroyed = identity(lent), pool.destroyed
+        lent.api.apply(document, "default")
+    assert pool.destroyed == destroyed + 1
+    assert any(words in line for line in said)
+    with pool.lent(NAME, 1) as lent:
+        assert identity(lent) != first
+
+
+def test_a_label_on_a_node_is_seen_too(pool: Pool, said: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    from podlab.grading import own_cluster
+
+    proof = own_cluster.proven_clean
+    monkeypatch.setattr(own_cluster, "proven_clean", lambda api, before: proof(api, before, timeout=3))
+    with pool.lent(NAME, 1) as lent:
+        (node,) = lent.api.list("Node")
+        path = f"/api/v1/nodes/{node['metadata']['name']}"
+        body = {"metadata": {"labels": {"left": "behind"}}}
+        lent.api.request("PATCH", path, body=body, content_type="application/merge-patch+json")
+    assert any("Node/" in line and "has changed" in line for line in said)
+
+
+def test_an_error_in_between_costs_the_cluster_its_life(pool: Pool) -> None:
+    with pytest.raises(RuntimeError), pool.lent(NAME, 1):
+        raise RuntimeError("trouble")
+    assert NAME not in cluster.list_clusters()

@@ -1,0 +1,56 @@
+"""Clusters for the exercises of a run, in a home of their own; nothing of them is left at the end.
+
+One is for answers that leave nodes alone, which run side by side; the others for those that lose a node.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from podlab import cluster as clusters
+from podlab.cluster import Cluster
+from podlab.cluster.embedded import binaries
+
+#: `make test-kind` runs the same answers on a kind cluster.
+PROVIDER = os.environ.get("PODLAB_TEST_PROVIDER", "embedded")
+
+Give = Callable[[str], Cluster]
+
+
+@pytest.fixture(scope="session")
+def cluster_for() -> Iterator[Give]:
+    """cluster_for("quiet"): a running cluster of three nodes of that name, made when it is first asked for."""
+    lock = threading.Lock()
+    made: dict[str, Cluster] = {}
+
+    def give(name: str) -> Cluster:
+        with lock:
+            if name not in made:
+                made[name] = clusters.up(name, nodes=3, provider_name=PROVIDER)
+        return made[name]
+
+    located = binaries.locate([name for name in binaries.PROGRAMS if name not in binaries.ALL])
+    programs = binaries.ensure() | {name: found.path for name, found in located.items() if found}
+    # A short path: sockets are in it.
+    folder = Path(tempfile.mkdtemp(prefix="ple-"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PODLAB_HOME", str(folder))
+        for name, path in programs.items():
+            patch.setenv(binaries.variable(name), str(path))
+        for name in ("PODLAB_KUBECONFIG", "PODLAB_NAMESPACE", "PODLAB_CLUSTER", "KUBECONFIG"):
+            patch.delenv(name, raising=False)
+        try:
+            yield give
+        finally:
+            for name in made:
+                with contextlib.suppress(Exception):
+                    clusters.down(name)
+            shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,122 @@
+"""Both buses by one contract: the one in a file, and NATS JetStream on a real broker that may be killed."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import subprocess
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+from bus_contract import BusContract, first
+
+from movies.bus import EVENTS, Bus, connect
+from movies.bus.files import FileBus
+from movies.bus.server import command
+from movies.errors import BrokerError, StorageFull
+from movies.runner import free_ports
+from podlab import waiting
+
+
+class TestFileBus(BusContract):
+    """A log in SQLite."""
+
+    @pytest.fixture
+    def address(self, tmp_path: Path) -> str:
+        return f"file:{tmp_path}"
+
+    async def test_it_is_private_to_its_owner(self, bus: Bus, tmp_path: Path) -> None:
+        assert isinstance(bus, FileBus)
+        assert (tmp_path / "bus.sqlite").stat().st_mode & 0o077 == 0
+
+    async def test_where_it_cannot_be_it_says_so(self, tmp_path: Path) -> None:
+        (tmp_path / "taken").write_text("a file")
+        with pytest.raises(BrokerError, match="cannot be opened"):
+            await connect(f"file:{tmp_path / 'taken'}").open()
+
+
+class Broker:
+    """nats-server on loopback."""
+
+    def __init__(self, folder: Path) -> None:
+        (self.port,) = free_ports(1)
+        self.address = f"nats://127.0.0.1:{self.port}"
+        self._command = command(folder, self.port)
+        self.start()
+
+    def start(self) -> None:
+        self.process = subprocess.Popen(self._command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        waiting.until(self._made, "the broker answers", timeout=60)
+
+    def _made(self) -> bool:
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", self.port)) == 0
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+
+@pytest.fixture
+def broker(tmp_path: Path) -> Iterator[Broker]:
+    made = Broker(tmp_path / "broker")
+    yield made
+    made.kill()
+
+
+class TestNatsBus(BusContract):
+    """Streams, objects and pointers of a broker."""
+
+    @pytest.fixture
+    def address(self, broker: Broker) -> str:
+        return broker.address
+
+    async def test_followers_and_watchers_outlive_the_broker_and_nothing_acknowledged_is_lost(
+        self, bus: Bus, broker: Broker
+    ) -> None:
+        follower, watcher = bus.follow(EVENTS), bus.watch("key")
+        await bus.publish(EVENTS, b"before", id="before")
+        await bus.point("key", "before", None)
+        assert [one.data for one in await anext(follower)] == [b"before"]
+        assert await anext(watcher) == "before"
+        await asyncio.to_thread(broker.kill)
+        with pytest.raises(BrokerError):
+            await bus.publish(EVENTS, b"while it is away")
+        await asyncio.to_thread(broker.start)
+
+        async def back() -> bool:
+            return not (await bus.publish(EVENTS, b"after", id="after")).duplicate or True
+
+        await waiting.until_async(back, "publishing works again", timeout=60, ignore=(BrokerError,))
+        assert [one.data for one in await first(follower, 1)] == [b"after"]
+        assert (await bus.publish(EVENTS, b"again", id="before")).duplicate, "ids are remembered across a crash"
+        assert await bus.point("key", "after", "before")
+        async with asyncio.timeout(60):
+            assert await anext(watcher) == "after"
+        await watcher.aclose()  # type: ignore[attr-defined]
+
+    async def test_a_full_stream_refuses_and_keeps_what_it_has(self, broker: Broker) -> None:
+        async with opened(connect(broker.address, stream_bytes=10_000)) as bus:
+            kept = 0
+            with pytest.raises(StorageFull):
+                for _ in range(100):
+                    await bus.publish(EVENTS, b"x" * 500)
+                    kept += 1
+            assert 0 < kept < 100
+            assert len(await first(bus.follow(EVENTS), kept)) == kept
+
+    async def test_without_a_broker_opening_says_so(self) -> None:
+        (port,) = free_ports(1)
+        with pytest.raises(BrokerError, match="cannot be reached"):
+            await connect(f"nats://127.0.0.1:{port}").open()
+
+
+@contextlib.asynccontextmanager
+async def opened(bus: Bus) -> AsyncIterator[Bus]:
+    await bus.open()
+    try:
+        yield bus
+    finally:
+        await bus.close()

@@ -1,0 +1,190 @@
+"""A box of the grader: what is in it, what it may do, and that nothing of it stays."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from podlab import paths, waiting
+from podlab.checks.calls import Called
+from podlab.grading import kernel_image
+from podlab.grading.boxed import BoxedBench
+from podlab.grading.house import House
+from podlab.images.pull import Images
+
+pytestmark = pytest.mark.sandbox
+
+
+@pytest.fixture(scope="module")
+def house() -> Iterator[House]:
+    root = Images(paths.cache() / "images").resolve(kernel_image.build_image()).root
+    with House(root) as made:
+        yield made
+
+
+def says(house: House, program: str) -> dict:
+    """What a Python program in a new box prints as JSON."""
+    with house.box(["python3", "-c", program], {"/submission/x": "given"}) as box:
+        exit_ = box.wait(60)
+        text = box.output(100_000)
+        assert exit_ is not None and exit_.status == 0, (exit_, text)
+    return json.loads(text.splitlines()[-1])
+
+
+_NAMESPACES = """
+import json, os, time
+print(json.dumps({name: os.readlink("/proc/self/ns/" + name) for name in os.listdir("/proc/self/ns")}), flush=True)
+time.sleep(1000)
+"""
+
+
+def test_a_box_shares_no_namespace_with_the_grader_and_none_with_another_box(house: House) -> None:
+    command = ["python3", "-c", _NAMESPACES]
+    with house.box(command) as one, house.box(command) as other:
+        texts = [
+            waiting.until(lambda box=box: box.output(9_999), "what a box says", timeout=60) for box in (one, other)
+        ]
+    first, second = map(json.loads, texts)
+    for kind in ("user", "mnt", "pid", "net", "ipc", "uts"):
+        assert first[kind] != str(Path(f"/proc/self/ns/{kind}").readlink())
+    for kind in ("mnt", "pid", "net", "ipc", "uts"):
+        assert first[kind] != second[kind]
+
+
+def test_a_box_is_nobody_without_privileges_and_knows_nothing_of_the_graders_environment(house: House) -> None:
+    os.environ["PODLAB_TEST_SECRET"] = "x"
+    found = says(
+        house,
+        "import json, os\n"
+        "status = dict(l.split(':', 1) for l in open('/proc/self/status') if ':' in l)\n"
+        "print(json.dumps({'uid': os.getuid(), 'caps': status['CapEff'].strip(), 'new': status['NoNewPrivs'].strip(),"
+        " 'environment': sorted(os.environ), 'pid': os.getpid()}))",
+    )
+    assert found["uid"] == 65534 and int(found["caps"], 16) == 0 and found["new"] == "1" and found["pid"] == 1
+    assert "PODLAB_TEST_SECRET" not in found["environment"]
+    assert "KUBECONFIG" not in found["environment"]
+
+
+def test_the_only_place_to_write_is_a_small_tmpfs_that_is_empty_for_the_next(house: House) -> None:
+    program = (
+        "import json, os\n"
+        "def write(path):\n"
+        "    try:\n"
+        "        with open(path, 'w') as file: file.write('x')\n"
+        "        return True\n"
+        "    except OSError: return False\n"
+        "seen = os.listdir('/tmp') + os.listdir('/dev/shm')\n"
+        "places = {p: write(p + '/probe') for p in ('/', '/etc', '/usr', '/opt/course', '/submission', '/dev', '/proc',"
+        " '/sys', '/root', '/var/tmp', '/run', '/home', '/tmp', '/dev/shm')}\n"
+        "size = os.statvfs('/tmp').f_blocks * os.statvfs('/tmp').f_frsize\n"
+        "print(json.dumps({'seen': seen, 'places': places, 'size': size}))"
+    )
+    for _ in range(2):
+        found = says(house, program)
+        assert found["seen"] == []
+        assert {place for place, may in found["places"].items() if may} == {"/tmp", "/dev/shm"}
+        assert found["size"] == house.bounds.disk
+
+
+def test_neither_the_course_nor_the_checks_of_the_grader_can_be_seen(house: House) -> None:
+    there = [
+        str(Path(__file__).resolve()),
+        "/opt/course/podlab/grading/worker.py",
+        f"{Path.home()}/.local",
+        "/opt/course/podlab/checks/contract.py",
+    ]
+    found = says(house, f"import json, os\nprint(json.dumps([os.path.exists(path) for path in {there!r}]))")
+    assert found == [False, False, False, True]
+
+
+def test_there_is_nobody_in_its_network(house: House) -> None:
+    found = says(
+        house,
+        "import json, socket\n"
+        "def dial(where):\n"
+        "    try:\n"
+        "        socket.create_connection(where, 0.5).close()\n"
+        "        return True\n"
+        "    except OSError: return False\n"
+        "print(json.dumps([dial(w) for w in (('127.0.0.1', 22), ('10.96.0.1', 443), ('172.18.0.1', 6443),"
+        " ('169.254.169.254', 80), ('192.0.2.1', 80))]))",
+    )
+    assert found == [False] * 5
+
+
+def test_the_learners_function_is_called_in_the_box_and_its_errors_are_words(house: House) -> None:
+    with BoxedBench(house, seed=1) as bench:
+        pid = bench.call(
+            "import os\ndef f(): return [os.getpid(), os.getuid(), os.path.exists('/proc/1/root/home')]", "f"
+        )
+        assert pid.ok and pid.value[1] == 65534
+        assert bench.call("def f(x): return x + 1", "f", 1).value == 2
+        kinds = [
+            bench.call(source, "f", seconds=2).kind
+            for source in (
+                "def f(): raise ValueError('no')",
+                "import os\ndef f(): os._exit(3)",
+                "def f():\n    while True: pass",
+                "def f(): return {1, 2}",
+                "import sys\ndef f(): print('x', file=sys.stderr); return 7",
+            )
+        ]
+        assert kinds == ["raised", "ended", "late", "unfit", "value"]
+        with bench.talk(
+            "class C:\n    def __init__(self): self.n = 0\n    def add(self, k): self.n += k; return self.n"
+        ) as talk:
+            talk.make("C")
+            assert [talk.ask("it.add", 2), talk.ask("it.add", 3)] == [2, 5]
+
+
+def test_a_forged_reply_is_data_and_never_trouble_of_the_machine(house: House) -> None:
+    source = """
+import os
+def f():
+    for descriptor in range(1, 20):
+        try:
+            os.write(descriptor, b'[]\\n7\\n{"kind": {}}\\nnull\\n')
+        except OSError:
+            pass
+    return 1
+"""
+    with BoxedBench(house, seed=1) as bench:
+        called = bench.call(source, "f")
+        assert isinstance(called, Called)
+
+
+_GRADER = """
+import sys
+from pathlib import Path
+from podlab import paths
+from podlab.grading import kernel_image
+from podlab.grading.house import House
+from podlab.images.pull import Images
+root = Images(paths.cache() / "images").resolve(kernel_image.build_image()).root
+with House(root) as house, house.box(["python3", "-c", "import time; time.sleep(1000)"]):
+    print(house.pid, flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_with_a_killed_grader_die_its_boxes(house: House) -> None:
+    grader = subprocess.Popen([sys.executable, "-c", _GRADER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert grader.stdin is not None and grader.stdout is not None
+    with grader:
+        pid = int(grader.stdout.readline())
+        assert Path(f"/proc/{pid}").exists()
+        grader.kill()
+    waiting.until(lambda: not _alive(pid), "the end of the house", timeout=60)
+
+
+def _alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except OSError:
+        return False

@@ -1,0 +1,132 @@
+"""The hostile corpus, graded in one go at full parallel load: nobody gets more than he deserves, nothing is lost."""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import os
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+sys.path.insert(0, str(ROOT))
+
+from autograder.corpus import attacks, notebooks  # noqa: E402 - the corpus is no part of the package
+from podlab.grading import classes  # noqa: E402
+from podlab.grading.bookkeeping import Books  # noqa: E402
+from podlab.grading.records import Outcome, Record  # noqa: E402
+
+pytestmark = [pytest.mark.sandbox, pytest.mark.slow]
+
+_PR_SET_CHILD_SUBREAPER = 36
+
+
+@dataclass
+class Graded:
+    """The graded corpus, and what was around it before and after."""
+
+    records: dict[str, Record]
+    out: Path
+    course: Path
+    before: dict[str, str]
+    after: dict[str, str]
+    left: list[str]
+
+
+def digests(*folders: Path) -> dict[str, str]:
+    """What is in every file of these folders."""
+    found = {}
+    for folder in folders:
+        for path in sorted(folder.rglob("*")):
+            if (
+                path.is_file()
+                and not path.is_symlink()
+                and path.stat().st_size < 10_000_000
+                and "__pycache__" not in path.parts
+            ):
+                found[str(path)] = hashlib.sha256(path.read_bytes()).hexdigest()
+    return found
+
+
+def children() -> list[str]:
+    """Living processes below this one; orphans come to it, since it has asked for them."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = stat.read_text().rpartition(")")[2].split()
+            if int(fields[1]) == os.getpid() and fields[0] not in "ZX":
+                found.append((stat.parent / "cmdline").read_text().replace("\0", " ")[:200])
+        except OSError:
+            continue
+    return found
+
+
+@pytest.fixture(scope="module")
+def graded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Graded]:
+    folder = tmp_path_factory.mktemp("corpus")
+    course = notebooks.write_course(folder / "course")
+    attacks.write_all(folder / "class")
+    around = (course, folder / "class", ROOT / "autograder", ROOT / "podlab" / "grading")
+    present, before = set(children()), digests(*around)
+    ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    settings = classes.Settings(
+        folder=folder / "class",
+        assignment=notebooks.NAME,
+        out=folder / "out",
+        course=course,
+        cell_limit=6,
+        notebook_limit=40,
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("PODLAB_EXERCISES", raising=False)
+        try:
+            result = classes.grade_class(settings, lambda _step: None)
+        finally:
+            ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
+            os.environ.pop("PODLAB_EXERCISES", None)
+    left = [command for command in children() if command not in present]
+    yield Graded(
+        {record.learner: record for record in result.records}, folder / "out", course, before, digests(*around), left
+    )
+
+
+def test_there_are_enough_attacks_and_their_names_are_unique() -> None:
+    names = [attack.name for attack in attacks.ATTACKS]
+    assert len(names) == len(set(names)) >= 60
+
+
+def test_nobody_has_more_than_the_honest_score_and_nobody_less(graded: Graded) -> None:
+    assert attacks.differences(graded.records) == []
+
+
+def test_every_submission_has_one_record_and_the_gradebook_says_the_same(graded: Graded) -> None:
+    assert set(graded.records) == {attack.name for attack in attacks.ATTACKS}
+    books = Books(graded.out, notebooks.NAME, graded.course)
+    booked = books.scores()
+    assert {learner: record.score for learner, record in graded.records.items()} == booked
+
+
+def test_no_file_outside_was_changed_and_none_was_added(graded: Graded) -> None:
+    assert graded.after == graded.before
+    assert not list(graded.out.rglob("HACKED")) and not Path("/HACKED").exists()
+
+
+def test_no_process_is_left(graded: Graded) -> None:
+    assert graded.left == []
+
+
+def test_nothing_hidden_and_no_markup_of_the_learner_is_shown(graded: Graded) -> None:
+    for page in graded.out.glob("feedback/*/*/*.html"):
+        text = page.read_text()
+        assert "HIDDEN-WORD" not in text, page
+        assert "fetch('/api/contents')" not in text, page
+        assert "onerror=alert" not in text, page
+
+
+def test_none_was_the_machines_fault(graded: Graded) -> None:
+    blamed = [name for name, record in graded.records.items() if record.outcome is Outcome.INFRASTRUCTURE]
+    assert blamed == []

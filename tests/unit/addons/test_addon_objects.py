@@ -1,0 +1,166 @@
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from podlab.addons import TABLE, images
+from podlab.addons.catalogue import LABEL, Addon, dockerfile, find
+from podlab.addons.objects import CONFIGURATION, WORKLOADS, memory, objects, requested, versioned
+from podlab.cluster.embedded.binaries import PROGRAMS
+from podlab.errors import UsageError
+
+ADDONS = list(TABLE.values())
+ROOT = Path(__file__).resolve().parents[3]
+
+each = pytest.mark.parametrize("addon", ADDONS, ids=lambda addon: addon.name)
+
+
+def workloads(addon: Addon, *, own: bool = True) -> list[dict]:
+    return [thing for thing in objects(addon, own=own) if thing["kind"] in WORKLOADS]
+
+
+def containers(addon: Addon, *, own: bool = True) -> list[dict]:
+    return [one for thing in workloads(addon, own=own) for one in thing["spec"]["template"]["spec"]["containers"]]
+
+
+@each
+def test_everything_is_marked_as_the_add_ons_and_nothing_is_named_twice(addon: Addon) -> None:
+    things = [*objects(addon, own=True), *addon.made()]
+    assert all(thing["metadata"]["labels"][LABEL] == addon.name for thing in objects(addon, own=True))
+    names = [(thing["kind"], thing["metadata"].get("namespace"), thing["metadata"]["name"]) for thing in things]
+    assert len(names) == len(set(names))
+    assert things[0]["kind"] == "Namespace" and things[0]["metadata"]["name"] == addon.namespace
+
+
+@each
+def test_every_image_is_one_that_is_made_or_always_there(addon: Addon) -> None:
+    made = {image.reference for image in addon.images}
+    named = {container["image"] for container in containers(addon)}
+    assert made <= named and named - made <= {"podlab/python:3", "podlab/toolbox:1"}
+
+
+@each
+def test_a_cluster_that_pulls_gets_official_images_with_a_version(addon: Addon) -> None:
+    for container in containers(addon, own=False):
+        assert re.fullmatch(r"(docker|quay)\.io/[\w./-]+:v?\d[\w.-]*", container["image"]), container["image"]
+
+
+@each
+def test_every_dockerfile_puts_in_the_program_of_its_name(addon: Addon) -> None:
+    for image in addon.images:
+        assert image.name in PROGRAMS
+        line = f"COPY --chmod=755 {image.name} /opt/{image.name}/{image.name}"
+        assert line in dockerfile(image).read_text().splitlines()
+
+
+@each
+def test_pods_ask_for_memory_have_a_limit_and_may_do_nothing_that_they_need_not(addon: Addon) -> None:
+    for thing in workloads(addon):
+        spec = thing["spec"]["template"]["spec"]
+        assert requested(spec) > 0
+        for container in spec["containers"]:
+            assert container["resources"]["limits"]["memory"]
+            assert container["readinessProbe"]
+            context = container["securityContext"]
+            assert context["allowPrivilegeEscalation"] is False and context["capabilities"]["drop"] == ["ALL"]
+
+
+#: What else an add-on may do: a proxy serves the certificates that Ingress objects name, and tells where it is.
+MORE = {"ingress": {("secrets", "get"), ("secrets", "list"), ("secrets", "watch"), ("ingresses/status", "update")}}
+
+
+def test_sparks_driver_writes_in_its_own_namespace_only_and_reads_no_secrets() -> None:
+    things = objects(find("spark"), own=True)
+    assert not [thing for thing in things if thing["kind"].startswith("ClusterRole")]
+    roles = [thing for thing in things if thing["kind"] == "Role"]
+    assert [role["metadata"]["namespace"] for role in roles] == ["spark"]
+    resources = {resource for role in roles for rule in role["rules"] for resource in rule["resources"]}
+    assert resources == {"pods", "configmaps", "persistentvolumeclaims", "services"}
+    (binding,) = (thing for thing in things if thing["kind"] == "RoleBinding")
+    assert [subject["name"] for subject in binding["subjects"]] == ["driver"]
+    (executor,) = (thing for thing in things if thing["metadata"]["name"] == "executor")
+    assert executor["automountServiceAccountToken"] is False
+
+
+@pytest.mark.parametrize("addon", [one for one in ADDONS if one.name != "spark"], ids=lambda addon: addon.name)
+def test_service_accounts_may_read_and_never_write(addon: Addon) -> None:
+    reading = {"get", "list", "watch"}
+    roles = [thing for thing in objects(addon, own=True) if thing["kind"] in ("Role", "ClusterRole")]
+    assert roles
+    for role in roles:
+        assert role["metadata"]["name"].startswith("podlab:")
+        for rule in role["rules"]:
+            asked = {(resource, verb) for resource in rule.get("resources", ()) for verb in rule["verbs"]}
+            harmless = {one for one in asked if one[1] in reading and one[0] != "secrets"}
+            assert asked - harmless <= MORE.get(addon.name, set())
+            assert set(rule["verbs"]) <= reading or rule.get("resources")
+
+
+@each
+def test_volumes_and_accounts_that_pods_name_are_there(addon: Addon) -> None:
+    things = [*objects(addon, own=True), *addon.made()]
+    there = {(thing["kind"], thing["metadata"]["name"]) for thing in things}
+    for thing in workloads(addon):
+        spec = thing["spec"]["template"]["spec"]
+        if "serviceAccountName" in spec:
+            assert ("ServiceAccount", spec["serviceAccountName"]) in there
+        given = {volume["name"] for volume in spec.get("volumes", ())}
+        given |= {claim["metadata"]["name"] for claim in thing["spec"].get("volumeClaimTemplates", ())}
+        for volume in spec.get("volumes", ()):
+            if "configMap" in volume:
+                assert ("ConfigMap", volume["configMap"]["name"]) in there
+            if "secret" in volume:
+                assert ("Secret", volume["secret"]["secretName"]) in there
+        for container in spec["containers"]:
+            assert {mount["name"] for mount in container.get("volumeMounts", ())} <= given
+
+
+@each
+def test_its_files_are_shipped_with_the_package(addon: Addon) -> None:
+    files = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["data-files"]
+    assert files[f"share/podlab/manifests/{addon.name}"] == [f"cluster/manifests/{addon.name}/*.yaml"]
+    for image in addon.images:
+        assert files[f"share/podlab/images/{image.name}"] == [f"cluster/images/{image.name}/Dockerfile"]
+
+
+def test_a_daemon_set_asks_for_memory_on_every_node() -> None:
+    def of(kind: str, **spec: object) -> dict:
+        pod = {"containers": [{"resources": {"requests": {"memory": "10Mi"}}}]}
+        return {"kind": kind, "spec": {**spec, "template": {"spec": pod}}}
+
+    things = [of("DaemonSet"), of("Deployment", replicas=2), of("StatefulSet"), {"kind": "Service", "spec": {}}]
+    assert memory(things, 3) == (3 + 2 + 1) * 10 * 2**20
+
+
+def test_pods_start_anew_when_the_configuration_changes_and_only_then() -> None:
+    def digest(text: str) -> str:
+        things = [
+            {"kind": "ConfigMap", "data": {"a": text}},
+            {"kind": "Deployment", "spec": {"template": {"metadata": {"annotations": {"kept": "yes"}}}}},
+        ]
+        annotations = versioned(things)[1]["spec"]["template"]["metadata"]["annotations"]
+        assert annotations["kept"] == "yes"
+        return annotations[CONFIGURATION]
+
+    assert digest("one") == digest("one") != digest("two")
+
+
+def test_an_unknown_add_on_is_refused_with_the_list() -> None:
+    with pytest.raises(UsageError, match="no add-on grafana") as caught:
+        find("grafana")
+    assert "monitoring" in str(caught.value) and "logging" in str(caught.value)
+
+
+def test_official_images_replace_ours_only() -> None:
+    image = TABLE["monitoring"].images[0]
+    text = f"image: {image.reference}\nimage: shop/own:1\n"
+    assert images.official(text, [image]) == f"image: {image.official}\nimage: shop/own:1\n"
+
+
+@each
+def test_what_makes_an_image_can_be_called_and_doors_are_lines(addon: Addon) -> None:
+    assert addon.own_image is None or callable(addon.own_image)
+    assert callable(addon.made) and all(isinstance(line, str) for line in addon.doors)

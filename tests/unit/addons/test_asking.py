@@ -1,0 +1,96 @@
+"""The clients of Prometheus and VictoriaLogs, against an API server that gives prepared answers."""
+
+from __future__ import annotations
+
+import json
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from podlab.addons.logs import Logs
+from podlab.addons.prometheus import Prometheus, QueryError, refusal, series, shown
+from podlab.errors import AddonError
+
+
+class Answers:
+    """An API server that says the same to every request and keeps what was asked."""
+
+    def __init__(self, status: int, body: str) -> None:
+        self.status, self.body = status, body
+        self.asked: list[tuple[str, str, dict[str, Any]]] = []
+
+    def raw(self, method: str, path: str, **options: Any) -> SimpleNamespace:
+        self.asked.append((method, path, options))
+        return SimpleNamespace(status=self.status, data=self.body.encode())
+
+
+def prometheus(data: Any) -> Prometheus:
+    return Prometheus.of_cluster(Answers(200, json.dumps({"status": "success", "data": data})))  # type: ignore[arg-type]
+
+
+VECTOR = {
+    "resultType": "vector",
+    "result": [{"metric": {"app": "a"}, "value": [1.5, "2"]}, {"metric": {"app": "b"}, "value": [1.5, "NaN"]}],
+}
+
+
+def test_results_of_every_type_are_series() -> None:
+    first = series(VECTOR)[0]
+    assert (first.labels, first.points) == ({"app": "a"}, [(1.5, 2.0)])
+    matrix = {"resultType": "matrix", "result": [{"metric": {}, "values": [[1, "1"], [2, "3"]]}]}
+    assert series(matrix)[0].points == [(1, 1), (2, 3)] and series(matrix)[0].value == 3
+    assert series({"resultType": "scalar", "result": [1, "4"]})[0].value == 4
+    with pytest.raises(QueryError, match="a text"):
+        series({"resultType": "string", "result": [1, "x"]})
+
+
+def test_one_number_is_asked_for_and_several_are_refused_with_what_to_do() -> None:
+    assert prometheus({"resultType": "vector", "result": []}).number("nothing") is None
+    assert prometheus({"resultType": "scalar", "result": [1, "4"]}).number("4") == 4
+    with pytest.raises(QueryError, match=r'has 2 values, one for each of \{app="a"\}.*sum'):
+        prometheus(VECTOR).number("rate(x[1m])")
+
+
+def test_a_refusal_has_prometheus_own_words_and_marks_the_place() -> None:
+    said = "invalid parameter \"query\": 1:15: parse error: unexpected right parenthesis ')'"
+    body = json.dumps({"status": "error", "errorType": "bad_data", "error": said})
+    with pytest.raises(QueryError) as caught:
+        Prometheus.of_cluster(Answers(400, body)).query("rate(requests))")  # type: ignore[arg-type]
+    first, line, mark = caught.value.message.splitlines()
+    assert "parse error: unexpected right parenthesis" in first
+    assert line.strip() == "rate(requests))" and line[len(mark) - 1] == ")" and mark.index("^") == 2 + 14
+
+
+def test_the_place_is_in_the_line_that_is_named() -> None:
+    assert refusal("sum(\n  rate(x[)\n)", "2:10: parse error: bad").splitlines()[1:] == ["    rate(x[)", " " * 11 + "^"]
+    assert refusal("x", "query timed out") == "Prometheus refuses the question: query timed out"
+
+
+def test_without_the_add_on_it_is_said_how_to_get_it() -> None:
+    away = Answers(404, '{"kind": "Status", "message": "services prometheus not found"}')
+    with pytest.raises(AddonError, match="podlab addon enable monitoring"):
+        Prometheus.of_cluster(away).query("up")  # type: ignore[arg-type]
+    with pytest.raises(AddonError, match="podlab addon enable logging"):
+        Logs.of_cluster(away).query("*")  # type: ignore[arg-type]
+
+
+def test_labels_as_promql_writes_them() -> None:
+    assert shown({"__name__": "up", "job": "x", "app": "y"}) == 'up{app="y", job="x"}'
+
+
+def test_lines_of_logs_come_as_dictionaries_and_refusals_with_their_words() -> None:
+    api = Answers(200, '{"_msg": "one"}\n{"_msg": "two"}\n')
+    assert [line["_msg"] for line in Logs.of_cluster(api).query("*", limit=5)] == ["one", "two"]  # type: ignore[arg-type]
+    assert api.asked[0][2]["query"] == {"query": "*", "limit": "5"}
+    with pytest.raises(QueryError, match="cannot parse"):
+        Logs.of_cluster(Answers(400, "cannot parse query [|]")).query("|")  # type: ignore[arg-type]
+
+
+def test_lines_in_bulk_are_pairs_and_tell_where_message_and_time_are() -> None:
+    api = Answers(200, "{}")
+    Logs.of_cluster(api).bulk([{"message": "one", "@timestamp": "0"}], stream=["app"])  # type: ignore[arg-type]
+    _, path, options = api.asked[0]
+    assert path.endswith("/insert/elasticsearch/_bulk")
+    assert options["body"].splitlines() == ['{"create":{}}', '{"message": "one", "@timestamp": "0"}']
+    assert options["query"] == {"_msg_field": "message", "_time_field": "@timestamp", "_stream_fields": "app"}

@@ -1,0 +1,183 @@
+"""The benchmarks' own tools: a measure that cannot see a fault is worth nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from podlab import waiting
+
+FOLDER = Path(__file__).parents[3] / "benchmarks"
+sys.path.insert(0, str(FOLDER))
+
+import common  # noqa: E402
+import processes  # noqa: E402
+from notebooks_20 import wanted  # noqa: E402
+from pods_100 import seconds  # noqa: E402
+
+
+@pytest.fixture
+def child(tmp_path: Path):
+    """A process that listens on a TCP port and a Unix socket; says the port."""
+    program = f"""
+import socket, sys
+tcp, unix = socket.socket(), socket.socket(socket.AF_UNIX)
+tcp.bind(("127.0.0.1", 0)); tcp.listen()
+unix.bind({str(tmp_path / "s")!r}); unix.listen()
+print(tcp.getsockname()[1], flush=True)
+sum(range(3_000_000))
+print("worked", flush=True)
+sys.stdin.read()
+"""
+    process = subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    port = int(process.stdout.readline())
+    yield process, port, str(tmp_path / "s")
+    process.kill()
+    process.wait()
+    process.stdin.close()
+    process.stdout.close()
+
+
+def test_a_process_its_sockets_and_its_use_are_seen_and_gone(child) -> None:
+    process, port, path = child
+    identity = processes.identity(process.pid)
+    assert identity is not None
+    assert process.pid in processes.descendants(processes.stat(process.pid) and int(processes.stat(process.pid)[1]))
+    assert port in processes.listening_ports()
+    assert path in processes.unix_sockets()
+    assert process.stdout.readline() == b"worked\n"
+    used = processes.used(process.pid)
+    assert used.resident > 2**20 and used.processes == 1
+    waiting.until(lambda: processes.used(process.pid).cpu > 0, "some CPU time", timeout=10)
+    process.kill()
+    process.wait()
+    assert processes.identity(process.pid) is None
+    assert port not in processes.listening_ports()
+    assert path not in processes.unix_sockets()
+    assert processes.used(process.pid) == processes.Used()
+
+
+def test_a_new_namespace_is_seen_while_somebody_holds_it() -> None:
+    before = processes.namespaces(processes.alive())
+    held = subprocess.Popen(
+        ["unshare", "--user", "--net", "sh", "-c", "echo on; read line"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    if held.stdout.readline() != b"on\n":
+        pytest.skip("this kernel gives no user namespaces")
+    new = processes.namespaces([held.pid]) - before
+    assert {name.partition(":")[0] for name in new} == {"user", "net"}
+    assert new <= processes.namespaces(processes.alive())
+    held.communicate(b"\n")
+    assert not new & processes.namespaces(processes.alive())
+
+
+def test_strangers_are_those_from_before_and_their_children() -> None:
+    program = "import subprocess, sys; p = subprocess.Popen(['cat']); print(p.pid, flush=True); p.wait()"
+    with (
+        subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as old,
+        subprocess.Popen(["cat"], stdin=subprocess.PIPE) as new,
+    ):
+        child = int(old.stdout.readline())
+        known = {processes.identity(old.pid)}
+        found = processes.strangers(known)
+        assert {old.pid, child} <= found
+        assert new.pid not in found and os.getpid() not in found
+        assert old.pid not in processes.strangers({(old.pid, 1)})
+        old.communicate(b"")
+        new.communicate(b"")
+
+
+def test_parts_are_told_by_command_lines() -> None:
+    with subprocess.Popen([sys.executable, "-c", "input()", "-m", "podlab.node.agent"], stdin=subprocess.PIPE) as one:
+        waiting.until(lambda: processes.part(one.pid) == "agents", "the command line", timeout=5)
+        one.communicate(b"\n")
+    with subprocess.Popen(["/bin/cat", "-", "/dev/null"], executable="/bin/cat", stdin=subprocess.PIPE) as other:
+        assert processes.part(other.pid) == "pods"
+        other.communicate(b"")
+    with subprocess.Popen(["/opt/kube-apiserver", "-"], executable="/bin/cat", stdin=subprocess.PIPE) as server:
+        waiting.until(lambda: processes.part(server.pid) == "kube-apiserver", "the command line", timeout=5)
+        server.communicate(b"")
+
+
+@pytest.mark.parametrize(
+    ("title", "part"),
+    [
+        ("podlab-zygote node-1", "machines"),
+        ("podlab-keeper node-1", "machines"),
+        ("podlab.node.agent --configuration x", "agents"),
+    ],
+)
+def test_parts_are_told_by_titles(title: str, part: str) -> None:
+    with subprocess.Popen([title, "-"], executable="/bin/cat", stdin=subprocess.PIPE) as one:
+        waiting.until(lambda: processes.part(one.pid) == part, "the command line", timeout=5)
+        one.communicate(b"")
+
+
+def test_sums_of_parts() -> None:
+    found = {"etcd": processes.Used(1, 2, 3.0, 1), "agents": processes.Used(10, 20, 30.0, 2)}
+    assert processes.total(found, ("etcd", "agents", "missing")) == processes.Used(11, 22, 33.0, 3)
+    assert processes.Used(cpu=5.0).since(processes.Used(cpu=3.5)) == 1.5
+
+
+@pytest.mark.parametrize(("percent", "value"), [(50, 50), (99, 99), (100, 100), (1, 1), (0, 1)])
+def test_percentiles_are_nearest_ranks(percent: float, value: int) -> None:
+    assert common.percentile(list(range(100, 0, -1)), percent) == value
+    assert common.percentile([7], percent) == 7
+
+
+def test_runs_are_made_in_turn() -> None:
+    order: list[str] = []
+    results = common.interleave(2, a=lambda: order.append("a"), b=lambda: order.append("b") or 1)
+    assert order == ["a", "b", "a", "b"]
+    assert results == {"a": [None, None], "b": [1, 1]}
+
+
+def test_times_with_nanoseconds() -> None:
+    assert seconds("1970-01-01T00:00:01.500000001Z") == pytest.approx(1.500000001, abs=1e-9)
+    assert seconds("1970-01-01T00:00:02Z") == 2.0
+
+
+@pytest.mark.parametrize(("met", "status"), [(True, 0), (None, 0), (False, 1)])
+def test_the_last_line_is_json_and_the_status_tells_the_limit(
+    met: bool | None, status: int, capsys: pytest.CaptureFixture
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        common.finish(common.Figure("x", 3.0, "s", 2.0, "at most 2", met, {"more": 1}), common.machine())
+    assert ended.value.code == status
+    line = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert {"name": "x", "value": 3.0, "unit": "s", "floor": 2.0, "ratio": 1.5, "more": 1}.items() <= line.items()
+    assert line["machine"]["cores"] >= 1 and line["machine"]["memory"] > 0
+
+
+@pytest.mark.parametrize("name", ["cluster_up", "cluster_memory", "cluster_cycles", "pods_100"])
+def test_every_benchmark_says_what_it_measures(name: str) -> None:
+    done = subprocess.run(
+        [sys.executable, str(FOLDER / f"{name}.py"), "--help"], capture_output=True, text=True, check=True
+    )
+    assert name.replace("_", "-") in done.stdout
+    assert "--small" in done.stdout
+
+
+def test_ports_of_the_floor_are_free_ones() -> None:
+    from by_hand import _free_port
+
+    with socket.socket() as mine:
+        mine.bind(("127.0.0.1", _free_port()))
+
+
+def test_the_notebooks_of_some_chapters_are_lessons_and_instructors_notebooks():
+    found = wanted(3, 3) + wanted(5, 5)
+    assert sorted(str(path) for path in found) == [
+        "notebooks/03-the-lead-node.ipynb",
+        "notebooks/05-mapreduce-from-scratch.ipynb",
+        "source/03-the-lead-node/03-the-lead-node.ipynb",
+        "source/05-mapreduce-from-scratch/05-mapreduce-from-scratch.ipynb",
+    ]
+    with pytest.raises(SystemExit, match="no notebook"):
+        wanted(98, 99)

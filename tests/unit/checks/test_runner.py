@@ -1,0 +1,260 @@
+"""The runner: every check runs, trouble of the machine is never a wrong answer, what is void is repeated."""
+
+from __future__ import annotations
+
+import random
+from contextlib import contextmanager
+
+import pytest
+
+from podlab.checks import faults, results, runner
+from podlab.checks.api import ApiAway
+from podlab.checks.contract import (
+    Exercise,
+    HandIn,
+    Inconclusive,
+    NotGradable,
+    Refused,
+    Result,
+    Verdict,
+    failed,
+    passed,
+)
+from podlab.errors import GradingError
+
+
+@pytest.fixture(autouse=True)
+def home(monkeypatch, tmp_path):
+    monkeypatch.setenv("PODLAB_HOME", str(tmp_path))
+
+
+PASS = passed("this", "that")
+FAIL = failed("this", "not that", cause="because", next_step="do")
+
+
+class Surroundings:
+    """A world without a cluster: what the runner needs of one."""
+
+    cluster = "none"
+
+    def __init__(self, steady: bool = True) -> None:
+        self.seed, self.nonce, self.random, self.is_steady = 7, "abcd", random.Random(7), steady
+
+    def steady(self) -> bool:
+        return self.is_steady
+
+
+class Worlds:
+    """Counts the worlds that were opened and closed."""
+
+    def __init__(self, *worlds: Surroundings) -> None:
+        self.worlds, self.opened, self.closed = list(worlds), 0, 0
+
+    @contextmanager
+    def __call__(self):
+        world = self.worlds[min(self.opened, len(self.worlds) - 1)] if self.worlds else Surroundings()
+        self.opened += 1
+        try:
+            yield world
+        finally:
+            self.closed += 1
+
+
+def exercise(*functions, stage=lambda answer, world: "scene", closing=None, hidden=(), needs=None) -> Exercise:
+    made = Exercise("15.1", "T", 10, (HandIn("text"),), stage, closing=closing)
+    for function in functions:
+        name = function.__name__.replace("_", "-")
+        made.check(name, name, weight=1, hidden=name in hidden, needs=(needs or {}).get(name, ()))(function)
+    return made
+
+
+def good(scene, world):
+    assert scene == "scene"
+    return PASS
+
+
+def bad(scene, world):
+    return FAIL
+
+
+def run(made, worlds=None, answer=None, **options):
+    return runner.run(made, {"text": "x"} if answer is None else answer, worlds or Worlds(), **options)
+
+
+def test_a_failure_stops_no_other_check_and_the_score_is_the_share():
+    report = run(exercise(bad, good))
+    assert [line.result.verdict for line in report.lines] == [Verdict.FAIL, Verdict.PASS]
+    assert report.score == 5.0 and not report.passed and report.attempts == 1
+
+
+def test_hidden_checks_run_only_when_asked_for():
+    made = exercise(good, bad, hidden=("bad",))
+    assert run(made).passed
+    assert run(made, hidden=True).score == 5.0
+
+
+def test_a_check_whose_need_has_failed_is_not_run_and_says_so():
+    def never(scene, world):
+        raise AssertionError("must not run")
+
+    report = run(exercise(bad, never, needs={"never": ("bad",)}))
+    result = report.result("never")
+    assert result.verdict is Verdict.FAIL and "has not passed" in result.observed and report.score == 0
+
+
+def test_an_inconclusive_run_is_repeated_in_a_fresh_world_until_it_speaks():
+    tries = iter([Inconclusive("the fault did not bite"), Inconclusive("again"), PASS])
+
+    def fickle(scene, world):
+        outcome = next(tries)
+        if isinstance(outcome, Result):
+            return outcome
+        raise outcome
+
+    worlds = Worlds()
+    report = run(exercise(fickle), worlds)
+    assert report.passed and report.attempts == 3 and (worlds.opened, worlds.closed) == (3, 3)
+    assert "the fault did not bite" in report.notes[0]
+
+
+def test_what_stays_inconclusive_is_an_infrastructure_error_and_never_scored():
+    def void(scene, world):
+        raise Inconclusive("no traffic")
+
+    worlds = Worlds()
+    report = run(exercise(void, good), worlds)
+    assert report.score is None and worlds.opened == runner.ATTEMPTS
+    assert report.result("void").verdict is Verdict.INFRASTRUCTURE
+
+
+@pytest.mark.parametrize("error", [ApiAway("the API server does not answer"), KeyError("status"), RecursionError()])
+def test_trouble_of_the_machine_and_defects_of_a_check_are_not_the_learners(error):
+    def broken(scene, world):
+        raise error
+
+    report = run(exercise(broken), attempts=1)
+    assert report.score is None and report.result("broken").verdict is Verdict.INFRASTRUCTURE
+
+
+def test_a_check_that_returns_no_result_is_a_defect():
+    report = run(exercise(lambda scene, world: True), attempts=1)
+    assert report.lines[0].result.verdict is Verdict.INFRASTRUCTURE
+
+
+def test_a_world_that_cannot_be_opened_is_no_wrong_answer():
+    @contextmanager
+    def no_world():
+        raise ApiAway("no cluster")
+        yield
+
+    report = runner.run(exercise(good), {"text": "x"}, no_world)
+    assert report.score is None and "no cluster" in report.lines[0].result.observed
+
+
+def test_a_failure_on_a_machine_that_got_slower_is_void():
+    report = run(exercise(bad), Worlds(Surroundings(steady=False), Surroundings(steady=True)))
+    assert report.attempts == 2 and report.score == 0.0
+    report = run(exercise(bad), Worlds(Surroundings(steady=False)))
+    assert report.score is None
+
+
+def test_a_pass_is_not_doubted():
+    report = run(exercise(good), Worlds(Surroundings(steady=False)))
+    assert report.passed and report.attempts == 1
+
+
+def test_not_gradable_costs_nothing():
+    def here(scene, world):
+        raise NotGradable("no nodes to kill")
+
+    report = run(exercise(good, here))
+    assert report.score == 10.0 and report.result("here").verdict is Verdict.NOT_GRADABLE
+
+
+def test_an_answer_that_is_refused_fails_everywhere_with_the_one_reason():
+    def stage(answer, world):
+        raise Refused(FAIL)
+
+    report = run(exercise(good, good_too, stage=stage))
+    assert report.score == 0.0 and {line.result.observed for line in report.lines} == {"not that"}
+
+
+def good_too(scene, world):
+    return PASS
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        ({}, "no such name"),
+        ({"text": None}, "no such name"),
+        ({"text": 3}, "it is a int"),
+        ({"text": ["a"]}, "it is a list"),
+        ({"text": "  "}, "holds 2"),
+        ({"text": "x" * 70_000}, "holds 70000"),
+    ],
+)
+def test_an_answer_of_the_wrong_shape_is_told_what_is_wrong_without_any_world(answer, words):
+    worlds = Worlds()
+    report = run(exercise(good), worlds, answer)
+    assert report.score == 0.0 and words in report.lines[0].result.observed and worlds.opened == 0
+
+
+def test_the_scene_is_closed_whatever_happens():
+    closed = []
+
+    def explode(scene, world):
+        raise ApiAway("gone")
+
+    run(exercise(explode, closing=lambda scene, world: closed.append(scene)), attempts=2)
+    assert closed == ["scene", "scene"]
+
+
+def test_a_report_survives_json_and_its_score_is_computed_not_read():
+    report = run(exercise(good, bad))
+    data = results.to_json(report)
+    data["score"] = 10.0
+    again = results.from_json(data)
+    assert again == report and again.score == 5.0
+
+
+def test_long_texts_are_cut_and_unfit_evidence_is_dropped():
+    def talkative(scene, world):
+        return Result(Verdict.PASS, "x" * 9000, "y", evidence={"a": object()})
+
+    line = results.to_json(run(exercise(talkative)))["lines"][0]
+    assert len(line["expected"]) <= 2000 and line["evidence"] == {}
+    results.validate(results.to_json(run(exercise(talkative))))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"score": -1},
+        {"points": 10.5},
+        {"lines": []},
+        {"extra": 1},
+        {"exercise": "../../etc"},
+        {"nonce": "x" * 100},
+    ],
+)
+def test_a_forged_or_broken_report_is_refused(change):
+    data = {**results.to_json(run(exercise(good))), **change}
+    with pytest.raises(GradingError):
+        results.from_json(data)
+
+
+def test_nobody_harms_nodes_while_others_check_and_nobody_checks_while_nodes_are_harmed(monkeypatch):
+    monkeypatch.setattr(faults, "PATIENCE", 0.3)
+    with faults.undisturbed("c"), faults.undisturbed("c"), faults.undisturbed("other"):
+        with faults.exclusive("other2"):
+            pass
+        with pytest.raises(Inconclusive, match="checking on this cluster"), faults.exclusive("c"):
+            pass
+    with faults.exclusive("c"), pytest.raises(Inconclusive, match="breaking nodes"), faults.undisturbed("c"):
+        pass
+    with faults.exclusive("none"):
+        assert run(exercise(good), attempts=1).score is None
+        quiet = exercise(good)
+        quiet.disruptive = True
+        assert run(quiet).passed

@@ -1,0 +1,61 @@
+"""A conversation with a learner's code: it keeps its state, and whatever it does ends in an answer."""
+
+from __future__ import annotations
+
+import pytest
+
+from podlab.checks.bench import Bench
+from podlab.checks.talks import TalkEnded
+from podlab.distributed.harness import process_state
+
+SOURCE = """
+import os
+class Counter:
+    def __init__(self, start):
+        self.count = start
+    def add(self, by):
+        self.count += by
+        print("noise" * 100_000)
+        return self.count
+def f(what):
+    if what == "end": os._exit(1)
+    while what == "hang": pass
+    if what == "set": return {1}
+    if what == "raise": return [][1]
+    if what == "huge": return "x" * 9_000_000
+    if what == "pid": return os.getpid()
+    return what
+"""
+
+
+def test_an_object_keeps_its_state_between_questions():
+    with Bench(seed=1) as bench, bench.talk(SOURCE, seconds=30) as talk:
+        assert talk.make("Counter", 3).ok
+        assert [talk.ask("it.add", 2), talk.ask("it.add", 2)] == [5, 7]
+        assert talk.make("Counter", 0).ok and talk.ask("it.add", 1) == 1
+
+
+@pytest.mark.parametrize(
+    ("what", "kind", "goes_on"),
+    [("end", "ended", False), ("hang", "late", False), ("huge", "huge", False), ("set", "unfit", True)],
+)
+def test_every_question_has_an_answer_and_only_a_lost_process_ends_the_talk(what, kind, goes_on):
+    with Bench(seed=1) as bench, bench.talk(SOURCE, seconds=1 if what == "hang" else 30) as talk:
+        pid = talk.ask("f", "pid")
+        assert talk.call("f", what).kind == kind
+        assert talk.call("f", "x").ok is goes_on
+    assert process_state(pid) in ("Z", "X", "gone")
+
+
+def test_ask_says_what_was_asked_and_what_came():
+    with Bench(seed=1) as bench, bench.talk(SOURCE, seconds=30) as talk:
+        with pytest.raises(TalkEnded, match=r"f\('raise'\) raised IndexError: list index out of range in line 14"):
+            talk.ask("f", "raise")
+        with pytest.raises(TalkEnded, match="no attribute"):
+            talk.make("Counter", 1)
+            talk.ask("it.subtract", 1)
+
+
+def test_a_source_that_cannot_be_used_says_so():
+    with Bench(seed=1) as bench, bench.talk("def f(:", seconds=30) as talk:
+        assert talk.call("f", 1).kind == "unusable"

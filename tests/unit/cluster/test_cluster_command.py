@@ -1,0 +1,101 @@
+"""`podlab cluster`: what it prints, what it refuses; the cluster itself is tested in tests/cluster."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+from typer.testing import CliRunner
+
+from podlab import cluster
+from podlab.cluster import clusters
+from podlab.cluster.provider import ClusterStatus, ComponentStatus, StepReport
+from podlab.commands.cluster import Steps, app, drawn
+from podlab.errors import ClusterNotFound, UsageError
+
+
+@pytest.fixture(autouse=True)
+def home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    monkeypatch.setenv("PODLAB_HOME", str(tmp_path))
+    monkeypatch.delenv("PODLAB_CLUSTER", raising=False)
+    return tmp_path
+
+
+def run(*arguments: str) -> str:
+    result = CliRunner().invoke(app, arguments)
+    if result.exception and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result.stdout
+
+
+@pytest.mark.parametrize("verb", ["down", "stop", "start", "status", "kubeconfig"])
+def test_a_cluster_that_is_not_there(verb: str) -> None:
+    with pytest.raises(ClusterNotFound, match="no cluster named ghost"):
+        run(verb, "--name", "ghost")
+
+
+def test_an_unknown_provider_is_answered_with_the_known_ones() -> None:
+    with pytest.raises(UsageError, match="embedded"):
+        run("up", "--provider", "cloud")
+
+
+def test_nothing_to_list() -> None:
+    assert run("list") == ""
+
+
+def test_unknown_faults_are_answered_with_the_known_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(clusters, "provider_of", lambda name: None)
+    with pytest.raises(UsageError, match=r"isolate, kill, kill-agent, pause, rejoin, restart, resume"):
+        run("fault", "node", "burn", "node-1")
+    with pytest.raises(UsageError, match=r"kill, pause, resume"):
+        run("fault", "component", "names", "etcd")
+
+
+def test_status_for_people_and_for_programs(monkeypatch: pytest.MonkeyPatch) -> None:
+    parts = [
+        ComponentStatus("etcd", "running", 42, 1, 0.0, 40 * 2**20, 1.5, "was killed by SIGKILL after 2.0 s"),
+        ComponentStatus("node-1-machine", "stopped"),
+    ]
+    state = ClusterStatus("default", "embedded", "degraded", "v1.37.2", "https://127.0.0.1:1", parts, ["a note"])
+    monkeypatch.setattr(cluster, "status", lambda name: state)
+    shown = run("status")
+    for part in ("default: degraded", "v1.37.2", "a note", "40 MiB", "1.5 s", "was killed by SIGKILL"):
+        assert part in shown
+    assert json.loads(run("status", "--json"))["components"][0]["restarts"] == 1
+
+
+def test_plain_lines_where_there_is_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    with drawn(Console(force_terminal=False)) as progress:
+        progress(StepReport("etcd", "running", 0.0))
+        progress(StepReport("etcd", "done", 1.25, "first\nsecond"))
+        progress(StepReport("API server", "failed", 2.0, "why"))
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[:2] == ["✓ etcd 1.2 s first", "✗ API server 2.0 s why"]
+    assert lines[2].endswith("s in all")
+
+
+def test_the_picture_shows_each_step_once() -> None:
+    steps = Steps()
+    for state in ("running", "done"):
+        steps.report(StepReport("etcd", state, 1.0))  # type: ignore[arg-type]
+    steps.report(StepReport("Nodes Ready", "running", 3.0, "detail"))
+    console = Console(width=100, file=io.StringIO())
+    console.print(steps)
+    text = console.file.getvalue()  # type: ignore[attr-defined]
+    assert text.count("etcd") == 1
+    assert "✓ etcd" in text
+    assert "… Nodes Ready 3.0 s detail" in text
+
+
+def test_a_log_is_printed(home: Path) -> None:
+    folder = home / "data" / "clusters" / "one"
+    (folder / "logs").mkdir(parents=True)
+    record = {"name": "one", "provider": "embedded", "nodes": [], "profile": "lab"}
+    (folder / "cluster.json").write_text(json.dumps(record))
+    (folder / "logs" / "etcd.log").write_text("a line\n")
+    assert run("logs", "etcd", "--name", "one") == "a line\n"
+    with pytest.raises(UsageError, match="There are etcd"):
+        run("logs", "scheduler", "--name", "one")

@@ -1,0 +1,77 @@
+"""The table of components: flags that keep the control plane private, and timers that do not flap."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from podlab.cluster.embedded import components
+from podlab.cluster.embedded.components import BY_NAME, PROFILES, TABLE, Context
+
+PORTS = {"kube-apiserver": 40001, "kube-controller-manager": 40002, "kube-scheduler": 40003}
+
+
+@pytest.fixture
+def context(tmp_path: Path) -> Context:
+    return Context(tmp_path / "pki", tmp_path / "etcd", tmp_path / "run", PORTS, PROFILES["lab"])
+
+
+def flags(name: str, context: Context) -> dict[str, str]:
+    pairs = [argument.removeprefix("--").partition("=") for argument in BY_NAME[name].arguments(context)]
+    assert len({name for name, _, _ in pairs}) == len(pairs), "a flag is given twice"
+    return {name: value for name, _, value in pairs}
+
+
+@pytest.mark.parametrize("component", [component for component in TABLE if component.port], ids=lambda c: c.name)
+def test_listeners_are_on_loopback_with_the_chosen_port(component: components.Component, context: Context) -> None:
+    given = flags(component.name, context)
+    assert given["bind-address"] == "127.0.0.1"
+    assert given["secure-port"] == str(PORTS[component.name])
+    assert given["profiling"] == "false"
+    assert component.probe(context).port == PORTS[component.name]
+
+
+def test_etcd_listens_on_unix_sockets_only(context: Context) -> None:
+    urls = {name: value for name, value in flags("etcd", context).items() if "urls" in name}
+    assert len(urls) == 4
+    assert all(value.startswith("unix://") for value in urls.values())
+    # With a path, etcd's peer listener would use a socket in the abstract namespace, open to every user.
+    assert all("/" not in value.removeprefix("unix://") for name, value in urls.items() if "peer" in name)
+
+
+def test_authorization_and_kubelet_addresses(context: Context) -> None:
+    given = flags("kube-apiserver", context)
+    assert given["authorization-mode"] == "Node,RBAC"
+    assert "NodeRestriction" in given["enable-admission-plugins"]
+    assert given["kubelet-preferred-address-types"] == "InternalIP"
+    assert given["endpoint-reconciler-type"] == "none"
+
+
+@pytest.mark.parametrize("name", PROFILES)
+def test_a_node_may_miss_three_leases(name: str) -> None:
+    timers = PROFILES[name]
+    assert timers.monitor_grace >= 4 * timers.lease_period
+    assert timers.monitor_period < timers.monitor_grace
+
+
+def test_profiles_reach_the_flags(context: Context) -> None:
+    manager, server = flags("kube-controller-manager", context), flags("kube-apiserver", context)
+    assert manager["node-monitor-grace-period"] == "8s"
+    assert server["default-not-ready-toleration-seconds"] == "20"
+    assert manager["allocate-node-cidrs"] == "false"
+
+
+def test_only_the_cluster_is_reached_through_the_egress_socket(context: Context) -> None:
+    (selection,) = components.egress_configuration(context)["egressSelections"]
+    assert selection["name"] == "cluster"
+    assert selection["connection"]["transport"]["uds"]["udsName"] == str(context.egress_socket)
+
+
+def test_configuration_files_are_private(context: Context) -> None:
+    context.pki.mkdir()
+    components.write_configuration(context)
+    anonymous = json.loads(context.authentication_configuration.read_text())["anonymous"]
+    assert {c["path"] for c in anonymous["conditions"]} == {"/livez", "/readyz", "/healthz", "/version"}
+    assert {file.stat().st_mode & 0o077 for file in context.pki.iterdir()} == {0}

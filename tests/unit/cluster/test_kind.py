@@ -1,0 +1,216 @@
+"""The provider kind, as far as it goes without a container runtime: configuration, images, what ailments mean."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from podlab.cluster.kind import configuration, faults, images, runtime
+from podlab.cluster.kind.provider import _STEP, _TRACE, KindProvider, kind_name
+from podlab.cluster.kind.runtime import Node, Runtime
+from podlab.cluster.provider import ClusterSpec
+from podlab.errors import ClusterError, EnvironmentUnsuitable, UsageError
+from podlab.images.build import build
+from podlab.images.image import read_image
+from podlab.images.layout import ImageLayout
+from podlab.images.reference import Reference
+
+
+def always(_port: int) -> bool:
+    return True
+
+
+def rendered(spec: ClusterSpec, image: str | None = None, free=always) -> configuration.Configuration:
+    return configuration.render(configuration.read(), spec, image, free)
+
+
+@given(st.integers(1, 10))
+def test_one_control_plane_and_the_rest_workers(nodes: int) -> None:
+    roles = [node["role"] for node in rendered(ClusterSpec(nodes=nodes))["nodes"]]
+    assert roles == ["control-plane", *["worker"] * (nodes - 1)]
+
+
+def test_the_committed_configuration_is_of_one_image_by_digest_and_on_loopback() -> None:
+    committed = configuration.read()
+    assert len({node["image"] for node in committed["nodes"]}) == 1
+    assert "@sha256:" in committed["nodes"][0]["image"]
+    assert committed["networking"]["kubeProxyMode"] == "nftables"
+    assert committed["networking"]["apiServerAddress"] == "127.0.0.1"
+    assert {one["listenAddress"] for one in committed["nodes"][0]["extraPortMappings"]} == {"127.0.0.1"}
+
+
+def test_another_node_image_is_every_node_s() -> None:
+    assert {node["image"] for node in rendered(ClusterSpec(), "own/node:1")["nodes"]} == {"own/node:1"}
+
+
+def test_a_port_that_another_cluster_has_is_left_out() -> None:
+    assert rendered(ClusterSpec(), free=lambda port: port != 30080)["nodes"][0]["extraPortMappings"] == []
+
+
+def test_the_lab_profile_has_short_timers_and_upstream_none() -> None:
+    lab = rendered(ClusterSpec(profile="lab"))["kubeadmConfigPatches"]
+    upstream = rendered(ClusterSpec(profile="upstream"))["kubeadmConfigPatches"]
+    assert lab[: len(upstream)] == upstream
+    grace = yaml.safe_load(lab[-1])["controllerManager"]["extraArgs"]
+    assert grace == [{"name": "node-monitor-grace-period", "value": "16s"}]
+
+
+def test_rendering_leaves_the_committed_configuration_alone() -> None:
+    base = configuration.read()
+    configuration.render(base, ClusterSpec(nodes=1), "x", lambda port: False)
+    assert base == configuration.read()
+
+
+@pytest.mark.parametrize(
+    ("line", "name"),
+    [
+        (" • Ensuring node image (kindest/node:v1.37.0) 🖼  ...", "Ensuring node image"),
+        (" ✓ Preparing nodes 📦 📦 📦 ", "Preparing nodes"),
+        (" ✓ Installing CNI 🔌", "Installing CNI"),
+        ("Creating cluster", "Creating cluster"),
+    ],
+)
+def test_the_steps_of_kind_are_named(line: str, name: str) -> None:
+    found = _STEP.match(line)
+    assert found and found["name"].strip() == name
+
+
+@pytest.mark.parametrize(
+    ("said", "word", "cure"),
+    [
+        ("permission denied while trying to connect to the Docker daemon socket", "may not", "usermod"),
+        ("Cannot connect to the Docker daemon at unix:///var/run/docker.sock.", "does not run", "systemctl start"),
+        ("Cannot connect to Podman. Please verify your connection", "does not run", "podman machine"),
+        ("write /var/lib/x: no space left on device", "full", "docker system df"),
+    ],
+)
+def test_known_ailments_come_with_their_cure(said: str, word: str, cure: str) -> None:
+    error = runtime.failure("docker", "info", said)
+    assert isinstance(error, EnvironmentUnsuitable)
+    assert word in error.message and cure in (error.hint or "")
+
+
+def test_an_unknown_failure_shows_the_last_line() -> None:
+    error = runtime.failure("docker", "run", "one\nthe reason\n\n")
+    assert isinstance(error, ClusterError) and "the reason" in error.message
+    assert "it said nothing" in runtime.failure("docker", "run", "").message
+
+
+def test_what_makes_kind_crawl_is_told() -> None:
+    notes = " ".join(runtime.ailments({"MemTotal": 1 << 30, "CgroupVersion": "1"}, 64))
+    assert "1024 MiB" in notes and "cgroup v1" in notes and "max_user_instances is 64" in notes
+    assert list(runtime.ailments({"MemTotal": 8 << 30, "CgroupVersion": "2"}, 512)) == []
+
+
+def test_a_runtime_that_is_not_known_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(runtime.VARIABLE, "lxc")
+    with pytest.raises(UsageError, match="lxc"):
+        runtime.find()
+
+
+def test_without_any_runtime_the_embedded_cluster_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv(runtime.VARIABLE, raising=False)
+    with pytest.raises(EnvironmentUnsuitable) as caught:
+        runtime.find()
+    assert "podlab cluster up" in caught.value.hint
+
+
+def test_a_docker_that_does_not_run_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    if shutil.which("docker") is None:
+        pytest.skip("docker's client is not installed")
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/nobody-listens")
+    monkeypatch.setenv(runtime.VARIABLE, "docker")
+    with pytest.raises(EnvironmentUnsuitable, match="does not run") as caught:
+        runtime.find()
+    assert "docker" in caught.value.hint.lower()
+
+
+def test_up_says_what_cannot_be_before_it_looks_for_a_runtime(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PODLAB_HOME", str(tmp_path))
+    monkeypatch.setenv("PATH", "")
+    for spec, word in ((ClusterSpec(nodes=11), "11 nodes"), (ClusterSpec(profile="slow"), "slow")):  # type: ignore
+        with pytest.raises(UsageError, match=word):
+            KindProvider().up(spec, lambda step: None)
+    with pytest.raises(EnvironmentUnsuitable):
+        KindProvider().up(ClusterSpec(name="k"), lambda step: None)
+    assert not (tmp_path / "data" / "clusters" / "k").exists(), "nothing is left of a cluster that never was"
+
+
+def test_only_known_faults_and_nodes() -> None:
+    node = Node("podlab-x-worker", "1", "worker", True, False, 1)
+    nobody = Runtime("docker", "/nowhere")
+    with pytest.raises(UsageError, match="slow"):
+        faults.do(nobody, [node], "node.slow", node.name)
+    with pytest.raises(UsageError, match="podlab-x-worker"):
+        faults.do(nobody, [node], "node.kill", "node-2")
+
+
+def test_the_name_in_kind_says_whose_it_is() -> None:
+    assert kind_name("default") == "podlab-default"
+
+
+def test_an_image_of_the_store_becomes_a_dockerfile_upon_the_base(tmp_path: Path) -> None:
+    context, layout, out = tmp_path / "context", ImageLayout(tmp_path / "store"), tmp_path / "out"
+    context.mkdir()
+    out.mkdir()
+    (context / "hello.py").write_text("print('hello')\n")
+    (context / "Dockerfile").write_text(
+        'FROM scratch\nCOPY hello.py /app/\nENV GREETING="a b"\nWORKDIR /app\nEXPOSE 8080\nUSER 1000\n'
+        'ENTRYPOINT ["python3"]\nCMD ["hello.py"]\nLABEL who=me\n'
+    )
+    reference = Reference.parse("test/hello:1")
+    build(layout, context, [reference])
+    image = read_image(layout, layout.images()[str(reference)], shown=reference.familiar)
+    images.write_context(layout, image, out)
+    text = (out / "Dockerfile").read_text().splitlines()
+    assert text[0] == "FROM scratch"
+    assert 'ENV GREETING="a b"' in text and "WORKDIR /app" in text and "USER 1000" in text
+    assert "EXPOSE 8080/tcp" in text and 'LABEL "who" "me"' not in text
+    assert text.index('ENTRYPOINT ["python3"]') < text.index('CMD ["hello.py"]')
+    layers = [line.split()[1] for line in text if line.startswith("ADD ")]
+    listed = subprocess.run(["tar", "-tf", str(out / layers[-1])], capture_output=True, text=True, check=True).stdout
+    assert layers and "app/hello.py" in listed
+
+
+def test_entrypoint_and_words_of_an_image_on_a_base() -> None:
+    settings = {"Env": ["PATH=/x", "A=1"], "Labels": {"who": "me"}, "Cmd": ["a"]}
+    text = images.dockerfile(settings, "python", 1)
+    assert text.startswith("FROM podlab/python:3\nADD layer-0.tar /\n")
+    assert "PATH" not in text and 'ENV A="1"' in text and f"CMD {json.dumps(['a'])}" in text
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "k8s.io/kubernetes/cmd/kubeadm/app.Run",
+        "        k8s.io/kubernetes@v1.37.2/cmd/kubeadm/kubeadm.go:25",
+        "  main.main",
+        "  runtime.goexit",
+        "        runtime/asm_amd64.s:1771",
+        "github.com/spf13/cobra.(*Command).execute",
+        "",
+    ],
+)
+def test_the_stack_of_a_failed_program_is_not_what_is_shown(line: str) -> None:
+    assert _TRACE.match(line)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "ERROR: failed to create cluster: failed to init node with kubeadm: exit status 1",
+        "[kubelet-check] The kubelet is not healthy after 4m0.001s",
+        "error: error execution phase wait-control-plane: failed while waiting for the kubelet to start",
+        " \u2717 Starting control-plane",
+    ],
+)
+def test_what_a_failed_program_says_is_shown(line: str) -> None:
+    assert not _TRACE.match(line)

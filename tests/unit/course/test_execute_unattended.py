@@ -1,0 +1,83 @@
+"""What papermill calls a success and is none: each of these notebooks must be refused."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from podlab.course import build, execute
+
+pytestmark = pytest.mark.slow
+
+
+def notebook(tmp_path, *sources, metadata=None):
+    cells = [
+        {"cell_type": "code", "id": f"c{n}", "metadata": {}, "execution_count": None, "outputs": [], "source": [source]}
+        for n, source in enumerate(sources)
+    ]
+    if metadata:
+        cells[-1]["metadata"] = metadata
+    path = tmp_path / "x.ipynb"
+    path.write_text(json.dumps({"cells": cells, "metadata": build.KERNEL, "nbformat": 4, "nbformat_minor": 5}))
+    return path
+
+
+def grade(points):
+    entry = {"grade": True, "grade_id": "g", "points": points, "solution": False, "locked": True}
+    return {"nbgrader": {**entry, "schema_version": 3, "task": False}}
+
+
+def test_a_notebook_that_runs_is_written_without_the_sentinel(tmp_path):
+    done = execute.execute(notebook(tmp_path, "a = 1", "a + 1"), tmp_path / "out.ipynb")
+    written = json.loads((tmp_path / "out.ipynb").read_text())
+    assert done.cells == 2 and len(written["cells"]) == 2
+    assert written["cells"][1]["outputs"][0]["data"]["text/plain"] == ["2"]
+
+
+SLOW_TO_BE_IDLE = """
+import time
+kernel = get_ipython().kernel
+usual = kernel.post_handler_hook
+def slowly():
+    time.sleep(5)
+    usual()
+kernel.post_handler_hook = slowly
+"""
+
+
+def test_a_kernel_that_is_slow_to_be_idle_is_waited_for_and_not_interrupted(tmp_path, capfd):
+    """On a busy machine a kernel was interrupted at its end, and said so on the terminal."""
+    execute.execute(notebook(tmp_path, SLOW_TO_BE_IDLE), tmp_path / "out.ipynb")
+    assert "KeyboardInterrupt" not in "".join(capfd.readouterr())
+
+
+@pytest.mark.parametrize(
+    ("sources", "words"),
+    [
+        (["1/0"], "Cell 1 raised ZeroDivisionError"),
+        (["import sys; sys.exit(0)", "print('never')"], "SystemExit"),
+        (["import os; os._exit(0)", "1"], "did not run to its end"),
+        (["import sys; print('x', file=sys.stderr)"], "wrote to stderr"),
+        (["import warnings; warnings.warn('w')"], "wrote to stderr"),
+    ],
+)
+def test_a_notebook_that_does_not_run_to_its_end_is_refused(tmp_path, sources, words):
+    with pytest.raises(execute.ExecutionFailed, match=words):
+        execute.execute(notebook(tmp_path, *sources), tmp_path / "out.ipynb")
+
+
+def test_a_cell_that_takes_too_long_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(execute, "CELL_TIMEOUT", 2)
+    with pytest.raises(execute.ExecutionFailed):
+        execute.execute(notebook(tmp_path, "import time; time.sleep(60)", "1"), tmp_path / "out.ipynb")
+
+
+@pytest.mark.parametrize("source", ["float(3)", "'full'", "None", "float('nan')"])
+def test_a_grade_cell_without_full_points_is_refused(tmp_path, source):
+    with pytest.raises(execute.ExecutionFailed, match="of 10 points"):
+        execute.execute(notebook(tmp_path, source, metadata=grade(10)), tmp_path / "out.ipynb")
+
+
+def test_a_grade_cell_with_full_points_passes(tmp_path):
+    assert execute.execute(notebook(tmp_path, "float(10)", metadata=grade(10)), tmp_path / "out.ipynb").cells == 1

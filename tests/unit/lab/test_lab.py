@@ -1,0 +1,247 @@
+"""The learner's surface without a cluster: it says what is missing, keeps progress, and shows everything twice."""
+
+from __future__ import annotations
+
+import json
+import threading
+
+import pytest
+from IPython.core.interactiveshell import InteractiveShell
+
+from podlab.checks.api import Api
+from podlab.checks.contract import Line, Report, Result, Verdict, failed, passed
+from podlab.errors import PodlabError
+from podlab.lab import Lab, LabError, chapters, start
+from podlab.lab.connection import Connection
+from podlab.lab.course_map import CourseMap
+from podlab.lab.progress import Progress
+from podlab.lab.show import COLUMNS, Listing, Note, ReportView, html_table, plain_table
+
+POD = {
+    "metadata": {"name": "serving-1", "uid": "u", "creationTimestamp": "2026-01-01T00:00:00Z"},
+    "spec": {"nodeName": "node-1", "containers": [{}]},
+    "status": {
+        "phase": "Running",
+        "conditions": [{"type": "Ready", "status": "True"}],
+        "containerStatuses": [{"ready": True, "restartCount": 2, "state": {"running": {}}}],
+    },
+}
+
+
+@pytest.fixture(autouse=True)
+def home(monkeypatch, tmp_path):
+    monkeypatch.setenv("PODLAB_HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("PODLAB_PROGRESS", raising=False)
+    config = tmp_path / "kubeconfig"
+    config.write_text(
+        "apiVersion: v1\nkind: Config\ncurrent-context: c\n"
+        "clusters: [{name: c, cluster: {server: 'https://127.0.0.1:9'}}]\n"
+        "users: [{name: u, user: {token: t}}]\ncontexts: [{name: c, context: {cluster: c, user: u}}]\n"
+    )
+    monkeypatch.setenv("PODLAB_KUBECONFIG", str(config))
+    return tmp_path
+
+
+def test_without_a_cluster_the_lab_says_so_and_how_to_get_one(capsys):
+    lab = start("15")
+    said = capsys.readouterr()
+    assert "No cluster" in said.out and "podlab cluster up" in said.out and said.err == ""
+    for verb in (lambda: lab.pods(), lambda: lab.check("15.1", {"manifest_15_1": "x"}), lambda: lab.reset()):
+        with pytest.raises(LabError, match="podlab cluster up"):
+            verb()
+
+
+def test_hints_predictions_and_progress_need_no_cluster():
+    lab = start("15")
+    assert "?" in lab.hint("15.1").text
+    assert "no prediction yet" in lab.predict("x", None).text
+    assert "15.4" in lab.progress().text and "<table" in lab.progress().html
+
+
+def test_a_lab_error_is_shown_without_a_traceback():
+    error = LabError("It did not go.", hint="Try this.")
+    assert error._render_traceback_() == ["It did not go. Try this."] and isinstance(error, PodlabError)
+
+
+@pytest.fixture
+def orphan(home, monkeypatch):
+    """A lab of chapter 15 whose cluster died after it was opened."""
+    monkeypatch.setenv("PODLAB_NAMESPACE", "given")
+    lab = Lab("15")
+    lab.open(Connection("default", Api.connect(home / "kubeconfig"), None, "v1"))
+    yield lab
+    lab.close()
+
+
+@pytest.mark.parametrize("verb", ["pods", "nodes", "events", "map"])
+def test_a_cluster_that_dies_during_a_lab_is_said_with_the_command_that_brings_it_back(orphan, verb):
+    with pytest.raises(PodlabError, match="podlab cluster start"):
+        getattr(orphan, verb)()
+
+
+def test_a_check_without_its_cluster_scores_nothing_and_progress_stays(orphan):
+    Progress("15").scored("15.1", 3.0, False)
+    view = orphan.check("15.1", {"manifest_15_1": "kind: Deployment"})
+    assert view.report.score is None and "podlab cluster" in view.text and "Traceback" not in view.text
+    assert Progress("15").exercise("15.1")["best"] == 3.0
+
+
+def test_errors_of_the_course_are_shown_in_a_notebook_as_their_message(capsys):
+    shell = InteractiveShell()
+    shell.run_cell("from podlab.errors import UsageError\nraise UsageError('No worker.', hint='Start one.')")
+    said = "".join(capsys.readouterr())
+    assert "No worker. Start one." in said and "Traceback" not in said and "run_cell" not in said
+
+
+def test_cells_that_are_run_out_of_order_say_what_comes_first():
+    lab = start("01")
+    assert "you made no prediction" in lab.reconcile("never predicted", 3).text
+    with pytest.raises(LabError, match=r'First lab.check\("01.2"\)'):
+        lab.replay("01.2")
+    assert "?" in lab.hint("01.1").text
+    view = lab.check("01.1")
+    assert view.report.score == 0 and "split" in view.text and "Traceback" not in view.text
+
+
+def test_a_cell_that_opens_the_lab_again_closes_the_one_before():
+    first = start("03")
+    first.election("Five", seed=1)
+    second = start("03")
+    assert second is not first and second._views == [] and second.seed == first.seed
+
+
+@pytest.mark.parametrize("name", ["5", "15.1", "", "ab", "../15"])
+def test_what_is_no_chapter_is_refused(name):
+    with pytest.raises(LabError, match="two digits"):
+        start(name)
+
+
+def test_unknown_exercises_are_named():
+    with pytest.raises(LabError, match=r"15\.1, 15\.2"):
+        start("15").hint("15.7")
+
+
+def test_hints_climb_the_ladder_depend_on_the_answer_and_end(monkeypatch):
+    from podlab.lab import notebook as module
+
+    lab = start("15")
+    monkeypatch.setattr(module, "user_names", lambda: {"manifest_15_1": "livenessProbe: {tcpSocket: {port: 1}}"})
+    first = lab.hint("15.1").text
+    assert "TCP probe" in first
+    shown = [first]
+    while "every hint" not in shown[-1]:
+        shown.append(lab.hint("15.1").text)
+    assert len(set(shown)) == len(shown) > 3
+    monkeypatch.setattr(module, "user_names", lambda: {"manifest_15_1": "readinessProbe: {}"})
+    assert "takes its traffic away" in lab.hint("15.1").text
+
+
+def test_a_prediction_is_committed_before_and_fixed_after_the_measurement():
+    lab = start("15")
+    lab.predict("time", 5, "s")
+    lab.predict("time", 8, "s")
+    assert lab.reconcile("time", 9.5).text == "time: measured 9.5 s, predicted 8 s: off by 1.5 s."
+    assert "stays 8 s" in lab.predict("time", 9.5, "s").text
+    assert start("15").predict("time", 9, "s").text.endswith("your prediction is 9 s."), "a new kernel may predict anew"
+    assert "no prediction" in lab.reconcile("other", 1).text
+    lab.predict("word", "no")
+    assert "as predicted" in lab.reconcile("word", "no").text
+
+
+def test_progress_survives_and_the_best_score_stays():
+    progress = Progress("15")
+    progress.scored("15.1", 7.5, False)
+    progress.scored("15.1", 2.5, False)
+    progress.scored("15.1", None, False)
+    again = Progress("15").exercise("15.1")
+    assert again["best"] == 7.5 and again["attempts"] == 3 and again["passed_at"] is None
+
+
+def test_a_damaged_progress_file_is_kept_aside_and_not_fatal():
+    progress = Progress("15")
+    progress.scored("15.1", 1.0, False)
+    progress.file.write_text("{ not json")
+    assert progress.exercise("15.1")["best"] is None
+    assert any("damaged" in path.name for path in progress.folder.iterdir())
+
+
+def test_two_kernels_that_write_lose_nothing():
+    def work():
+        progress = Progress("15")
+        for _ in range(20):
+            progress.scored("15.1", 1.0, False)
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert Progress("15").exercise("15.1")["attempts"] == 80
+
+
+def test_a_listing_shows_the_same_facts_as_text_and_as_html():
+    pods = Listing([POD], COLUMNS["Pod"], "pods")
+    for fact in ("serving-1", "1/1", "node-1", "2", "running and ready"):
+        assert fact in repr(pods) and fact in pods._repr_html_()
+    assert pods[0] is POD and repr(Listing([], COLUMNS["Pod"], "pods")) == "No pods."
+
+
+def test_what_others_write_is_escaped():
+    evil = "<script>alert(1)</script>"
+    assert "<script" not in html_table(["A"], [[evil]]) and "<script" not in Note(evil).html
+    report = report_of(failed(evil, evil, cause=evil, next_step=evil))
+    assert "<script" not in ReportView(report).html and evil in ReportView(report).text
+
+
+def report_of(*results: Result) -> Report:
+    rows = [Line(f"c{number}", f"Check {number}", 1, False, result, 1.0) for number, result in enumerate(results)]
+    return Report("15.1", "T", 10, rows, 5, "n", 1, 12.0)
+
+
+def test_a_failed_report_says_expected_observed_cause_and_next_step_and_a_passed_one_the_debrief():
+    fail = failed("the moon", "a lamp", cause="night", next_step="wait")
+    view = ReportView(report_of(passed("a", "b"), fail), "why it works", "notebooks/x.ipynb#y")
+    for words in ("the moon", "a lamp", "night", "wait", "5 of 10 points", 'lab.hint("15.1")', "notebooks/x.ipynb#y"):
+        assert words in view.text
+    for words in ("the moon", "a lamp", "night", "wait", "5 of 10 points"):
+        assert words in view.html
+    assert "why it works" not in view.text
+    assert "why it works" in ReportView(report_of(passed("a", "b")), "why it works").text
+
+
+def test_what_could_not_be_measured_is_not_called_wrong():
+    view = ReportView(report_of(Result(Verdict.INFRASTRUCTURE, "x", "API away")))
+    assert "could not be measured" in view.text and "Nothing is scored" in view.text
+
+
+def test_plain_tables_line_up():
+    assert plain_table(["A", "B"], [["long", "x"]]) == "A     B\nlong  x"
+
+
+def test_the_map_of_the_course_knows_which_chapters_exist(request):
+    course = request.config.rootpath
+    written = {path.name[:2] for path in (course / "manuscript").iterdir()}
+    assert set(chapters.written()) == written
+    assert [row.chapter.number for row in CourseMap().rows] == [f"{number:02}" for number in range(28)]
+
+
+def test_the_map_of_the_course_shows_how_far_one_has_come_and_links_to_what_is_there():
+    Progress("15").scored("15.1", 10.0, True)
+    shown = start("00").course()
+    assert "passed 1 of" in shown.summary and shown.summary in shown.text
+    row = next(row for row in shown.rows if row.chapter.number == "15")
+    assert (row.passed == 1 and row.exercises == 4 and "three nodes" in row.needs) or "cluster" in row.needs
+    assert 'href="15-self-healing.ipynb"' in shown.html and 'href="../release/15-self-healing/' in shown.html
+    assert "1 of 4" in shown.html and "to come" in shown.text
+
+
+def test_in_a_graded_kernel_nothing_is_checked(monkeypatch, capsys):
+    monkeypatch.setenv("PODLAB_GRADED_OUTSIDE", "1")
+    assert start("15").score("15.1") == 0.0
+    assert "checked outside" in capsys.readouterr().out
+
+
+def test_progress_is_private(home):
+    Progress("15").scored("15.1", 1.0, True)
+    file = Progress("15").file
+    assert file.stat().st_mode & 0o077 == 0 and json.loads(file.read_text())["exercises"]["15.1"]["passed_at"]

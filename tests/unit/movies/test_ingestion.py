@@ -1,0 +1,176 @@
+"""Ingestion: what is kept, what is refused, and that each event counts once."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+
+import pytest
+from parts import NOW, parts, rating
+
+from movies.bus import ARRIVALS, EVENTS
+from movies.contracts import Accepted, Refused
+from movies.errors import StorageFull
+from podlab import waiting
+
+
+async def test_an_accepted_event_is_in_the_log_and_in_the_history(tmp_path: Path) -> None:
+    async with parts(tmp_path) as all_, all_.http("ingestion") as client:
+        answer = await client.post("/events", json=rating(user=9_001))
+        assert answer.status_code == 200
+        accepted = Accepted.model_validate(answer.json())
+        assert not accepted.duplicate and not accepted.late
+        history = await all_.features.history(9_001, at_least=accepted.position)
+        assert [(row.movie, row.stars) for row in history.rows] == [(3, 4.5)]
+
+
+async def test_the_same_id_again_changes_nothing(tmp_path: Path) -> None:
+    async with parts(tmp_path) as all_, all_.http("ingestion") as client:
+        first = (await client.post("/events", json=rating(user=9_001))).json()
+        again = (await client.post("/events", json=rating(user=9_001, stars=1))).json()
+        assert again == first | {"duplicate": True}
+        other = (await client.post("/events", json=rating("e-2", user=9_001, movie=4))).json()
+        history = await all_.features.history(9_001, at_least=other["position"])
+        assert {(row.movie, row.stars) for row in history.rows} == {(3, 4.5), (4, 4.5)}
+
+
+@pytest.mark.parametrize(
+    ("event", "reason", "told"),
+    [
+        ({"id": "x"}, "malformed", "kind"),
+        (rating(kind="listen"), "malformed", "listen"),
+        (rating(stars=4.3), "malformed", "stars"),
+        (rating(stars="4"), "malformed", "stars"),
+        (rating(stars=float("nan")), "malformed", "stars"),
+        (rating(user=True), "malformed", "user"),
+        (rating(user=2**53), "malformed", "user"),
+        (rating(id="a b"), "malformed", "id"),
+        (rating(id="x" * 101), "malformed", "id"),
+        (rating(id="x\nlevel=error"), "malformed", "id"),
+        (rating(more=1), "malformed", "more"),
+        (rating(at="2025-01-01T00:00:00"), "malformed", "timezone"),
+        (rating(at="1850-01-01T00:00:00Z"), "malformed", "1990"),
+        (rating(at=12), "malformed", "2026-01-31"),
+        (rating(movie=4_711), "unknown-movie", "no movie 4711"),
+        (rating(at="2026-01-01T01:00:00Z"), "future", "clock"),
+        ([1, 2], "malformed", "body"),
+        (None, "malformed", "body"),
+    ],
+)
+async def test_what_cannot_be_is_refused_with_its_reason(tmp_path: Path, event: object, reason: str, told: str) -> None:
+    async with parts(tmp_path) as all_, all_.http("ingestion") as client:
+        body = json.dumps(event).encode()
+        answer = await client.post("/events", content=body, headers={"content-type": "application/json"})
+        assert answer.status_code == 422
+        refused = Refused.model_validate(answer.json())
+        assert refused.reason == reason and told in refused.detail
+        assert await all_.bus.last(EVENTS) == 0
+
+
+async def test_late_and_out_of_order_events_count_as_of_their_date(tmp_path: Path) -> None:
+    async with parts(tmp_path) as all_:
+        new = await all_.ingestion.accept(rating("new", user=9_001, stars=5, at="2025-12-31T23:59:00Z"))
+        old = await all_.ingestion.accept(rating("old", user=9_001, stars=1, at="2025-06-01T12:00:00+02:00"))
+        assert isinstance(new, Accepted) and not new.late
+        assert isinstance(old, Accepted) and old.late
+        (row,) = (await all_.features.history(9_001, at_least=old.position)).rows
+        assert row.stars == 5
+
+
+async def test_a_batch_is_judged_event_by_event(tmp_path: Path) -> None:
+    async with parts(tmp_path) as all_, all_.http("ingestion") as client:
+        events = [rating(f"b-{number % 90}") for number in range(100)] + [rating("c", movie=999), "nothing"]
+        answer = (await client.post("/events/batch", json={"events": events})).json()
+        assert (answer["accepted"], answer["duplicates"], answer["refused"]) == (90, 10, 2)
+        assert [one.get("reason") for one in answer["results"][-2:]] == ["unknown-movie", "malformed"]
+        assert (await client.post("/events/batch", json={"events": []})).status_code == 422
+        assert (await client.post("/events/batch", json={"events": [1] * 501})).status_code == 422
+
+
+async def test_arrivals_are_kept_and_poison_is_set_aside(tmp_path: Path) -> None:
+    async with parts(tmp_path) as all_:
+        good, poison = (
+            rating("s-1", user=9_001),
+            [b"{", b"\xff\xfe", b"[" * 100_000, json.dumps(rating(stars=9)).encode()],
+        )
+        for data in (*poison, json.dumps(good).encode(), json.dumps(good).encode()):
+            await all_.bus.publish(ARRIVALS, data)
+
+        async def kept() -> bool:
+            return (await all_.ingestion.status()).duplicates == 1
+
+        await waiting.until_async(kept, "the last arrival is dealt with", timeout=60)
+        status = await all_.ingestion.status()
+        assert (status.accepted, status.refused) == (1, len(poison))
+        set_aside = (await all_.ingestion.refused()).events
+        assert len(set_aside) == len(poison) and {one.reason for one in set_aside} == {"malformed"}
+        assert '"stars": 9' in set_aside[0].raw
+
+
+async def test_arrivals_wait_while_the_log_is_full_and_are_not_lost(tmp_path: Path) -> None:
+    async with parts(tmp_path) as all_:
+        publish, full = all_.bus.publish, asyncio.Event()
+
+        async def refusing(stream: str, *rest, **more):  # type: ignore[no-untyped-def]
+            if stream == EVENTS and not full.is_set():
+                full.set()
+                raise StorageFull("There is no room left.")
+            return await publish(stream, *rest, **more)
+
+        all_.bus.publish = refusing  # type: ignore[method-assign]
+        await publish(ARRIVALS, json.dumps(rating("s-1")).encode())
+        await asyncio.wait_for(full.wait(), 60)
+
+        async def kept() -> bool:
+            return (await all_.ingestion.status()).accepted == 1
+
+        await waiting.until_async(kept, "the arrival is kept after all", timeout=60)
+
+
+async def test_without_room_nothing_is_acknowledged_and_the_log_goes_on_afterwards(tmp_path: Path) -> None:
+    async with parts(tmp_path / "a") as all_, all_.http("ingestion") as client:
+        database = all_.bus._database
+        assert database is not None
+        used = database.execute("PRAGMA page_count").fetchone()[0]
+        database.execute(f"PRAGMA max_page_count={used + 1}")
+        answers = [await client.post("/events", json=rating(f"f-{number}", user=9_001)) for number in range(100)]
+        codes = [answer.status_code for answer in answers]
+        assert codes[0] == 200 and codes[-1] == 507
+        assert "no room" in answers[-1].json()["detail"] and answers[-1].headers["retry-after"]
+        database.execute("PRAGMA max_page_count=100000")
+        kept = await client.post("/events", json=rating("f-99", user=9_001, movie=5))
+        assert kept.json()["duplicate"] is False
+        assert len([one async for one in _all(all_)]) == codes.count(200) + 1
+
+
+async def _all(all_):  # type: ignore[no-untyped-def]
+    last = await all_.bus.last(EVENTS)
+    async for batch in all_.bus.follow(EVENTS):
+        for message in batch:
+            yield message
+        if batch and batch[-1].position >= last:
+            return
+
+
+async def test_hostile_text_is_data(tmp_path: Path) -> None:
+    async with parts(tmp_path) as all_, all_.http("ingestion") as client:
+        for id_ in ("1'; DROP TABLE event; --", "<script>alert(1)</script>", "a\x00b", "\u202e", "é" * 5000):
+            answer = await client.post("/events", json=rating(id_))
+            assert answer.status_code == 422 and answer.json()["reason"] == "malformed"
+        accepted = await all_.ingestion.accept(rating("good"))
+        assert isinstance(accepted, Accepted)
+        assert NOW
+
+
+async def test_without_movies_it_does_not_start(tmp_path: Path) -> None:
+    from movies.bus.files import FileBus
+    from movies.config import Settings
+    from movies.errors import Unavailable
+    from movies.services.ingestion import Ingestion
+
+    bus = FileBus(tmp_path)
+    await bus.open()
+    with pytest.raises(Unavailable, match="movies seed"):
+        await Ingestion(Settings(), bus).start()
+    await bus.close()

@@ -1,0 +1,304 @@
+"""Features, training and serving together: histories, snapshots, models, reasons, cold start, hot reload."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from parts import NOW, Parts, data, parts, rating
+
+from movies import artefact, models, snapshot
+from movies.bus import EVENTS
+from movies.contracts import Accepted, Recommendations
+from movies.data.tables import COLUMNS, Interactions
+from movies.errors import DataError, Unavailable
+from podlab import waiting
+
+
+async def _trained(all_: Parts) -> str:
+    """The version of a model that serving uses."""
+    await all_.training.run()
+
+    async def published() -> bool:
+        return (await all_.training.runs()).runs[0].state != "running"
+
+    await waiting.until_async(published, "the run ends", timeout=120)
+    (run, *_) = (await all_.training.runs()).runs
+    assert run.state in ("published", "unchanged"), run
+
+    async def used() -> bool:
+        return all_.serving.unready() is None and (await all_.serving.model()).version == run.version
+
+    await waiting.until_async(used, "serving uses the model", timeout=60)
+    return run.version or ""
+
+
+async def test_a_new_rating_counts_in_the_next_answer(tmp_path: Path) -> None:
+    async with parts(tmp_path) as all_:
+        await _trained(all_)
+        before = await all_.serving.recommendations(9_001)
+        assert before.basis == "popular"
+        best = before.items[0].movie
+        accepted = await all_.ingestion.accept(rating(user=9_001, movie=best, stars=5))
+        assert isinstance(accepted, Accepted)
+        after = await all_.serving.recommendations(9_001, at_least=accepted.position)
+        assert after.basis == "history"
+        assert best not in {item.movie for item in after.items}
+        assert {reason.movie for item in after.items for reason in item.because} == {best}
+
+
+async def test_what_was_seen_is_never_recommended(tmp_path: Path) -> None:
+    async with parts(tmp_path) as all_:
+        await _trained(all_)
+        for user in (1, 2, 3, 17, 40):
+            seen = {row.movie for row in (await all_.features.history(user)).rows}
+            answer = await all_.serving.recommendations(user, n=100)
+            assert seen and not seen & {item.movie for item in answer.items}
+            assert len(answer.items) == min(100, 120 - len(seen))
+            scores = [item.score for item in answer.items]
+            assert scores == sorted(scores, reverse=True)
+
+
+async def test_without_features_the_model_of_the_training_serves(tmp_path: Path) -> None:
+    async with parts(tmp_path) as all_:
+        await _trained(all_)
+
+        async def away(*_: object) -> None:
+            raise Unavailable("features is away")
+
+        all_.features.history = away  # type: ignore[assignment, method-assign]
+        assert (await all_.serving.recommendations(1)).basis == "model"
+        assert (await all_.serving.recommendations(9_001)).basis == "popular"
+
+
+async def test_serving_is_not_ready_without_a_model_and_says_so(tmp_path: Path) -> None:
+    async with parts(tmp_path) as all_, all_.http("serving") as client:
+        assert (await client.get("/readyz")).json()["reasons"] == ["serving: there is no model yet"]
+        answer = await client.get("/users/1/recommendations")
+        assert answer.status_code == 503 and "no model yet" in answer.json()["detail"]
+        assert (await client.get("/healthz")).status_code == 200
+
+
+async def test_a_bad_model_is_refused_and_the_old_one_serves_on(tmp_path: Path) -> None:
+    async with parts(tmp_path) as all_, all_.http("serving") as client:
+        version = await _trained(all_)
+        good = await all_.bus.get(f"model-{version}")
+        assert good is not None
+        for name, bad in {"cut": good[:-100], "other": good.replace(b"movies-model 1", b"movies-model 9", 1)}.items():
+            await all_.bus.put(f"model-{name}", bad)
+            assert await all_.bus.point(models.POINTER, name, await all_.bus.pointed(models.POINTER))
+
+            async def refused(name: str = name) -> bool:
+                return f"model {name} was refused" in ((await client.get("/model")).json()["refused"] or "")
+
+            await waiting.until_async(refused, f"model {name} is refused", timeout=60)
+            assert (await client.get("/model")).json()["version"] == version
+            assert (await client.get("/users/1/recommendations")).status_code == 200
+            assert (await client.get("/readyz")).status_code == 200
+
+
+async def test_models_change_under_load_without_a_failed_request(tmp_path: Path) -> None:
+    async with parts(tmp_path) as all_, all_.http("serving") as client:
+        versions = {await _trained(all_)}
+        seen, done = set(), asyncio.Event()
+
+        async def ask(user: int) -> None:
+            while not done.is_set():
+                answer = await client.get(f"/users/{user}/recommendations")
+                assert answer.status_code == 200
+                seen.add(Recommendations.model_validate(answer.json()).model)
+                await asyncio.sleep(0)  # a request without a socket never lets others run
+
+        async with asyncio.TaskGroup() as group:
+            for user in (1, 2):
+                group.create_task(ask(user))
+            for number in range(3):
+                await all_.ingestion.accept(rating(f"n-{number}", user=50 + number))
+                accepted = await all_.ingestion.accept(rating(f"m-{number}", user=60 + number))
+                assert isinstance(accepted, Accepted)
+                await all_.features.history(1, at_least=accepted.position)
+                versions.add(await _trained(all_))
+            done.set()
+        assert len(versions) == 4 and len(seen) > 1 and seen <= versions
+        assert (await all_.serving.model()).reloads == 3
+
+
+async def test_training_the_same_rows_again_changes_nothing(tmp_path: Path) -> None:
+    async with parts(tmp_path) as all_:
+        first = await _trained(all_)
+        assert await _trained(all_) == first
+        assert (await all_.training.runs()).runs[0].state == "unchanged"
+    async with parts(tmp_path / "elsewhere") as other:
+        assert await _trained(other) == first
+
+
+async def test_only_the_model_in_use_and_the_one_before_are_kept(tmp_path: Path) -> None:
+    async with parts(tmp_path) as all_:
+        versions = [await _trained(all_)]
+        for number in range(2):
+            accepted = await all_.ingestion.accept(rating(f"n-{number}", user=50 + number))
+            assert isinstance(accepted, Accepted)
+            await all_.features.history(1, at_least=accepted.position)
+            versions.append(await _trained(all_))
+        kept = [name for name in await all_.bus.names() if name.startswith("model-")]
+        assert sorted(kept) == sorted(f"model-{version}" for version in versions[1:])
+
+
+async def test_a_training_that_was_outrun_publishes_nothing(tmp_path: Path) -> None:
+    async with parts(tmp_path) as all_:
+        version = await _trained(all_)
+        model = await models.fetch(all_.bus, version)
+        pointed = all_.bus.pointed
+
+        async def before_the_other(key: str) -> str | None:
+            """What was pointed at, and at once somebody else moves the pointer."""
+            found = await pointed(key)
+            await all_.bus.point(key, "somebody-else", found)
+            return found
+
+        all_.bus.pointed = before_the_other  # type: ignore[method-assign]
+        changed = type(model)(**{**vars(model), "rows": model.rows + 1})
+        assert (await models.publish(all_.bus, changed))[0] == "outrun"
+        assert await pointed(models.POINTER) == "somebody-else"
+
+
+async def test_empty_data_is_said_clearly_and_nothing_is_published(tmp_path: Path) -> None:
+    async with parts(tmp_path, history=Interactions.empty()) as all_, all_.http("training") as client:
+        answer = await client.post("/runs")
+        assert answer.status_code == 202
+
+        async def ended() -> bool:
+            return (await all_.training.runs()).runs[0].state != "running"
+
+        await waiting.until_async(ended, "the run ends", timeout=60)
+        run = (await client.get("/runs")).json()["runs"][0]
+        assert run["state"] == "failed" and "nothing to train on" in run["detail"]
+        assert await all_.bus.pointed(models.POINTER) is None
+
+
+async def test_training_begins_by_itself_when_there_is_news(tmp_path: Path) -> None:
+    async with parts(tmp_path, start=False) as all_:
+        all_.training._settings = type(all_.settings)(**{**vars(all_.settings), "train_after": 3})
+        await all_.ingestion.start()
+        await all_.features.start()
+        await all_.training.start()
+
+        async def runs(count: int) -> bool:
+            ended = [run for run in (await all_.training.runs()).runs if run.state == "published"]
+            return len(ended) == count
+
+        await waiting.until_async(lambda: runs(1), "the first model is made", timeout=120)
+        for number in range(3):
+            assert len((await all_.training.runs()).runs) == 1
+            await all_.ingestion.accept(rating(f"n-{number}", user=50))
+        await waiting.until_async(lambda: runs(2), "a second model is made", timeout=120)
+
+
+async def test_the_snapshot_is_what_the_histories_say(tmp_path: Path) -> None:
+    async with parts(tmp_path) as all_, all_.http("features") as client:
+        accepted = await all_.ingestion.accept(rating(user=9_001, stars=2))
+        assert isinstance(accepted, Accepted)
+        await all_.features.history(9_001, at_least=accepted.position)
+        answer = await client.get("/snapshot")
+        rows = snapshot.read(answer.content)
+        assert int(answer.headers["x-position"]) == accepted.position
+        expected = data()[1]
+        assert len(rows) == len(expected) + 1
+        for name in COLUMNS:
+            assert np.array_equal(getattr(rows, name)[:-1], getattr(expected, name), equal_nan=True)
+        assert (rows.user[-1], rows.movie[-1], rows.stars[-1]) == (9_001, 3, 2)
+
+
+async def test_a_restarted_store_goes_on_where_it_was(tmp_path: Path) -> None:
+    async with parts(tmp_path) as all_:
+        one = await all_.ingestion.accept(rating("r-1", user=9_001))
+        assert isinstance(one, Accepted)
+        await all_.features.history(1, at_least=one.position)
+        await all_.features.stop()
+        two = await all_.ingestion.accept(rating("r-2", user=9_001, movie=5))
+        assert isinstance(two, Accepted)
+        await all_.features.start()
+        history = await all_.features.history(9_001, at_least=two.position)
+        assert {row.movie for row in history.rows} == {3, 5}
+        assert (await all_.features.status()).events == len(data()[1]) + 2
+
+
+async def test_a_lost_store_is_made_again_from_the_log(tmp_path: Path) -> None:
+    async with parts(tmp_path) as all_:
+        one = await all_.ingestion.accept(rating("r-1", user=9_001))
+        assert isinstance(one, Accepted)
+        await all_.features.stop()
+        for path in tmp_path.glob("features.sqlite*"):
+            path.unlink()
+        await all_.features.start()
+        assert [row.movie for row in (await all_.features.history(9_001, at_least=one.position)).rows] == [3]
+
+
+async def test_what_is_no_event_in_the_log_does_not_stop_it(tmp_path: Path) -> None:
+    async with parts(tmp_path) as all_:
+        await all_.bus.publish(EVENTS, b"rubbish")
+        await all_.bus.publish(EVENTS, json.dumps({"id": "x", "user": None}).encode())
+        accepted = await all_.ingestion.accept(rating(user=9_001))
+        assert isinstance(accepted, Accepted)
+        assert len((await all_.features.history(9_001, at_least=accepted.position)).rows) == 1
+
+
+async def test_features_online_are_those_offline(tmp_path: Path) -> None:
+    from movies import features
+
+    async with parts(tmp_path) as all_, all_.http("features") as client:
+        rows, _ = await all_.features.snapshot()
+        genres = features.genres_of(data()[0])
+        for user, as_of in ((1, NOW), (2, NOW - 200 * features.DAY), (9_001, NOW)):
+            online = (await client.get(f"/users/{user}/features", params={"as_of": as_of})).json()
+            offline = features.user_features(user, rows, genres, as_of)
+            assert online == json.loads(json.dumps(vars(offline)))
+
+
+async def test_similar_movies_and_movies_that_nobody_knows(tmp_path: Path) -> None:
+    async with parts(tmp_path) as all_, all_.http("serving") as client:
+        await _trained(all_)
+        popular = (await client.get("/popular", params={"n": 3})).json()["items"]
+        assert len(popular) == 3
+        similar = await client.get(f"/movies/{popular[0]['movie']}/similar")
+        assert similar.status_code == 200 and len(similar.json()["items"]) == 10
+        missing = await client.get("/movies/4711/similar")
+        assert missing.status_code == 404 and "4711" in missing.json()["detail"]
+        for path in ("/users/0/recommendations", "/users/x/recommendations", "/popular?n=0", "/popular?n=101"):
+            assert (await client.get(path)).status_code == 422
+
+
+@pytest.mark.parametrize("bad", [b"", b"PK", b"\x00" * 100])
+def test_a_damaged_snapshot_is_refused(bad: bytes) -> None:
+    with pytest.raises(DataError):
+        snapshot.read(bad)
+    whole = snapshot.write(data()[1])
+    with pytest.raises(DataError):
+        snapshot.read(whole[: len(whole) // 2])
+
+
+async def test_models_of_equal_rows_have_equal_bytes(tmp_path: Path) -> None:
+    async with parts(tmp_path) as all_:
+        version = await _trained(all_)
+        model = await models.fetch(all_.bus, version)
+        assert artefact.version(artefact.write(model)) == version
+
+
+async def test_who_is_told_that_nothing_is_behind_is_told_of_all_events(tmp_path: Path) -> None:
+    async with parts(tmp_path) as all_:
+        before = (await all_.features.status()).events
+        last = all_.bus.last
+
+        async def slow(stream: str) -> int:
+            """An event comes in while the broker is asked."""
+            accepted = await all_.ingestion.accept(rating("in-between"))
+            assert isinstance(accepted, Accepted)
+            await all_.features.history(7, at_least=accepted.position)
+            return await last(stream)
+
+        all_.bus.last = slow  # type: ignore[method-assign]
+        status = await all_.features.status()
+        assert status.behind == 0 and status.events == before + 1

@@ -1,0 +1,60 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from podlab.node import log_links
+
+POD = {"metadata": {"name": "web-1", "namespace": "shop", "uid": "u-1"}}
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Path:
+    return tmp_path / "node" / "host"
+
+
+def log_of(host: Path, container: str, attempt: int, pod: str = "shop_web-1_u-1") -> Path:
+    return host / "var" / "log" / "pods" / pod / container / f"{attempt}.log"
+
+
+def links(host: Path) -> dict[str, str]:
+    folder = host / "var" / "log" / "containers"
+    return {link.name: str(link.readlink()) for link in folder.iterdir()}
+
+
+def test_a_link_is_named_as_shippers_expect_and_leads_to_the_log_as_a_pod_sees_it(host: Path) -> None:
+    log_links.make(host, POD, "app", "u-1.app.0", log_of(host, "app", 0))
+    assert links(host) == {"web-1_shop_app-u-1.app.0.log": "/var/log/pods/shop_web-1_u-1/app/0.log"}
+
+
+def test_a_link_of_an_earlier_agent_is_replaced(host: Path) -> None:
+    for _ in range(2):
+        log_links.make(host, POD, "app", "u-1.app.0", log_of(host, "app", 0))
+    assert len(links(host)) == 1
+
+
+def test_a_long_name_is_cut_before_its_ending(host: Path) -> None:
+    pod = {"metadata": {"name": "n" * 253, "namespace": "shop", "uid": "u-1"}}
+    log_links.make(host, pod, "app", "u-1.app.0", log_of(host, "app", 0))
+    (name,) = links(host)
+    assert len(name) == 255 and name.endswith(".log")
+
+
+def test_the_links_of_one_attempt_or_of_a_whole_pod_are_removed(host: Path) -> None:
+    for attempt in range(3):
+        log_links.make(host, POD, "app", f"u-1.app.{attempt}", log_of(host, "app", attempt))
+    other = {"metadata": {"name": "web-1", "namespace": "shop", "uid": "u-12"}}
+    log_links.make(host, other, "app", "u-12.app.0", log_of(host, "app", 0, "shop_web-1_u-12"))
+    log_links.remove(host, log_of(host, "app", 0))
+    assert sorted(links(host)) == [
+        "web-1_shop_app-u-1.app.1.log",
+        "web-1_shop_app-u-1.app.2.log",
+        "web-1_shop_app-u-12.app.0.log",
+    ]
+    log_links.remove(host, log_of(host, "app", 1).parent.parent)
+    assert list(links(host)) == ["web-1_shop_app-u-12.app.0.log"]
+
+
+def test_nothing_to_remove_is_no_error(host: Path) -> None:
+    log_links.remove(host, log_of(host, "app", 0))

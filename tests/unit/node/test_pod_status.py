@@ -1,0 +1,196 @@
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+from hypothesis import given
+from pods import NOW, POLICY, container, end, made, records, run, wait
+from test_pod_state import SIDECAR, any_pod
+
+from podlab.node import pod_status
+from podlab.node.pod_state import settle
+from podlab.node.pod_status import build, difference, urgent
+from podlab.node.records import Pod
+
+
+def status_of(pod: Pod, now: float = NOW) -> dict[str, Any]:
+    return build(pod, now, POLICY)
+
+
+def condition(status: dict[str, Any], kind: str) -> dict[str, Any]:
+    return next(c for c in status["conditions"] if c["type"] == kind)
+
+
+def accept(pod: Pod, change: dict[str, Any]) -> None:
+    """What the API server does with a merge patch of the status."""
+    stored = pod.object["status"]
+    for name, value in change.items():
+        if value is None:
+            stored.pop(name, None)
+        else:
+            stored[name] = copy.deepcopy(value)
+
+
+def test_a_running_pod() -> None:
+    pod = records(made())
+    run(pod.containers["main"])
+    status = status_of(pod)
+    assert status["phase"] == "Running" and status["observedGeneration"] == 3
+    assert status["podIPs"] == [{"ip": "10.244.1.2"}] and status["hostIP"] == "172.18.0.11"
+    assert status["startTime"] == "2027-01-15T08:00:00Z"
+    for kind in pod_status.OWN_CONDITIONS:
+        assert condition(status, kind)["status"] == "True"
+        assert condition(status, kind)["observedGeneration"] == 3
+    (main,) = status["containerStatuses"]
+    assert main["ready"] and main["started"] and main["state"] == {"running": {"startedAt": "2027-01-15T08:00:00Z"}}
+
+
+def test_a_pod_whose_containers_are_being_created() -> None:
+    status = status_of(records(made(), ready=False))
+    assert status["phase"] == "Pending"
+    assert status["containerStatuses"][0]["state"] == {"waiting": {"reason": "ContainerCreating"}}
+    ready = condition(status, "Ready")
+    assert ready["reason"] == "ContainersNotReady"
+    assert ready["message"] == "containers with unready status: [main]"
+    assert condition(status, "PodReadyToStartContainers")["status"] == "False"
+
+
+def test_a_pod_that_runs_its_init_containers() -> None:
+    pod = records(made(inits=(container("one"), container("two"))))
+    end(pod.containers["one"], 0)
+    status = status_of(pod)
+    assert status["containerStatuses"][0]["state"] == {"waiting": {"reason": "PodInitializing"}}
+    initialized = condition(status, "Initialized")
+    assert initialized["message"] == "containers with incomplete status: [two]"
+    assert status["initContainerStatuses"][0]["ready"] is True
+
+
+def test_an_unready_sidecar_makes_the_pod_unready() -> None:
+    pod = records(made(inits=(container("side", **SIDECAR),)))
+    run(pod.containers["main"])
+    run(pod.containers["side"], ready=False)
+    assert condition(status_of(pod), "Ready")["message"] == "containers with unready status: [side]"
+
+
+@pytest.mark.parametrize(
+    ("exit_code", "phase", "reason"), [(0, "Succeeded", "PodCompleted"), (1, "Failed", "PodFailed")]
+)
+def test_a_finished_pod(exit_code: int, phase: str, reason: str) -> None:
+    pod = records(made(restartPolicy="Never"))
+    end(pod.containers["main"], exit_code)
+    pod.terminating = True
+    settle(pod)
+    status = status_of(pod)
+    assert status["phase"] == phase
+    assert condition(status, "Ready")["reason"] == condition(status, "ContainersReady")["reason"] == reason
+
+
+def test_a_final_phase_is_not_shown_while_a_sidecar_runs() -> None:
+    pod = records(made(inits=(container("side", **SIDECAR),), restartPolicy="Never"))
+    run(pod.containers["side"])
+    end(pod.containers["main"], 0)
+    pod.terminating = True
+    assert status_of(pod)["phase"] == "Running"
+    end(pod.containers["side"], 0)
+    settle(pod)
+    assert status_of(pod)["phase"] == "Succeeded"
+
+
+def test_a_refused_pod_says_why() -> None:
+    pod = records(made(), ready=False)
+    pod.failure = ("OutOfcpu", "Node didn't have enough resource: cpu")
+    settle(pod)
+    status = status_of(pod)
+    assert (status["phase"], status["reason"]) == ("Failed", "OutOfcpu")
+
+
+def test_readiness_gates() -> None:
+    pod = records(made(readinessGates=[{"conditionType": "example.com/ok"}]))
+    run(pod.containers["main"])
+    ready = condition(status_of(pod), "Ready")
+    assert ready["reason"] == "ReadinessGatesNotReady" and "does not exist" in ready["message"]
+    assert condition(status_of(pod), "ContainersReady")["status"] == "True"
+    pod.object["status"]["conditions"] = [{"type": "example.com/ok", "status": "False"}]
+    assert 'is not "True", but False' in condition(status_of(pod), "Ready")["message"]
+    pod.object["status"]["conditions"][0]["status"] = "True"
+    assert condition(status_of(pod), "Ready")["status"] == "True"
+
+
+def test_conditions_of_others_are_kept() -> None:
+    foreign = {"type": "PodScheduled", "status": "True", "lastTransitionTime": "2020-01-01T00:00:00Z"}
+    pod = records(made(status={"conditions": [foreign]}))
+    assert condition(status_of(pod), "PodScheduled") == foreign
+
+
+def test_a_transition_time_changes_only_with_its_status() -> None:
+    pod = records(made())
+    run(pod.containers["main"])
+    accept(pod, difference(status_of(pod), {}))
+    later = status_of(pod, NOW + 100)
+    assert condition(later, "Ready")["lastTransitionTime"] == "2027-01-15T08:00:00Z"
+    pod.containers["main"].ready = False
+    later = status_of(pod, NOW + 100)
+    assert condition(later, "Ready")["lastTransitionTime"] == "2027-01-15T08:01:40Z"
+    assert condition(later, "Initialized")["lastTransitionTime"] == "2027-01-15T08:00:00Z"
+
+
+def test_what_another_writer_changed_is_put_right() -> None:
+    """The node lifecycle controller sets Ready to False when a node is silent; the node must say otherwise."""
+    pod = records(made())
+    run(pod.containers["main"])
+    accept(pod, difference(status_of(pod), {}))
+    assert difference(status_of(pod), pod.object["status"]) == {}
+    condition(pod.object["status"], "Ready")["status"] = "False"
+    change = difference(status_of(pod), pod.object["status"])
+    assert set(change) == {"conditions"} and urgent(change, pod.object["status"])
+
+
+@given(any_pod())
+def test_writing_a_status_once_is_enough(pod: Pod) -> None:
+    accept(pod, difference(status_of(pod), pod.object["status"]))
+    assert difference(status_of(pod), pod.object["status"]) == {}
+
+
+@given(any_pod())
+def test_the_order_of_containers_is_that_of_the_spec(pod: Pod) -> None:
+    status = status_of(pod)
+    names = [c["name"] for c in status["containerStatuses"]]
+    assert names == [c["name"] for c in pod.spec["containers"]]
+
+
+@given(any_pod())
+def test_a_pod_is_ready_only_if_all_its_containers_are(pod: Pod) -> None:
+    status = status_of(pod)
+    counted = status["containerStatuses"]
+    ready = condition(status, "Ready")["status"] == "True"
+    assert not ready or all(c["ready"] for c in counted)
+
+
+def test_what_the_api_leaves_out_is_no_difference() -> None:
+    wanted = {
+        "conditions": [{"type": "Ready", "lastProbeTime": None}],
+        "reason": None,
+        "containerStatuses": [{"lastState": {}}],
+    }
+    present = {"conditions": [{"type": "Ready"}], "containerStatuses": [{}]}
+    assert difference(wanted, present) == {}
+
+
+def test_false_and_zero_are_differences() -> None:
+    wanted = {"containerStatuses": [{"ready": False, "restartCount": 0}]}
+    assert difference(wanted, {"containerStatuses": [{"ready": True, "restartCount": 0}]})
+    assert difference(wanted, {"containerStatuses": [{"ready": False, "restartCount": 1}]})
+
+
+def test_a_new_message_is_not_urgent_but_the_phase_is() -> None:
+    assert not urgent({"containerStatuses": []}, {})
+    assert urgent({"phase": "Running"}, {"phase": "Pending"})
+    assert not urgent({"phase": "Pending"}, {})
+
+
+def test_a_waiting_container_shows_reason_and_message() -> None:
+    pod = records(made())
+    wait(pod.containers["main"], "CreateContainerConfigError", 'configmap "x" not found')
+    (main,) = status_of(pod)["containerStatuses"]
+    assert main["state"]["waiting"] == {"reason": "CreateContainerConfigError", "message": 'configmap "x" not found'}

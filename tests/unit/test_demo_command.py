@@ -1,0 +1,33 @@
+"""The demo's home is thrown away; what the user has is not touched."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from podlab import paths
+from podlab.commands import demo
+from podlab.errors import UsageError
+
+
+def test_the_home_is_its_own_but_the_cache_is_the_usual_one(tmp_path, monkeypatch):
+    monkeypatch.setenv("PODLAB_HOME", str(tmp_path))
+    cache, data = paths.cache(), paths.data()
+    (cache / "binary").write_text("kept")
+    with pytest.raises(KeyboardInterrupt), demo.throw_away_home() as home:
+        assert (paths.cache() / "binary").read_text() == "kept"
+        assert paths.data() != data and paths.data().is_relative_to(home)
+        (paths.data() / "progress").write_text("of the demo")
+        raise KeyboardInterrupt
+    assert not home.exists()
+    assert (cache / "binary").read_text() == "kept"
+    assert not list(data.iterdir())
+    assert os.environ["PODLAB_HOME"] == str(tmp_path)
+
+
+def test_outside_a_complete_clone_it_is_said_what_is_missing(tmp_path):
+    (tmp_path / "manuscript").mkdir()
+    with pytest.raises(UsageError, match="has no notebooks"):
+        demo.demo(course=Path(tmp_path))

@@ -1,0 +1,81 @@
+"""`podlab movies` with the real monolith, and what it says when there is nothing to do."""
+
+from __future__ import annotations
+
+import json
+import os
+import urllib.request
+
+import pytest
+from typer.testing import CliRunner
+
+from podlab import cli
+from podlab.errors import PodlabError, UsageError
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path, monkeypatch):
+    monkeypatch.setenv("PODLAB_HOME", str(tmp_path))
+    monkeypatch.delenv("PODLAB_CLUSTER", raising=False)
+
+
+def run(*arguments):
+    result = CliRunner().invoke(cli.app, ["movies", *arguments])
+    if isinstance(result.exception, PodlabError):
+        raise result.exception
+    return result
+
+
+@pytest.mark.parametrize("command", [["status"], ["open", "--no-browser"]])
+def test_without_a_recommender_one_is_told_how_to_start_it(command):
+    with pytest.raises(UsageError, match="podlab movies up"):
+        run(*command)
+
+
+def test_down_without_a_recommender_does_nothing():
+    assert run("down").exit_code == 0
+
+
+def test_pods_take_no_data_of_ones_own(tmp_path):
+    with pytest.raises(UsageError, match="generated data"):
+        run("up", "--as", "pods", "--data", str(tmp_path))
+
+
+def test_a_number_left_over_from_another_process_is_not_taken_for_ours(tmp_path):
+    folder = tmp_path / "data" / "movies"
+    folder.mkdir(parents=True)
+    left = {"form": "monolith", "address": "http://127.0.0.1:1", "pid": os.getpid(), "began": "1", "cluster": ""}
+    (folder / "site.json").write_text(json.dumps(left))
+    with pytest.raises(UsageError, match="does not run"):
+        run("status")
+    assert run("down").exit_code == 0  # and we are still here
+
+
+def test_data_that_cannot_be_read_is_told_in_its_own_words(tmp_path):
+    bad = tmp_path / "ratings.csv"
+    bad.write_text("userId,movieId,rating,timestamp\n1,1,eleven,0\n")
+    with pytest.raises(PodlabError, match=r"ratings\.csv"):
+        run("up", "--as", "monolith", "--data", str(bad))
+    with pytest.raises(UsageError):
+        run("status")
+
+
+@pytest.mark.slow
+def test_the_monolith_starts_outlives_the_command_and_ends(tmp_path):
+    up = run("up", "--as", "monolith", "--ratings", "1000")
+    try:
+        address = up.stdout.strip()
+        with urllib.request.urlopen(f"{address}/?user=3", timeout=60) as page:
+            assert "What should user 3 watch?" in page.read().decode()
+        told = json.loads(run("status", "--json").stdout)
+        assert {part["name"] for part in told["parts"]} == {"ingestion", "features", "training", "serving"}
+        assert run("open", "--no-browser").stdout.strip() == address
+        with pytest.raises(UsageError, match="runs already"):
+            run("up", "--as", "monolith")
+    finally:
+        assert run("down").exit_code == 0
+    with pytest.raises(OSError):
+        urllib.request.urlopen(address, timeout=5)
+    assert (tmp_path / "data" / "movies" / "monolith" / "bus").is_dir()
+    run("down", "--data")
+    assert not (tmp_path / "data" / "movies" / "monolith").exists()

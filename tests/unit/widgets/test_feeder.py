@@ -1,0 +1,185 @@
+"""The feeder against a real HTTP server that speaks LIST and WATCH as the API server does, and misbehaves on demand."""
+
+from __future__ import annotations
+
+import http.server
+import json
+import threading
+
+import pytest
+
+from podlab.checks.api import Api
+from podlab.waiting import until
+from podlab.widgets import views
+from podlab.widgets.views import Watch
+
+
+class Server(http.server.ThreadingHTTPServer):
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.pods: dict[str, dict] = {}
+        self.version = 1
+        self.lists = 0
+        self.away = False
+        self.expire = threading.Event()
+        self.changed = threading.Condition()
+        self.log: list[dict] = []
+
+    def put(self, uid: str, ready: bool = True) -> None:
+        with self.changed:
+            self.version += 1
+            what = "MODIFIED" if uid in self.pods else "ADDED"
+            self.pods[uid] = {
+                "metadata": {"uid": uid, "name": f"pod-{uid}", "resourceVersion": str(self.version)},
+                "spec": {"nodeName": "node-1"},
+                "status": {"phase": "Running", "conditions": [{"type": "Ready", "status": str(ready)}]},
+            }
+            self.log.append({"type": what, "object": self.pods[uid], "at": self.version})
+            self.changed.notify_all()
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self):
+        server = self.server
+        if server.away:
+            self.close_connection = True
+            return
+        if self.path == "/api/v1":
+            kinds = [("pods", "Pod", True), ("nodes", "Node", False)]
+            return self.say(
+                {"resources": [{"name": n, "kind": k, "namespaced": s, "singularName": ""} for n, k, s in kinds]}
+            )
+        if "watch=true" not in self.path:
+            if "/pods" in self.path:
+                server.lists += 1
+            with server.changed:
+                items = list(server.pods.values()) if "/pods" in self.path else []
+                answer = {"items": items, "metadata": {"resourceVersion": str(server.version)}}
+            return self.say(answer)
+        self.send_response(200)
+        self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+        self.close_connection = True
+        seen = int(self.path.split("resourceVersion=")[1].split("&")[0])
+        while not server.away and "/pods" in self.path:
+            with server.changed:
+                for entry in server.log:
+                    if entry["at"] > seen:
+                        seen = entry["at"]
+                        self.write({"type": entry["type"], "object": entry["object"]})
+                server.changed.wait(0.05)
+            if server.expire.is_set():
+                server.expire.clear()
+                self.write({"type": "ERROR", "object": {"kind": "Status", "code": 410, "metadata": {}}})
+                break
+        self.wfile.write(b"0\r\n\r\n")
+
+    def write(self, event):
+        data = json.dumps(event).encode() + b"\n"
+        self.wfile.write(f"{len(data):x}\r\n".encode() + data + b"\r\n")
+        self.wfile.flush()
+
+    def say(self, body):
+        data = json.dumps(body).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+    def log_message(self, *_arguments):
+        pass
+
+
+@pytest.fixture
+def server():
+    found = Server()
+    thread = threading.Thread(target=found.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+    thread.start()
+    yield found
+    found.away = True
+    found.shutdown()
+    found.server_close()
+
+
+@pytest.fixture
+def watch(server, tmp_path):
+    config = tmp_path / "kubeconfig"
+    config.write_text(
+        "apiVersion: v1\nkind: Config\ncurrent-context: c\n"
+        f"clusters: [{{name: c, cluster: {{server: 'http://127.0.0.1:{server.server_address[1]}'}}}}]\n"
+        "users: [{name: u, user: {}}]\ncontexts: [{name: c, context: {cluster: c, user: u}}]\n"
+    )
+    found = Watch(Api.connect(config), "default")
+    yield found
+    found.stop()
+
+
+def states(view):
+    return {pod["uid"]: pod["state"] for pod in view.view["pods"]}
+
+
+def test_what_is_there_and_what_changes_is_shown(server, watch):
+    server.put("a")
+    view = watch.map("Map")
+    until(lambda: states(view) == {"a": "running"}, "the pod", timeout=10)
+    server.put("a", ready=False)
+    server.put("b")
+    until(lambda: states(view) == {"a": "notready", "b": "running"}, "the changes", timeout=10)
+    assert view.view["mode"] == "live" and not view.view["error"]
+
+
+def test_an_expired_watch_lists_again_and_loses_nothing(server, watch):
+    server.put("a")
+    view = watch.map("Map")
+    until(lambda: states(view) == {"a": "running"}, "the pod", timeout=10)
+    before = server.lists
+    with server.changed:
+        del server.pods["a"]
+        server.version += 1
+    server.expire.set()
+    until(lambda: server.lists > before and states(view) == {}, "a new list", timeout=10)
+
+
+def test_when_the_server_goes_away_the_view_says_so_without_haste_and_comes_back(server, watch):
+    server.put("a")
+    view = watch.map("Map")
+    until(lambda: states(view) == {"a": "running"}, "the pod", timeout=10)
+    server.away = True
+    until(lambda: view.view["error"], "the error in the view", timeout=15)
+    assert states(view) == {"a": "running"}, "what was seen last stays"
+    server.away = False
+    server.put("b")
+    until(lambda: "b" in states(view) and not view.view["error"], "the news", timeout=20)
+
+
+def test_a_burst_is_coalesced(server, watch):
+    view = watch.map("Map")
+    counted = []
+    view.observe(lambda change: counted.append(1), "view")
+    for number in range(300):
+        server.put("a", ready=number % 2 == 0)
+    server.put("z")
+    until(lambda: "z" in states(view), "the last of them", timeout=10)
+    assert len(counted) < 100
+
+
+def test_it_stops_when_nobody_looks_and_goes_on_when_somebody_does(server, watch, monkeypatch):
+    monkeypatch.setattr(views, "NOBODY_LOOKS", 0.1)
+    view = watch.map("Map")
+    view._on_message(view, {"type": "open"}, [])
+    assert watch.feeder.running
+    view._on_message(view, {"type": "close"}, [])
+    until(lambda: not watch.feeder.running, "the feeder's end", timeout=10)
+    server.put("late")
+    view._on_message(view, {"type": "open"}, [])
+    until(lambda: "late" in states(view), "news after looking again", timeout=10)
+
+
+def test_a_second_watch_of_the_same_stops_the_first(server, watch):
+    again = Watch(watch.feeder.api, "default")
+    assert not watch.feeder.running and again.feeder.running
+    again.stop()
