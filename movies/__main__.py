@@ -1,4 +1,7 @@
-"""`python -m movies`: the command line of the recommender."""
+"""`python -m movies`: the command line of the recommender.
+
+Status 2: an argument or a setting cannot be used, and doing the same again will not help. Status 1: it went wrong.
+"""
 
 from __future__ import annotations
 
@@ -24,10 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return int(given.run(given) or 0)
     except MoviesError as error:
         print(error, file=sys.stderr)
-        return 1
-    except ValueError as error:
-        print(error, file=sys.stderr)
-        return 2
+        return error.exit_status
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -41,7 +41,7 @@ def _parser() -> argparse.ArgumentParser:
     run = commands.add_parser("run", help="the whole recommender as child processes, until Ctrl-C")
     run.add_argument("kind", choices=("monolith", "processes"))
     run.add_argument("--folder", type=Path, default=Path("movies-data"), help="where its files are")
-    run.add_argument("--port", type=int, help="port of the site (default: a free one)")
+    run.add_argument("--port", type=_whole(1, 65_535), help="port of the site (default: a free one)")
     _data(run)
     run.set_defaults(run=_run)
 
@@ -62,9 +62,25 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _data(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--ratings", type=int, default=20_000, help="generate about so many (1,000 to 10,000,000)")
-    command.add_argument("--seed", type=int, default=0, help="another number gives other data")
+    ratings = _whole(1_000, 10_000_000)
+    command.add_argument("--ratings", type=ratings, default=20_000, help="generate about so many (1,000 to 10,000,000)")
+    command.add_argument("--seed", type=_whole(0, 2**63), default=0, help="another number gives other data")
     command.add_argument("--from", type=Path, dest="data", help="your own: a MovieLens folder, or a .csv or .tsv")
+
+
+def _whole(least: int, most: int) -> Callable[[str], int]:
+    """Reads a whole number in a range."""
+
+    def read(text: str) -> int:
+        try:
+            number = int(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"{text!r} is no whole number") from None
+        if not least <= number <= most:
+            raise argparse.ArgumentTypeError(f"{number} is not from {least:,} to {most:,}")
+        return number
+
+    return read
 
 
 def _serve(given: argparse.Namespace) -> None:

@@ -46,6 +46,12 @@ def _url(text: str) -> str:
     return text.rstrip("/")
 
 
+def _broker(text: str) -> str:
+    if not text.startswith(("nats://", "file:")):
+        raise ValueError("nats://HOST:PORT or file:FOLDER was expected")
+    return text
+
+
 def _level(text: str) -> str:
     if text.upper() not in ("DEBUG", "INFO", "WARNING", "ERROR"):
         raise ValueError("DEBUG, INFO, WARNING or ERROR was expected")
@@ -62,7 +68,7 @@ class Settings:
 
     host: str = _setting("127.0.0.1", str, "address to listen on")
     port: int = _setting(8000, _port, "port to listen on")
-    broker: str = _setting("nats://127.0.0.1:4222", str, "nats://HOST:PORT, or file:FOLDER for a log in this process")
+    broker: str = _setting("nats://127.0.0.1:4222", _broker, "nats://HOST:PORT, or file:FOLDER for a log of its own")
     data: Path = _setting(Path("movies-data"), Path, "folder for what a service derives from the log")  # noqa: RUF009
     ingestion_url: str = _setting("http://127.0.0.1:8001", _url, "where ingestion is")
     features_url: str = _setting("http://127.0.0.1:8002", _url, "where features are")

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 
 class MoviesError(Exception):
-    """Base of all errors meant for people."""
+    """Base of all errors meant for people; `exit_status` is how a process ends because of one."""
+
+    exit_status = 1
 
 
 class DataError(MoviesError):
@@ -33,6 +35,8 @@ class StorageFull(BrokerError):
 
 class ConfigError(MoviesError):
     """A variable of the environment has a value that cannot be used; names all such variables."""
+
+    exit_status = 2
 
 
 class ServiceFailed(MoviesError):

@@ -129,9 +129,10 @@ print(f"status {refused.returncode}: {refused.stderr.strip()}")
 lab.reconcile("complaints", sum(name in refused.stderr for name in wrong))
 
 # %% [markdown]
-# Both, in one sentence, before it does anything else, and with a status that is not 0. Everything that differs
-# between your laptop and production is told in this way, through the **environment**; the program itself is the same
-# everywhere. All that a service can be told is one table, in `movies/config.py`; `python -m movies settings` prints it.
+# Both, in one sentence, before it does anything else, and with status 2: by an old custom that means *told wrongly*,
+# where 1 means that something went wrong. Everything that differs between your laptop and production is told in this
+# way, through the **environment**; the program itself is the same everywhere. All that a service can be told is one
+# table, in `movies/config.py`; `python -m movies settings` prints it.
 #
 # ## Three questions
 #
