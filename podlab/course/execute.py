@@ -21,6 +21,10 @@ START_TIMEOUT = 120
 #: Seconds for a kernel to say that it is idle once it has answered. nbclient's 4 are few on a busy machine: the last
 #: cell's kernel was then interrupted in the middle of its work, and outputs that came later were lost.
 IDLE_TIMEOUT = 120
+#: The last cell. papermill asks the kernel who it is and ends it with its answer, which Jupyter does with an interrupt
+#: first: it often met the kernel with a foot still in that answer, and "KeyboardInterrupt" was on the terminal. After
+#: this cell no message lets interrupts in.
+SENTINEL = "get_ipython().kernel.pre_handler_hook = lambda: None\nprint({!r})"
 
 
 class ExecutionFailed(PodlabError):
@@ -106,7 +110,7 @@ def _with_sentinel(notebook: Path, sentinel: str) -> str:
             "id": "podlab-sentinel",
             "metadata": {},
             "outputs": [],
-            "source": [f"print({sentinel!r})"],
+            "source": [SENTINEL.format(sentinel)],
         }
     )
     return json.dumps(data)

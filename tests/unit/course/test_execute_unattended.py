@@ -52,6 +52,22 @@ def test_a_kernel_that_is_slow_to_be_idle_is_waited_for_and_not_interrupted(tmp_
     assert "KeyboardInterrupt" not in "".join(capfd.readouterr())
 
 
+SLOW_TO_LEAVE_ITS_ANSWER = """
+import time
+handlers = get_ipython().kernel.shell_handlers
+usual = handlers["kernel_info_request"]
+async def slowly(*message):
+    await usual(*message)
+    time.sleep(5)
+handlers["kernel_info_request"] = slowly
+"""
+
+
+def test_a_kernel_is_not_interrupted_in_its_last_answer(tmp_path, capfd):
+    execute.execute(notebook(tmp_path, SLOW_TO_LEAVE_ITS_ANSWER), tmp_path / "out.ipynb")
+    assert "KeyboardInterrupt" not in "".join(capfd.readouterr())
+
+
 @pytest.mark.parametrize(
     ("sources", "words"),
     [
