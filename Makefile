@@ -3,6 +3,7 @@
 #   PYTHON=python3.12   the Python that .venv is made with (default: the first of 3.13, 3.12, 3.11 that works)
 #   HTTPS_PROXY=URL     is respected by all downloads
 #   PODLAB_MIRROR=URL   a server that has the Kubernetes and etcd releases under their official paths
+#   TEST_JOBS=1         how many folders of tests run side by side (default: 2; most tests wait more than they compute)
 #   EXTRAS=dev,spark    what is installed; with Spark (580 MB) its chapter is tested too
 #   PODLAB_BINARIES=DIR a folder that has the binaries already
 
@@ -17,9 +18,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 PYTEST := $(BIN)/python -m pytest
-# The quick ones first; what else there is comes last.
-TESTS := $(wildcard $(addprefix tests/,unit sandbox exercises cluster))
+# The quick ones first, then the long ones; what else there is comes last.
+TESTS := $(wildcard $(addprefix tests/,unit sandbox cluster exercises notebooks))
 TESTS += $(filter-out $(TESTS) %/__pycache__ %.py,$(wildcard tests/*))
+TEST_JOBS ?= 2
 # What `make test-kind` passes; each may be a file.
 KIND_TESTS := tests/cluster tests/exercises/test_answers.py tests/conformance
 # What `make test-plain` passes: the life of pods on the plain runtime.
@@ -34,9 +36,7 @@ lab: setup ## Set up, start JupyterLab on the start page and the cluster behind 
 	@$(BIN)/podlab lab $(ARGS)
 
 test: setup ## Set up and pass all tests
-	@set -e; for folder in $(TESTS); do \
-		if find $$folder -name 'test_*.py' | grep -q .; then echo "== $$folder"; $(PYTEST) -q $$folder; fi; \
-	done
+	@printf '%s\n' $(TESTS) | xargs -P $(TEST_JOBS) -I FOLDER tools/test-folder FOLDER
 
 demo: setup ## The main job without a browser: cluster, lesson, graded class
 	@$(BIN)/podlab demo $(ARGS)
