@@ -119,69 +119,30 @@ def profile(parts, requests):
 
 # %% wrong="09.1" title="by the clock on the wall"
 # fails waiting: in which it only waits
-import time
-
-
-def profile(parts, requests):
-    own, inner = dict.fromkeys(parts, 0.0), [0.0]
-
-    def ask(name, request):
-        begin = time.perf_counter()
-        inner.append(0.0)
-        try:
-            return parts[name](request, ask)
-        finally:
-            took = time.perf_counter() - begin
-            own[name] += took - inner.pop()
-            inner[-1] += took
-
-    for request in requests:
-        ask("ui", request)
-    return own
+# -         begin = time.process_time()
+# +         begin = time.perf_counter()
+#
+# -             took = time.process_time() - begin
+# +             took = time.perf_counter() - begin
 
 # %% wrong="09.1" title="altogether"
 # fails own: of the parts that it asks
-import time
-
-
-def profile(parts, requests):
-    own = dict.fromkeys(parts, 0.0)
-
-    def ask(name, request):
-        begin = time.process_time()
-        try:
-            return parts[name](request, ask)
-        finally:
-            own[name] += time.process_time() - begin
-
-    for request in requests:
-        ask("ui", request)
-    return own
+# -             own[name] += took - inner.pop()
+# +             own[name] += took
 
 # %% wrong="09.1" title="what raises is not counted"
 # fails broken: ingestion computed for
-import time
-
-
-def profile(parts, requests):
-    own, inner = dict.fromkeys(parts, 0.0), [0.0]
-
-    def ask(name, request):
-        begin = time.process_time()
-        inner.append(0.0)
-        try:
-            answer = parts[name](request, ask)
-        except Exception:
-            inner.pop()
-            raise
-        took = time.process_time() - begin
-        own[name] += took - inner.pop()
-        inner[-1] += took
-        return answer
-
-    for request in requests:
-        ask("ui", request)
-    return own
+# -             return parts[name](request, ask)
+# -         finally:
+# +             answer = parts[name](request, ask)
+# +         except Exception:
+# +             inner.pop()
+# +             raise
+# +         else:
+#
+# -             inner[-1] += took
+# +             inner[-1] += took
+# +             return answer
 
 # %% wrong="09.1" title="each part by itself"
 # fails all: not 20
@@ -267,50 +228,28 @@ def plan(parts, rate, frame):
 # %% wrong="09.2" title="rounded down"
 # fails whole: rounded to the nearest or down
 # fails measured: one process too few
-def plan(parts, rate, frame):
-    number = max(1, rate * sum(ms for ms, _ in parts.values()) // 1000)
-    each = {name: max(1, rate * ms // 1000) for name, (ms, _) in parts.items()}
-    whole = number * (frame + sum(mib for _, mib in parts.values()))
-    split = sum(each[name] * (frame + mib) for name, (_, mib) in parts.items())
-    cheaper = "split" if split < whole else "whole"
-    return {"whole": {"copies": number, "mib": whole}, "split": {"copies": each, "mib": split}, "cheaper": cheaper}
+# -         return max(1, -(-rate * milliseconds // 1000))
+# +         return max(1, rate * milliseconds // 1000)
 
 # %% wrong="09.2" title="one to be on the safe side"
 # fails whole: is
 # fails split: a part without load has none
 # fails measured: one process too many
-def plan(parts, rate, frame):
-    number = 1 + rate * sum(ms for ms, _ in parts.values()) // 1000 + 1
-    each = {name: 2 + rate * ms // 1000 for name, (ms, _) in parts.items()}
-    whole = number * (frame + sum(mib for _, mib in parts.values()))
-    split = sum(each[name] * (frame + mib) for name, (_, mib) in parts.items())
-    cheaper = "split" if split < whole else "whole"
-    return {"whole": {"copies": number, "mib": whole}, "split": {"copies": each, "mib": split}, "cheaper": cheaper}
+# -         return max(1, -(-rate * milliseconds // 1000))
+# +         return 2 + rate * milliseconds // 1000
 
 # %% wrong="09.2" title="one frame for all"
 # fails memory: a frame was left out
-def plan(parts, rate, frame):
-    def copies(milliseconds):
-        return max(1, -(-rate * milliseconds // 1000))
-
-    number = copies(sum(ms for ms, _ in parts.values()))
-    whole = frame + number * sum(mib for _, mib in parts.values())
-    each = {name: copies(ms) for name, (ms, _) in parts.items()}
-    split = frame + sum(each[name] * mib for name, (_, mib) in parts.items())
-    cheaper = "split" if split < whole else "whole"
-    return {"whole": {"copies": number, "mib": whole}, "split": {"copies": each, "mib": split}, "cheaper": cheaper}
+# -     whole = number * (frame + sum(mib for _, mib in parts.values()))
+# +     whole = frame + number * sum(mib for _, mib in parts.values())
+#
+# -     split = sum(each[name] * (frame + mib) for name, (_, mib) in parts.items())
+# +     split = frame + sum(each[name] * mib for name, (_, mib) in parts.items())
 
 # %% wrong="09.2" title="to split is always cheaper"
 # fails less-memory: cheaper is 'split', not 'whole'
-def plan(parts, rate, frame):
-    def copies(milliseconds):
-        return max(1, -(-rate * milliseconds // 1000))
-
-    number = copies(sum(ms for ms, _ in parts.values()))
-    whole = number * (frame + sum(mib for _, mib in parts.values()))
-    each = {name: copies(ms) for name, (ms, _) in parts.items()}
-    split = sum(each[name] * (frame + mib) for name, (_, mib) in parts.items())
-    return {"whole": {"copies": number, "mib": whole}, "split": {"copies": each, "mib": split}, "cheaper": "split"}
+# -         "cheaper": "split" if split < whole else "whole",
+# +         "cheaper": "split",
 
 # %% [markdown]
 # ## Exercise 09.3: What copies take together
@@ -368,44 +307,23 @@ def memory(pids):
 
 # %% wrong="09.3" title="resident memory"
 # fails shared: counted once for each of them
-def memory(pids):
-    total = 0
-    for pid in pids:
-        try:
-            total += int(open(f"/proc/{pid}/statm").read().split()[1]) * 4096
-        except OSError:
-            pass
-    return total / 2**20
+# -                 total += sum(int(line.split()[1]) for line in file if line.startswith("Pss:"))
+# +                 total += sum(int(line.split()[1]) for line in file if line.startswith("Rss:"))
 
 # %% wrong="09.3" title="kilobytes for megabytes"
 # fails one: These are kB, not MiB
-def memory(pids):
-    total = 0
-    for pid in pids:
-        with open(f"/proc/{pid}/smaps_rollup") as file:
-            total += sum(int(line.split()[1]) for line in file if line.startswith("Pss:"))
-    return total
+# -     return total / 1024
+# +     return total
 
 # %% wrong="09.3" title="only what is not shared"
 # fails shared: Something else is added up
-def memory(pids):
-    total = 0
-    for pid in pids:
-        try:
-            with open(f"/proc/{pid}/smaps_rollup") as file:
-                total += sum(int(line.split()[1]) for line in file if line.startswith("Private_"))
-        except OSError:
-            pass
-    return total / 1024
+# -                 total += sum(int(line.split()[1]) for line in file if line.startswith("Pss:"))
+# +                 total += sum(int(line.split()[1]) for line in file if line.startswith("Private_"))
 
 # %% wrong="09.3" title="whoever has ended is an error"
 # fails gone: raised
-def memory(pids):
-    total = 0
-    for pid in pids:
-        with open(f"/proc/{pid}/smaps_rollup") as file:
-            total += sum(int(line.split()[1]) for line in file if line.startswith("Pss:"))
-    return total / 1024
+# -             pass
+# +             raise
 
 # %% wrong="09.3" title="the first times their number"
 # fails own: Something else is added up

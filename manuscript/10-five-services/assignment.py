@@ -151,102 +151,22 @@ class Ingestion:
 
 # %% wrong="10.1" title="nobody asks how much was written"
 # fails torn: was acknowledged and is not there
-import json
-import os
-
-
-class Ingestion:
-    def __init__(self, folder):
-        self.path = os.path.join(folder, "log")
-        self.file = open(self.path, "ab", buffering=0)
-        self.file.write(b"\n")
-        self.ids = {event["id"] for event in self.events()}
-
-    def accept(self, event):
-        good = isinstance(event["id"], str) and isinstance(event["stars"], (int, float))
-        if not good or not 0.5 <= event["stars"] <= 5:
-            return "refused"
-        if event["id"] not in self.ids:
-            self.file.write(json.dumps(event).encode() + b"\n")
-            self.ids.add(event["id"])
-            return "accepted"
-        return "duplicate"
-
-    def events(self):
-        found = []
-        with open(self.path) as file:
-            for line in file:
-                try:
-                    found.append(json.loads(line))
-                except ValueError:
-                    pass
-        return found
-
+# -         self.file = open(path, "ab")
+# +         self.file = open(path, "ab", buffering=0)
 
 # %% wrong="10.1" title="in memory"
 # fails acknowledged: in the memory of the process
-class Ingestion:
-    kept = []
-
-    def __init__(self, folder):
-        self.kept = []
-
-    def accept(self, event):
-        if event in self.kept:
-            return "duplicate"
-        self.kept.append(event)
-        return "accepted"
-
-    def events(self):
-        return self.kept
-
+# -         self.file.write(json.dumps(event).encode() + b"\n")
+# -         self.file.flush()
 
 # %% wrong="10.1" title="in a buffer"
 # fails acknowledged: or in a buffer
-import json
-import os
-
-
-class Ingestion:
-    def __init__(self, folder):
-        path = os.path.join(folder, "events")
-        self.kept = [json.loads(line) for line in open(path)] if os.path.exists(path) else []
-        self.known = {event["id"] for event in self.kept}
-        self.file = open(path, "a")
-
-    def accept(self, event):
-        if event["id"] in self.known:
-            return "duplicate"
-        self.file.write(json.dumps(event) + "\n")
-        self.known.add(event["id"])
-        self.kept.append(event)
-        return "accepted"
-
-    def events(self):
-        return self.kept
-
+# -         self.file.flush()
 
 # %% wrong="10.1" title="ids are known to the process only"
 # fails between: is kept 2 times
-import json
-import os
-
-
-class Ingestion:
-    def __init__(self, folder):
-        self.path, self.known = os.path.join(folder, "events"), set()
-
-    def accept(self, event):
-        if event["id"] in self.known:
-            return "duplicate"
-        self.known.add(event["id"])
-        with open(self.path, "a") as file:
-            file.write(json.dumps(event) + "\n")
-        return "accepted"
-
-    def events(self):
-        return [json.loads(line) for line in open(self.path)]
-
+# -         self.known = {event["id"] for event in self.kept}
+# +         self.known = set()
 
 # %% wrong="10.1" title="the id is noted before the event is kept"
 # fails torn: was acknowledged and is not there
@@ -284,85 +204,35 @@ class Ingestion:
 # %% wrong="10.1" title="half a line is not expected"
 # fails torn: the files that an earlier life has left
 # fails poison: without being looked at
-import json
-import os
-
-
-class Ingestion:
-    def __init__(self, folder):
-        self.path = os.path.join(folder, "events")
-        self.known = {event["id"] for event in self.events()}
-
-    def accept(self, event):
-        if event["id"] in self.known:
-            return "duplicate"
-        with open(self.path, "a") as file:
-            file.write(json.dumps(event) + "\n")
-        self.known.add(event["id"])
-        return "accepted"
-
-    def events(self):
-        if not os.path.exists(self.path):
-            return []
-        return [json.loads(line) for line in open(self.path)]
-
+# -                     if line.endswith(b"\n"):
+# -                         self.kept.append(json.loads(line))
+# -                         whole += len(line)
+# -             os.truncate(path, whole)
+# +                     self.kept.append(json.loads(line))
+#
+# -         if not isinstance(event.get("id"), str) or not isinstance(stars, int | float) or not 0.5 <= stars <= 5:
+# -             return "refused"
 
 # %% wrong="10.1" title="the same user and movie count as the same event"
 # fails replays: was answered with 'duplicate'
-import json
-import os
-
-
-class Ingestion:
-    def __init__(self, folder):
-        self.path = os.path.join(folder, "events")
-        self.known = {(event["user"], event["movie"]) for event in self.events()}
-
-    def accept(self, event):
-        what = event["user"], event["movie"]
-        if what in self.known:
-            return "duplicate"
-        self.known.add(what)
-        with open(self.path, "a") as file:
-            file.write(json.dumps(event) + "\n")
-        return "accepted"
-
-    def events(self):
-        return [json.loads(line) for line in open(self.path)] if os.path.exists(self.path) else []
-
+# -         self.known = {event["id"] for event in self.kept}
+# +         self.known = {(event["user"], event["movie"]) for event in self.kept}
+#
+# -         if event["id"] in self.known:
+# +         if (event["user"], event["movie"]) in self.known:
+#
+# -         self.known.add(event["id"])
+# +         self.known.add((event["user"], event["movie"]))
 
 # %% wrong="10.1" title="every sending is kept"
 # fails replays: not 'duplicate'
-import json
-import os
-
-
-class Ingestion:
-    def __init__(self, folder):
-        self.path = os.path.join(folder, "events")
-
-    def accept(self, event):
-        with open(self.path, "a") as file:
-            file.write(json.dumps(event) + "\n")
-        return "accepted"
-
-    def events(self):
-        return [json.loads(line) for line in open(self.path)]
-
+# -         if event["id"] in self.known:
+# -             return "duplicate"
 
 # %% wrong="10.1" title="the latest first"
 # fails keeps: kept in another order
-class Ingestion:
-    def __init__(self, folder):
-        self.kept = []
-
-    def accept(self, event):
-        self.kept.insert(0, event)
-        return "accepted"
-
-    def events(self):
-        return self.kept
-
+# -         self.kept.append(event)
+# +         self.kept.insert(0, event)
 
 # %% [markdown]
 # ## Exercise 10.2: Twice the same, and no future
@@ -466,29 +336,13 @@ def offline(events, user, as_of):
 
 # %% wrong="10.2" title="everybody's mean is of all time"
 # fails future: has leaked into it
-def offline(events, user, as_of):
-    mine = {}
-    for event in sorted(events, key=lambda event: event["at"]):
-        if event["user"] == user and event["at"] < as_of:
-            mine[event["movie"]] = event
-    if not mine:
-        return [0, 0.0, None]
-    own = sum(event["stars"] for event in mine.values()) / len(mine)
-    everybody = sum(event["stars"] for event in events) / len(events)
-    return [len(mine), own - everybody, as_of - max(event["at"] for event in mine.values())]
-
+# -     everybody = sum(event["stars"] for event in before) / len(before)
+# +     everybody = sum(event["stars"] for event in events) / len(events)
 
 # %% wrong="10.2" title="the moment itself counts as before"
 # fails future: exactly at `as_of` is not before it
-def offline(events, user, as_of):
-    before = sorted((event for event in events if event["at"] <= as_of), key=lambda event: event["at"])
-    mine = {event["movie"]: event for event in before if event["user"] == user}
-    if not mine:
-        return [0, 0.0, None]
-    own = sum(event["stars"] for event in mine.values()) / len(mine)
-    everybody = sum(event["stars"] for event in before) / len(before)
-    return [len(mine), own - everybody, as_of - max(event["at"] for event in mine.values())]
-
+# -     before = sorted((event for event in events if event["at"] < as_of), key=lambda event: event["at"])
+# +     before = sorted((event for event in events if event["at"] <= as_of), key=lambda event: event["at"])
 
 # %% wrong="10.2" title="running totals"
 # fails same: running totals that it cannot take back
@@ -513,40 +367,21 @@ class Online:
 
 # %% wrong="10.2" title="what arrives last holds"
 # fails late: by their date
-def offline(events, user, as_of):
-    before = [event for event in events if event["at"] < as_of]
-    mine = {event["movie"]: event["stars"] for event in before if event["user"] == user}
-    if not mine:
-        return [0, 0.0, None]
-    last = max(event["at"] for event in before if event["user"] == user)
-    everybody = sum(event["stars"] for event in before) / len(before)
-    return [len(mine), sum(mine.values()) / len(mine) - everybody, as_of - last]
-
+# -     before = sorted((event for event in events if event["at"] < as_of), key=lambda event: event["at"])
+# +     before = [event for event in events if event["at"] < as_of]
+#
+# -     return [len(mine), own - everybody, as_of - max(event["at"] for event in mine.values())]
+# +     return [len(mine), own - everybody, as_of - max(event["at"] for event in before if event["user"] == user)]
 
 # %% wrong="10.2" title="ratings in place of movies"
 # fails offline: Movies are counted, not ratings
-def offline(events, user, as_of):
-    before = [event for event in events if event["at"] < as_of]
-    mine = [event for event in before if event["user"] == user]
-    if not mine:
-        return [0, 0.0, None]
-    own = sum(event["stars"] for event in mine) / len(mine)
-    everybody = sum(event["stars"] for event in before) / len(before)
-    return [len(mine), own - everybody, as_of - max(event["at"] for event in mine)]
-
+# -     mine = {event["movie"]: event for event in before if event["user"] == user}
+# +     mine = {event["at"]: event for event in before if event["user"] == user}
 
 # %% wrong="10.2" title="online has a mean of its own users"
 # fails online: Online.vector of user
-class Online:
-    def __init__(self):
-        self.seen = []
-
-    def see(self, event):
-        self.seen.append(event)
-
-    def vector(self, user, as_of):
-        return offline([event for event in self.seen if event["user"] == user], user, as_of)
-
+# -         return offline(self.seen, user, as_of)
+# +         return offline([event for event in self.seen if event["user"] == user], user, as_of)
 
 # %% [markdown]
 # ## Exercise 10.3: The same bytes, all of them or none
@@ -639,109 +474,49 @@ def publish(folder, data):
 
 # %% wrong="10.3" title="titles in the order of a set"
 # fails again: or the order of a set
-import json
-import random
-
-
-def train(rows, seed):
-    chance, rows = random.Random(seed), sorted(rows)
-    scores = {title: chance.uniform(2, 4) for title in {title for _, title, _ in rows}}
-    for _ in range(5):
-        for _, title, stars in rows:
-            scores[title] += (stars - scores[title]) / 20
-    return json.dumps(scores).encode()
-
+# -     scores = {title: chance.uniform(2, 4) for title in sorted({title for _, title, _ in rows})}
+# +     scores = {title: chance.uniform(2, 4) for title in {title for _, title, _ in rows}}
 
 # %% wrong="10.3" title="random numbers of nobody"
 # fails again: unseeded random numbers
-import json
-import random
-
-
-def train(rows, seed):
-    rows = sorted(rows)
-    scores = {title: random.uniform(2, 4) for title in sorted({title for _, title, _ in rows})}
-    for _ in range(5):
-        for _, title, stars in rows:
-            scores[title] += (stars - scores[title]) / 20
-    return json.dumps(scores).encode()
-
+# -     scores = {title: chance.uniform(2, 4) for title in sorted({title for _, title, _ in rows})}
+# +     scores = {title: random.uniform(2, 4) for title in sorted({title for _, title, _ in rows})}
 
 # %% wrong="10.3" title="rows as they come"
 # fails any-order: Rows are used in the order in which they arrived
-import json
-import random
-
-
-def train(rows, seed):
-    chance = random.Random(seed)
-    scores = {title: chance.uniform(2, 4) for title in sorted({title for _, title, _ in rows})}
-    for _ in range(5):
-        for _, title, stars in rows:
-            scores[title] += (stars - scores[title]) / 20
-    return json.dumps(scores).encode()
-
+# -     chance, rows = random.Random(seed), sorted(rows)
+# +     chance = random.Random(seed)
 
 # %% wrong="10.3" title="a seed of its own"
 # fails seed: The seed is not used
-import json
-import random
-
-
-def train(rows, seed):
-    chance, rows = random.Random(0), sorted(rows)
-    scores = {title: chance.uniform(2, 4) for title in sorted({title for _, title, _ in rows})}
-    for _ in range(5):
-        for _, title, stars in rows:
-            scores[title] += (stars - scores[title]) / 20
-    return json.dumps(scores).encode()
-
+# -     chance, rows = random.Random(seed), sorted(rows)
+# +     chance, rows = random.Random(0), sorted(rows)
 
 # %% wrong="10.3" title="it learns nothing"
 # fails learns: little to do with the stars
-import json
-import random
-
-
-def train(rows, seed):
-    chance = random.Random(seed)
-    return json.dumps({title: chance.uniform(2, 4) for title in sorted({title for _, title, _ in rows})}).encode()
-
+# -     for _ in range(5):
+# +     for _ in range(0):
 
 # %% wrong="10.3" title="written over"
 # fails reader: The file that is being read is written over
-import os
-
-
-def publish(folder, data):
-    with open(os.path.join(folder, "model"), "wb") as file:
-        file.write(data)
-
+# -     beside = os.path.join(folder, "model.new")
+# +     beside = os.path.join(folder, "model")
+#
+# -     os.replace(beside, os.path.join(folder, "model"))
 
 # %% wrong="10.3" title="the old one goes first"
 # fails cut: The old model is gone
-import os
-
-
-def publish(folder, data):
-    path = os.path.join(folder, "model")
-    if os.path.exists(path):
-        os.remove(path)
-    with open(path, "wb") as file:
-        file.write(data)
-
+# -     beside = os.path.join(folder, "model.new")
+# +     beside = os.path.join(folder, "model")
+# +     if os.path.exists(beside):
+# +         os.remove(beside)
+#
+# -     os.replace(beside, os.path.join(folder, "model"))
 
 # %% wrong="10.3" title="what is left lies in the way"
 # fails goes-on: is in the way
-import os
-
-
-def publish(folder, data):
-    beside = os.path.join(folder, "model.new")
-    with open(beside, "xb") as file:
-        file.write(data)
-    os.replace(beside, os.path.join(folder, "model"))
-
+# -     with open(beside, "wb") as file:
+# +     with open(beside, "xb") as file:
 
 # %% [markdown]
 # ## Exercise 10.4: A new model, and nobody notices
@@ -844,155 +619,57 @@ class Serving:
 
 # %% wrong="10.4" title="everybody waits for the loading"
 # fails loading: waits for the loading
-import threading
-
-
-class Serving:
-    def __init__(self, read):
-        self.read, self.model, self.lock = read, None, threading.Lock()
-
-    def load(self, data):
-        with self.lock:
-            try:
-                model = self.read(data)
-            except ValueError:
-                return False
-            if self.model is None or self.model.version <= model.version:
-                self.model = model
-            return True
-
-    def ready(self):
-        return self.model is not None
-
-    def answer(self, user):
-        with self.lock:
-            return {"version": self.model.version, "titles": self.model.titles(self.model.best(user))}
-
+# -         try:
+# -             model = self.read(data)
+# -         except ValueError:
+# -             return False
+# -         with self.changing:
+# +         with self.changing:
+# +             try:
+# +                 model = self.read(data)
+# +             except ValueError:
+# +                 return False
+#
+# -         model = self.model
+# +         with self.changing:
+# +             model = self.model
 
 # %% wrong="10.4" title="away with the old one"
 # fails loading: put away first
 # fails damaged: put away before the new one is read
-class Serving:
-    def __init__(self, read):
-        self.read, self.model = read, None
-
-    def load(self, data):
-        self.model = None
-        try:
-            self.model = self.read(data)
-        except ValueError:
-            return False
-        return True
-
-    def ready(self):
-        return self.model is not None
-
-    def answer(self, user):
-        model = self.model
-        return {"version": model.version, "titles": model.titles(model.best(user))}
-
+# -         try:
+# +         self.model = None
+# +         try:
 
 # %% wrong="10.4" title="a damaged model ends the loading"
 # fails damaged: The error goes through
 # fails traffic: load: _Damaged
-class Serving:
-    def __init__(self, read):
-        self.read, self.model = read, None
-
-    def load(self, data):
-        self.model = self.read(data)
-        return True
-
-    def ready(self):
-        return self.model is not None
-
-    def answer(self, user):
-        model = self.model
-        return {"version": model.version, "titles": model.titles(model.best(user))}
-
+# -         except ValueError:
+# -             return False
+# +         except ValueError:
+# +             raise
 
 # %% wrong="10.4" title="the model is looked at again and again"
 # fails between: looks at self.model more than once
-class Serving:
-    def __init__(self, read):
-        self.read, self.model = read, None
-
-    def load(self, data):
-        try:
-            model = self.read(data)
-        except ValueError:
-            return False
-        if self.model is None or model.version >= self.model.version:
-            self.model = model
-            return True
-        return False
-
-    def ready(self):
-        return self.model is not None
-
-    def answer(self, user):
-        numbers = self.model.best(user)
-        return {"version": self.model.version, "titles": self.model.titles(numbers)}
-
+# -         model = self.model
+# -         return {"version": model.version, "titles": model.titles(model.best(user))}
+# +         numbers = self.model.best(user)
+# +         return {"version": self.model.version, "titles": self.model.titles(numbers)}
 
 # %% wrong="10.4" title="whoever is ready last"
 # fails backwards: ready last wins
-class Serving:
-    def __init__(self, read):
-        self.read, self.model = read, None
-
-    def load(self, data):
-        try:
-            self.model = self.read(data)
-        except ValueError:
-            return False
-        return True
-
-    def ready(self):
-        return self.model is not None
-
-    def answer(self, user):
-        model = self.model
-        return {"version": model.version, "titles": model.titles(model.best(user))}
-
+# -             if self.model is not None and model.version < self.model.version:
+# -                 return False
 
 # %% wrong="10.4" title="the first model for ever"
 # fails reload: The first model stays in use
-class Serving:
-    def __init__(self, read):
-        self.read, self.model = read, None
-
-    def load(self, data):
-        try:
-            self.model = self.model or self.read(data)
-        except ValueError:
-            return False
-        return True
-
-    def ready(self):
-        return self.model is not None
-
-    def answer(self, user):
-        model = self.model
-        return {"version": model.version, "titles": model.titles(model.best(user))}
-
+# -             self.model = model
+# +             self.model = self.model or model
 
 # %% wrong="10.4" title="ready from the start"
 # fails answers: ready() says whether there is a model
-class Serving:
-    def __init__(self, read):
-        self.read, self.model = read, None
-
-    def load(self, data):
-        self.model = self.read(data)
-
-    def ready(self):
-        return True
-
-    def answer(self, user):
-        model = self.model
-        return {"version": model.version, "titles": model.titles(model.best(user))}
-
+# -         return self.model is not None
+# +         return True
 
 # %% [markdown]
 # ## Exercise 10.5: A page of many parts
@@ -1126,153 +803,43 @@ def page(user, serving, features):
 
 # %% wrong="10.5" title="it takes the good weather for granted"
 # fails serving-away: ends the whole page
-import json
-from html import escape
-from urllib.request import urlopen
-
-
-def page(user, serving, features):
-    best = json.load(urlopen(f"{serving}/users/{user}/recommendations"))["items"]
-    rows = json.load(urlopen(f"{features}/users/{user}/history"))["rows"]
-    titles = {one["id"]: escape(one["title"]) for one in json.load(urlopen(f"{features}/movies"))["movies"]}
-    lines = ["<h2>For you</h2>", *(f"<li>{titles[one['movie']]}</li>" for one in best), "<h2>Rated by you</h2>"]
-    return "".join([*lines, *(f"<li>{titles[row['movie']]}: {row['stars']:g}</li>" for row in rows)])
-
+# -             return None
+# +             raise
 
 # %% wrong="10.5" title="titles as they are"
 # fails escaped: put into the page as they are
-import json
-from http.client import HTTPException
-from urllib.request import urlopen
-
-
-def page(user, serving, features):
-    def ask(address):
-        try:
-            return json.load(urlopen(address))
-        except (OSError, HTTPException, ValueError):
-            return {}
-
-    best, rows = ask(f"{serving}/users/{user}/recommendations"), ask(f"{features}/users/{user}/history")
-    movies = ask(f"{features}/movies").get("movies", [])
-    titles = {one["id"]: one["title"] for one in movies}
-    items = best.get("items", [{"movie": one["id"]} for one in movies[:3]])
-    lines = ["<h2>For you</h2>", *(f"<li>{titles.get(one['movie'], 'movie %d' % one['movie'])}</li>" for one in items)]
-    lines += ["<h2>Rated by you</h2>"]
-    lines += [f"<li>{titles.get(row['movie'], '')}: {row['stars']:g}</li>" for row in rows.get("rows", [])]
-    return "".join(lines) + ("" if best and rows and movies else '<p class="notice">Sorry</p>')
-
+# -         return escape(titles.get(number, f"movie {number}"))
+# +         return titles.get(number, f"movie {number}")
 
 # %% wrong="10.5" title="nothing is said"
 # fails serving-away: there is no <p class="notice">
-import json
-from html import escape
-from http.client import HTTPException
-from urllib.request import urlopen
-
-
-def page(user, serving, features):
-    def ask(address):
-        try:
-            return json.load(urlopen(address))
-        except (OSError, HTTPException, ValueError):
-            return {}
-
-    best, rows = ask(f"{serving}/users/{user}/recommendations"), ask(f"{features}/users/{user}/history")
-    movies = ask(f"{features}/movies").get("movies", [])
-    titles = {one["id"]: escape(one["title"]) for one in movies}
-    items = best.get("items", [{"movie": one["id"]} for one in movies[:3]])
-    lines = ["<h2>For you</h2>", *(f"<li>{titles.get(one['movie'], 'movie %d' % one['movie'])}</li>" for one in items)]
-    lines += ["<h2>Rated by you</h2>"]
-    return "".join(
-        [*lines, *(f"<li>{titles.get(row['movie'], '')}: {row['stars']:g}</li>" for row in rows.get("rows", []))]
-    )
-
+# -     if None in (recommended, history, catalogue):
+# -         parts.append('<p class="notice">Something is missing here for the moment.</p>')
 
 # %% wrong="10.5" title="only refusals are expected"
 # fails broken-off: ends the whole page
-import json
-from html import escape
-from urllib.error import URLError
-from urllib.request import urlopen
-
-
-def page(user, serving, features):
-    def ask(address):
-        try:
-            return json.load(urlopen(address))
-        except URLError:
-            return {}
-
-    best, rows = ask(f"{serving}/users/{user}/recommendations"), ask(f"{features}/users/{user}/history")
-    movies = ask(f"{features}/movies").get("movies", [])
-    titles = {one["id"]: escape(one["title"]) for one in movies}
-    items = best.get("items", [{"movie": one["id"]} for one in movies[:3]])
-    lines = ["<h2>For you</h2>", *(f"<li>{titles.get(one['movie'], 'movie %d' % one['movie'])}</li>" for one in items)]
-    lines += ["<h2>Rated by you</h2>"]
-    lines += [f"<li>{titles.get(row['movie'], '')}: {row['stars']:g}</li>" for row in rows.get("rows", [])]
-    return "".join(lines) + ("" if best and rows and movies else '<p class="notice">Sorry</p>')
-
+# - from urllib.request import urlopen
+# + from urllib.error import URLError
+# + from urllib.request import urlopen
+#
+# -         except (OSError, HTTPException, ValueError):
+# +         except URLError:
 
 # %% wrong="10.5" title="all of features or nothing"
 # fails one-path: the page has
-import json
-from html import escape
-from http.client import HTTPException
-from urllib.request import urlopen
-
-
-def page(user, serving, features):
-    troubles = (OSError, HTTPException, ValueError)
-    notice = ""
-    try:
-        rows = json.load(urlopen(f"{features}/users/{user}/history"))["rows"]
-        movies = json.load(urlopen(f"{features}/movies"))["movies"]
-    except troubles:
-        rows, movies, notice = [], [], '<p class="notice">Features are away.</p>'
-    titles = {one["id"]: escape(one["title"]) for one in movies}
-    try:
-        numbers = [one["movie"] for one in json.load(urlopen(f"{serving}/users/{user}/recommendations"))["items"]]
-    except troubles:
-        numbers, notice = list(titles)[:3], '<p class="notice">Serving is away.</p>'
-    lines = ["<h2>For you</h2>", *(f"<li>{titles.get(one, 'movie %d' % one)}</li>" for one in numbers)]
-    lines += ["<h2>Rated by you</h2>", *(f"<li>{titles[row['movie']]}: {row['stars']:g}</li>" for row in rows)]
-    return "".join(lines) + notice
-
+# -     catalogue = ask(f"{features}/movies")
+# +     catalogue = ask(f"{features}/movies")
+# +     if None in (history, catalogue):
+# +         history = catalogue = None
 
 # %% wrong="10.5" title="in the order of the catalogue"
 # fails composed: in another order
-import json
-from html import escape
-from urllib.request import urlopen
-
-
-def page(user, serving, features):
-    best = {one["movie"] for one in json.load(urlopen(f"{serving}/users/{user}/recommendations"))["items"]}
-    movies = json.load(urlopen(f"{features}/movies"))["movies"]
-    return "<h2>For you</h2>" + "".join(f"<li>{escape(one['title'])}</li>" for one in movies if one["id"] in best)
-
+# -     numbers = [item["movie"] for item in recommended["items"]] if recommended else list(titles)[:3]
+# +     best = [item["movie"] for item in recommended["items"]] if recommended else list(titles)[:3]
+# +     numbers = [number for number in titles if number in best]
 
 # %% wrong="10.5" title="without titles nothing"
 # fails features-away: in another order, or under another heading
-import json
-from html import escape
-from http.client import HTTPException
-from urllib.request import urlopen
-
-
-def page(user, serving, features):
-    def ask(address):
-        try:
-            return json.load(urlopen(address))
-        except (OSError, HTTPException, ValueError):
-            return {}
-
-    best, rows = ask(f"{serving}/users/{user}/recommendations"), ask(f"{features}/users/{user}/history")
-    movies = ask(f"{features}/movies").get("movies", [])
-    titles = {one["id"]: escape(one["title"]) for one in movies}
-    numbers = [one["movie"] for one in best["items"]] if best else list(titles)[:3]
-    lines = ["<h2>For you</h2>", *(f"<li>{titles[number]}</li>" for number in numbers if number in titles)]
-    lines += ["<h2>Rated by you</h2>"]
-    lines += [f"<li>{titles.get(row['movie'], '')}: {row['stars']:g}</li>" for row in rows.get("rows", [])]
-    return "".join(lines) + ("" if best and rows and movies else '<p class="notice">Sorry</p>')
+# -     parts = ["<h2>For you</h2><ul>", *(f"<li>{name(number)}</li>" for number in numbers), "</ul>"]
+# +     numbers = [number for number in numbers if number in titles]
+# +     parts = ["<h2>For you</h2><ul>", *(f"<li>{name(number)}</li>" for number in numbers), "</ul>"]

@@ -260,94 +260,25 @@ def events(lines):
 
 # %% wrong="22.2" title="an event for each line"
 # fails trace: A stack trace is cut into several events
-import json
-import re
-
-
-def events(lines):
-    found, pieces, last = [], {}, {}
-    for line in lines:
-        moment, stream, flag, text = line.split(" ", 3)
-        begun, before = pieces.pop(stream, (moment, ""))
-        text = before + text
-        if flag == "P":
-            pieces[stream] = begun, text
-            continue
-        event = {"time": begun, "stream": stream}
-        head = re.match(r"\[([A-Z]+)\] ", text)
-        if text.startswith("{"):
-            try:
-                event.update(json.loads(text))
-            except ValueError:
-                event["message"] = text
-        elif head:
-            event.update(level=head[1].lower(), message=text[head.end():])
-        else:
-            event["message"] = text
-        last[stream] = event
-        found.append(event)
-    return sorted(found, key=lambda event: event["time"])
+# -         elif stream in last:
+# -             last[stream]["message"] += "\n" + text
+# -             continue
 
 # %% wrong="22.2" title="all streams are one"
 # fails streams: which was of the other stream
-import json
-import re
-
-
-def events(lines):
-    found, pieces, last = [], {}, {}
-    for line in lines:
-        moment, stream, flag, text = line.split(" ", 3)
-        begun, before = pieces.pop(stream, (moment, ""))
-        text = before + text
-        if flag == "P":
-            pieces[stream] = begun, text
-            continue
-        event = {"time": begun, "stream": stream}
-        head = re.match(r"\[([A-Z]+)\] ", text)
-        if text.startswith("{"):
-            try:
-                event.update(json.loads(text))
-            except ValueError:
-                event["message"] = text
-        elif head:
-            event.update(level=head[1].lower(), message=text[head.end():])
-        elif last:
-            last[""]["message"] += "\n" + text
-            continue
-        else:
-            event["message"] = text
-        last[""] = event
-        found.append(event)
-    return sorted(found, key=lambda event: event["time"])
+# -         elif stream in last:
+# -             last[stream]["message"] += "\n" + text
+# +         elif last:
+# +             last[""]["message"] += "\n" + text
+#
+# -         last[stream] = event
+# +         last[""] = event
 
 # %% wrong="22.2" title="pieces are lines"
 # fails long: The pieces of a long text
-import json
-import re
-
-
-def events(lines):
-    found, last = [], {}
-    for line in lines:
-        moment, stream, flag, text = line.split(" ", 3)
-        event = {"time": moment, "stream": stream}
-        head = re.match(r"\[([A-Z]+)\] ", text)
-        if text.startswith("{"):
-            try:
-                event.update(json.loads(text))
-            except ValueError:
-                event["message"] = text
-        elif head:
-            event.update(level=head[1].lower(), message=text[head.end():])
-        elif stream in last:
-            last[stream]["message"] += "\n" + text
-            continue
-        else:
-            event["message"] = text
-        last[stream] = event
-        found.append(event)
-    return sorted(found, key=lambda event: event["time"])
+# -         if flag == "P":
+# -             pieces[stream] = begun, text
+# -             continue
 
 # %% wrong="22.2" title="every file begins with an event"
 # fails edges: which the file does not hold are lost
@@ -358,69 +289,13 @@ def events(lines):
 
 # %% wrong="22.2" title="broken JSON is dropped"
 # fails broken: Such a line raises an error, is dropped
-import json
-import re
-
-
-def events(lines):
-    found, pieces, last = [], {}, {}
-    for line in lines:
-        moment, stream, flag, text = line.split(" ", 3)
-        begun, before = pieces.pop(stream, (moment, ""))
-        text = before + text
-        if flag == "P":
-            pieces[stream] = begun, text
-            continue
-        event = {"time": begun, "stream": stream}
-        head = re.match(r"\[([A-Z]+)\] ", text)
-        if text.startswith("{"):
-            try:
-                event.update(json.loads(text))
-            except ValueError:
-                continue
-        elif head:
-            event.update(level=head[1].lower(), message=text[head.end():])
-        elif stream in last:
-            last[stream]["message"] += "\n" + text
-            continue
-        else:
-            event["message"] = text
-        last[stream] = event
-        found.append(event)
-    return sorted(found, key=lambda event: event["time"])
+# -                 event["message"] = text
+# +                 continue
 
 # %% wrong="22.2" title="numbers become text"
 # fails fields: Numbers in JSON stay numbers
-import json
-import re
-
-
-def events(lines):
-    found, pieces, last = [], {}, {}
-    for line in lines:
-        moment, stream, flag, text = line.split(" ", 3)
-        begun, before = pieces.pop(stream, (moment, ""))
-        text = before + text
-        if flag == "P":
-            pieces[stream] = begun, text
-            continue
-        event = {"time": begun, "stream": stream}
-        head = re.match(r"\[([A-Z]+)\] ", text)
-        if text.startswith("{"):
-            try:
-                event.update({key: str(value) for key, value in json.loads(text).items()})
-            except ValueError:
-                event["message"] = text
-        elif head:
-            event.update(level=head[1].lower(), message=text[head.end():])
-        elif stream in last:
-            last[stream]["message"] += "\n" + text
-            continue
-        else:
-            event["message"] = text
-        last[stream] = event
-        found.append(event)
-    return sorted(found, key=lambda event: event["time"])
+# -                 event.update(json.loads(text))
+# +                 event.update({key: str(value) for key, value in json.loads(text).items()})
 
 # %% [markdown]
 # ## Exercise 22.3: At least once
@@ -493,17 +368,14 @@ def ship(checkpoint):
 
 # %% wrong="22.3" title="first save, then send"
 # fails killed: the checkpoint said already that these lines were sent
-def ship(checkpoint):
-    place = checkpoint or 0
-    while True:
-        text = yield ("read", place)
-        lines = text[: text.rfind("\n") + 1].splitlines()[:20]
-        if not lines:
-            continue
-        place += sum(len(line) + 1 for line in lines)
-        yield ("save", place)
-        while not (yield ("send", lines)):
-            pass
+# -         while not (yield ("send", lines)):
+# -             pass
+# -         place += sum(len(line) + 1 for line in lines)
+# -         yield ("save", place)
+# +         place += sum(len(line) + 1 for line in lines)
+# +         yield ("save", place)
+# +         while not (yield ("send", lines)):
+# +             pass
 
 # %% wrong="22.3" title="the first checkpoint comes too early"
 # fails every-step: the checkpoint is ahead of the store
@@ -521,58 +393,28 @@ def ship(checkpoint):
 
 # %% wrong="22.3" title="nothing is saved"
 # fails twice: A new life began far behind
-def ship(checkpoint):
-    place = checkpoint or 0
-    while True:
-        text = yield ("read", place)
-        lines = text[: text.rfind("\n") + 1].splitlines()[:20]
-        if lines and (yield ("send", lines)):
-            place += sum(len(line) + 1 for line in lines)
+# -         yield ("save", place)
 
 # %% wrong="22.3" title="the answer of the store is not heard"
 # fails away: the lines of that sending were given up
-def ship(checkpoint):
-    place = checkpoint or 0
-    while True:
-        text = yield ("read", place)
-        lines = text[: text.rfind("\n") + 1].splitlines()[:20]
-        if lines:
-            yield ("send", lines)
-            place += sum(len(line) + 1 for line in lines)
-            yield ("save", place)
+# -         while not (yield ("send", lines)):
+# -             pass
+# +         yield ("send", lines)
 
 # %% wrong="22.3" title="halves are sent"
 # fails all: A reading ends in the middle of a line
-def ship(checkpoint):
-    place = checkpoint or 0
-    while True:
-        text = yield ("read", place)
-        lines = text.splitlines()[:20]
-        if lines and (yield ("send", lines)):
-            place += sum(len(line) + 1 for line in lines)
-            yield ("save", place)
+# -         lines = text[: text.rfind("\n") + 1].splitlines()[:20]
+# +         lines = text.splitlines()[:20]
 
 # %% wrong="22.3" title="line breaks are not counted"
 # fails all: it is not at the end
-def ship(checkpoint):
-    place = checkpoint or 0
-    while True:
-        text = yield ("read", place)
-        lines = text[: text.rfind("\n") + 1].splitlines()[:20]
-        if lines and (yield ("send", lines)):
-            place += sum(len(line) for line in lines)
-            yield ("save", place)
+# -         place += sum(len(line) + 1 for line in lines)
+# +         place += sum(len(line) for line in lines)
 
 # %% wrong="22.3" title="everything at once"
 # fails all: The store takes 20
-def ship(checkpoint):
-    place = checkpoint or 0
-    while True:
-        text = yield ("read", place)
-        lines = text[: text.rfind("\n") + 1].splitlines()
-        if lines and (yield ("send", lines)):
-            place += sum(len(line) + 1 for line in lines)
-            yield ("save", place)
+# -         lines = text[: text.rfind("\n") + 1].splitlines()[:20]
+# +         lines = text[: text.rfind("\n") + 1].splitlines()
 
 # %% [markdown]
 # ## Exercise 22.4: A log that outlives its pod
