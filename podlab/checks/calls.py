@@ -27,6 +27,8 @@ KEPT_OUTPUT = 4_000
 #: Bytes of results that are read, and of memory that the code may take.
 MOST_RESULTS = 8 * 1024 * 1024
 MOST_MEMORY = 2 * 1024 * 1024 * 1024
+#: Bytes that a pipe may hold.
+PIPE = 1024 * 1024
 
 Kind = Literal["value", "raised", "unfit", "unusable", "late", "ended", "huge"]
 
@@ -73,14 +75,18 @@ class Called:
 
 
 class Started(Protocol):
-    """A process with the learner's code. `stdout` is there when it was asked for as a pipe, `stdin` likewise."""
+    """A process with the learner's code. `stdout` is there when it was asked for as a pipe, `stdin` likewise.
+
+    The descriptor `over` becomes readable when the process itself has ended: its children may hold the pipes on.
+    """
 
     stdin: IO[bytes] | None
     stdout: IO[bytes] | None
     returncode: int | None
+    over: int
 
     def end(self) -> None:
-        """End it and everything that it started, and close the pipe of its output; may be called twice."""
+        """End it and everything that it started, and close its descriptors; may be called twice."""
 
 
 #: Starts Python with these arguments: (arguments, stdin, stdout as of Popen, descriptor for results, folder).
@@ -89,6 +95,10 @@ Start = Callable[[Sequence[str], Any, Any, int, str], Started]
 
 class Here(subprocess.Popen[bytes]):
     """The learner's code in a process of this machine."""
+
+    def __init__(self, command: Sequence[str], **settings: Any) -> None:
+        super().__init__(command, **settings)
+        self.over = os.pidfd_open(self.pid)
 
     def end(self) -> None:
         """End the process and everything in its session."""
@@ -99,6 +109,9 @@ class Here(subprocess.Popen[bytes]):
         self.wait()
         if self.stdout is not None:
             self.stdout.close()
+        if self.over >= 0:
+            os.close(self.over)
+            self.over = -1
 
 
 def start_here(arguments: Sequence[str], stdin: Any, stdout: Any, results: int, folder: str) -> Started:
@@ -141,7 +154,7 @@ def call_each(
         process = start(arguments_of_caller(writing), question, subprocess.PIPE, writing, folder)
         os.close(writing)
         try:
-            lines, output, end = _read(process, reading, began + seconds)
+            lines, output, end = _read(process, reading, len(calls), began + seconds)
         finally:
             process.end()
             os.close(reading)
@@ -153,28 +166,47 @@ def call_each(
     return done + [_missing(end, process.returncode, seconds, output)] * (len(calls) - len(done))
 
 
-def _read(process: Started, results: int, deadline: float) -> tuple[bytes, str, str]:
-    """Results, the beginning of what was printed, and why reading ended: closed, late or huge."""
+def _read(process: Started, results: int, answers: int, deadline: float) -> tuple[bytes, str, str]:
+    """Results, the beginning of what was printed, and why reading ended: over, late or huge.
+
+    It is over with the last of the answers, or with the process that gives them; children that hold its pipes are
+    not waited for.
+    """
     assert process.stdout is not None
     found, printed = bytearray(), bytearray()
+    end = ""
     with selectors.DefaultSelector() as selector:
         selector.register(results, selectors.EVENT_READ, found)
         selector.register(process.stdout, selectors.EVENT_READ, printed)
-        while len(selector.get_map()) > 0:
-            left = deadline - time.monotonic()
-            if left <= 0:
-                return bytes(found), printed.decode("utf-8", "replace"), "late"
-            for key, _ in selector.select(left):
-                piece = os.read(key.fd, 65536)
-                if not piece:
-                    selector.unregister(key.fileobj)
-                    if key.data is found:
-                        return bytes(found), printed.decode("utf-8", "replace"), "closed"
-                room = MOST_RESULTS if key.data is found else KEPT_OUTPUT
-                if key.data is found and len(found) + len(piece) > room:
-                    return bytes(found), printed.decode("utf-8", "replace"), "huge"
-                key.data.extend(piece[: max(0, room - len(key.data))])
-    return bytes(found), printed.decode("utf-8", "replace"), "closed"
+        selector.register(process.over, selectors.EVENT_READ)
+        while not end:
+            left, seen = deadline - time.monotonic(), len(found)
+            over = _take(selector, found, max(0.0, left))
+            answers -= found.count(b"\n", seen)
+            if len(found) > MOST_RESULTS:
+                end = "huge"
+            elif over or answers <= 0:
+                end = "over"
+            elif left <= 0:
+                end = "late"
+            del printed[KEPT_OUTPUT:]
+        _take(selector, found, 0)  # what the process wrote until now is in the pipes
+    return bytes(found), printed[:KEPT_OUTPUT].decode("utf-8", "replace"), end
+
+
+def _take(selector: selectors.BaseSelector, results: bytearray, seconds: float) -> bool:
+    """Read what comes first within `seconds`; whether no more results will come: closed, or their process has ended."""
+    over = False
+    for key, _ in selector.select(seconds):
+        if key.data is None:
+            over = True
+            continue
+        piece = os.read(key.fd, PIPE)
+        key.data.extend(piece)
+        if not piece:
+            selector.unregister(key.fileobj)
+            over = over or key.data is results
+    return over
 
 
 #: What is said before the error of a call that came to nothing.

@@ -91,10 +91,12 @@ class Talk(AbstractContextManager["Talk"]):
         except OSError:
             return self._over("ended", "ended its own process before it returned")
         while b"\n" not in self._buffer:
-            ready, _, _ = select.select([self._reading], [], [], max(0.0, deadline - time.monotonic()))
+            watched, left = [self._reading, self._process.over], max(0.0, deadline - time.monotonic())
+            ready, _, _ = select.select(watched, [], [], left)
             if not ready:
                 return self._over("late", f"did not return within {patience:.0f} s")
-            piece = os.read(self._reading, 65536)
+            # A child may hold the pipe on: when the process has ended, what it wrote is all that comes.
+            piece = os.read(self._reading, 65536) if self._reading in ready else b""
             self._buffer += piece
             if not piece:
                 return self._over("ended", "ended its own process before it returned")

@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import contextlib
 import os
+import socket
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import IO, Any
 
 from podlab.checks.bench import Bench
 from podlab.grading.house import Box, House
 
 #: A box for calls waits in this; what is called is started beside it.
-_IDLE = ("python3", "-I", "-S", "-c", "import signal\nwhile True: signal.pause()")
+_IDLE = (
+    *("python3", "-I", "-S", "-c"),
+    "import signal\nsignal.signal(signal.SIGCHLD, signal.SIG_IGN)\nwhile True: signal.pause()",
+)
 
 
-class BoxedBench(Bench):
-    """A Bench whose learner's code runs in one box of `house`, new for each run of an exercise."""
+class BoxedCode(contextlib.AbstractContextManager["BoxedCode"]):
+    """Starts the learner's code in one box, made when it is first needed, of the house that `house` gives then."""
 
-    def __init__(self, house: House, **settings: Any) -> None:
-        super().__init__(start=self._start, **settings)
+    def __init__(self, house: Callable[[], House]) -> None:
         self._house = house
         self._stack = contextlib.ExitStack()
         self._box: Box | None = None
@@ -29,10 +32,23 @@ class BoxedBench(Bench):
         self._box = None
         self._stack.close()
 
-    def _start(self, arguments: Sequence[str], stdin: Any, stdout: Any, results: int, _folder: str) -> Boxed:
+    def start(self, arguments: Sequence[str], stdin: Any, stdout: Any, results: int, _folder: str) -> Boxed:
+        """Start Python in the box (checks.calls.Start)."""
         if self._box is None:
-            self._box = self._stack.enter_context(self._house.box(_IDLE))
+            self._box = self._stack.enter_context(self._house().box(_IDLE))
         return Boxed(self._box, arguments, stdin, stdout, results)
+
+
+class BoxedBench(Bench):
+    """A Bench whose learner's code runs in one box of `house`, new for each run of an exercise."""
+
+    def __init__(self, house: House, **settings: Any) -> None:
+        self._code = BoxedCode(lambda: house)
+        super().__init__(start=self._code.start, **settings)
+
+    def __exit__(self, *error: object) -> None:
+        """End the box and what is in it."""
+        self._code.__exit__(*error)
 
 
 class Boxed:
@@ -43,17 +59,25 @@ class Boxed:
         self.stdin: IO[bytes] | None = None
         self.stdout: IO[bytes] | None = None
         self.returncode: int | None = None
+        self._ending: socket.socket | None = None
         theirs: list[int] = []
         try:
             source, sink = self._input(stdin, theirs), self._output(stdout, theirs)
             command = ["python3", *(("2" if each == str(results) else each) for each in arguments)]
             self._process = box.execute(command, (source, sink, results))
+            self._ending = box.ending(self._process)
         except BaseException:
             self._close()
             raise
         finally:
             for descriptor in theirs:
                 os.close(descriptor)
+
+    @property
+    def over(self) -> int:
+        """Readable when it has ended."""
+        assert self._ending is not None
+        return self._ending.fileno()
 
     def _input(self, stdin: Any, theirs: list[int]) -> int:
         if stdin != subprocess.PIPE:
@@ -73,13 +97,13 @@ class Boxed:
         return sink
 
     def end(self) -> None:
-        """End it; what it has left behind ends with the box."""
+        """End it, and what it has left behind if no other code runs in the box."""
         if self.returncode is None:
             self.returncode = self._box.kill(self._process)
         self._close()
 
     def _close(self) -> None:
-        for stream in (self.stdin, self.stdout):
+        for stream in (self.stdin, self.stdout, self._ending):
             if stream is not None:
                 with contextlib.suppress(OSError):
                     stream.close()

@@ -15,6 +15,7 @@ import itertools
 import os
 import shutil
 import signal
+import socket
 import sys
 import tempfile
 import time
@@ -175,6 +176,7 @@ class Box:
         self._runtime = runtime
         self.name = name
         self._log = log
+        self._executing: set[int] = set()
 
     def wait(self, seconds: float) -> Exit | None:
         """How its program ended; None when it has not within `seconds` (then everything in it is killed)."""
@@ -204,14 +206,24 @@ class Box:
 
     def execute(self, argv: Sequence[str], stdio: tuple[int, int, int]) -> Process:
         """Start a further program in the box with three descriptors."""
-        return self._house.run(self._runtime.execute(self.name, argv, ENVIRONMENT, stdio))
+        process = self._house.run(self._runtime.execute(self.name, argv, ENVIRONMENT, stdio))
+        self._executing.add(process.pid)
+        return process
+
+    def ending(self, process: Process) -> socket.socket:
+        """A socket that becomes readable when a program that was started by `execute` has ended."""
+        return self._runtime.ending(process.pid)
 
     def kill(self, process: Process) -> int:
-        """End a program that was started by `execute` and return its status."""
+        """End a program that was started by `execute` and, after the last of them, what they left; its status."""
 
         async def end() -> int:
             await process.signal(signal.SIGKILL)
-            return (await process.wait()).status
+            status = (await process.wait()).status
+            self._executing.discard(process.pid)
+            if not self._executing:
+                await self._runtime.kill_others(self.name)
+            return status
 
         return self._house.run(end())
 

@@ -143,6 +143,34 @@ def test_the_learners_function_is_called_in_the_box_and_its_errors_are_words(hou
             assert [talk.ask("it.add", 2), talk.ask("it.add", 3)] == [2, 5]
 
 
+_LEAVES_CHILDREN = """
+import os, time
+def f(what):
+    if what == "end": os._exit(3)
+    if what == "who": return sorted(int(name) for name in os.listdir("/proc") if name.isdigit())
+    for _ in range(3):
+        if os.fork() == 0:
+            os.setsid()
+            if os.fork() == 0: time.sleep(600)
+            os._exit(0)
+    return what
+"""
+
+
+def test_children_that_hold_the_pipe_are_not_waited_for_and_end_with_the_call(house: House) -> None:
+    with BoxedBench(house, seed=1) as bench:
+        left, ended = bench.call_each(_LEAVES_CHILDREN, "f", [["leave"], ["end"]], seconds=60)
+        assert left.ok and ended.kind == "ended", ended
+        # The box's first process, and the one that is asked.
+        assert len(bench.call(_LEAVES_CHILDREN, "f", "who", seconds=60).value) == 2
+
+
+def test_whoever_is_talked_with_is_not_disturbed_by_the_end_of_a_call(house: House) -> None:
+    with BoxedBench(house, seed=1) as bench, bench.talk(_LEAVES_CHILDREN, seconds=60) as talk:
+        assert bench.call(_LEAVES_CHILDREN, "f", "leave", seconds=60).ok
+        assert talk.call("f", "x").ok
+
+
 def test_a_forged_reply_is_data_and_never_trouble_of_the_machine(house: House) -> None:
     source = """
 import os

@@ -115,6 +115,10 @@ def told(error, source):
 
 
 def tell(results, entry):
+    try:
+        sys.stdout.flush()  # what was printed comes before the answer: after the last one nobody waits
+    except BaseException:
+        pass
     results.write(json.dumps(entry) + "\n")
 
 

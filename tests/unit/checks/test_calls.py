@@ -75,6 +75,17 @@ def test_what_was_done_before_an_end_counts():
     assert kinds == ["value", "ended", "ended"]
 
 
+def test_a_child_that_holds_the_pipe_is_not_waited_for():
+    """By the pipe alone the end of the process is not seen: the second call came too late in place of ended."""
+    first, second = calls.call_each(SOURCE, "f", [["child"], ["end"]], seconds=30)
+    assert first.ok and second.kind == "ended", second
+
+
+def test_what_was_printed_is_told_with_the_error():
+    called = calls.call("def f():\n    print('as far as here')\n    return [][1]", "f", seconds=30)
+    assert "it had printed: as far as here" in called.trouble("a list", "f()").observed
+
+
 @pytest.mark.parametrize("source", ["def f(:", "x = 1", "import no_such_module", "raise SystemExit"])
 def test_a_source_that_cannot_be_used_says_so_for_every_call(source):
     found = calls.call_each(source, "f", [[1], [2]], seconds=30)

@@ -9,7 +9,7 @@ from podlab.checks.talks import TalkEnded
 from podlab.distributed.harness import process_state
 
 SOURCE = """
-import os
+import os, time
 class Counter:
     def __init__(self, start):
         self.count = start
@@ -24,6 +24,7 @@ def f(what):
     if what == "raise": return [][1]
     if what == "huge": return "x" * 9_000_000
     if what == "pid": return os.getpid()
+    if what == "child": return os.fork() or time.sleep(600)
     return what
 """
 
@@ -45,6 +46,12 @@ def test_every_question_has_an_answer_and_only_a_lost_process_ends_the_talk(what
         assert talk.call("f", what).kind == kind
         assert talk.call("f", "x").ok is goes_on
     assert process_state(pid) in ("Z", "X", "gone")
+
+
+def test_a_child_that_holds_the_pipe_is_not_waited_for():
+    with Bench(seed=1) as bench, bench.talk(SOURCE, seconds=30) as talk:
+        assert talk.call("f", "child").ok
+        assert talk.call("f", "end").kind == "ended"
 
 
 def test_ask_says_what_was_asked_and_what_came():

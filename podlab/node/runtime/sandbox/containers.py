@@ -227,13 +227,20 @@ class Containers:
         self._keep({"op": "flush", "container": found.id}, (), drained)
 
     def _kill_rest(self, found: Container) -> None:
-        """Kill what a container without a PID namespace of its own has left behind."""
+        """Kill the processes of a container but its first, until none is left: they may fork meanwhile."""
         for _ in range(100):
-            left = memory.processes().get(found.mount_namespace, [])
+            left = [pid for pid in memory.processes().get(found.mount_namespace, []) if pid != found.pid]
             if not left:
                 return
             for pid in left:
                 kill(pid, signal.SIGKILL)
+
+    def kill_others(self, name: str) -> None:
+        """Kill every process of a running container but its first."""
+        found = self.running(name)
+        if not found.own_pids:
+            raise Refused(f"container {name} shares its processes with others")
+        self._kill_rest(found)
 
     def over_limit(self, name: str) -> None:
         """Kill a container that uses more memory than it may."""

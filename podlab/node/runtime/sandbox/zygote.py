@@ -183,6 +183,10 @@ class Zygote:
     def remove_container(self, request: dict, _descriptors: list[int], reply: Reply) -> None:
         self._containers.remove(request["container"], reply)
 
+    def kill_others(self, request: dict, _descriptors: list[int], reply: Reply) -> None:
+        self._containers.kill_others(request["container"])
+        reply()
+
     def execute(self, request: dict, descriptors: list[int], reply: Reply) -> None:
         self._processes.execute(fields.check(request, fields.EXECUTE, "the command"), descriptors, reply)
 
@@ -246,7 +250,7 @@ _OPERATIONS = frozenset(
     (
         *("create_sandbox", "remove_sandbox", "start_container", "signal_container", "wait_container"),
         *("remove_container", "execute", "spawn", "wait_process", "signal_process", "attach", "resize", "reopen_log"),
-        *("mount_memory", "unmount", "network_namespace", "list"),
+        *("kill_others", "mount_memory", "unmount", "network_namespace", "list"),
     )
 )
 
