@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from podlab.errors import PodlabError
@@ -30,51 +29,43 @@ CRITICAL = 2_000_000_000
 _MI = 1 << 20
 
 
-@dataclass(frozen=True)
-class Candidate:
-    """A pod with running containers: bytes that it asked for, and that each of its containers uses."""
-
-    uid: str
-    priority: int
-    requested: int
-    used: Mapping[str, int]
-    asked: Mapping[str, int]
-
-    @property
-    def over(self) -> int:
-        """Bytes above the requests; negative below them."""
-        return sum(self.used.values()) - self.requested
+def evictable(pods: Iterable[PodView]) -> list[PodView]:
+    """The pods that may have to go: all but critical ones."""
+    return [pod for pod in pods if _priority(pod) < CRITICAL]
 
 
-def candidate(pod: PodView, usage: Mapping[str, Usage]) -> Candidate | None:
-    """What speaks for and against a pod; None if nothing of it runs or it may not be evicted."""
-    used = {
+def in_turn(excesses: Iterable[tuple[PodView, int]]) -> list[tuple[PodView, int]]:
+    """Pods with the bytes that each uses above its requests (negative below them), sorted by who goes first."""
+    return sorted(excesses, key=lambda one: (one[1] <= 0, _priority(one[0]), -one[1], one[0].uid))
+
+
+def _priority(pod: PodView) -> int:
+    return pod.spec.get("priority") or 0
+
+
+def memory(pod: PodView, usage: Mapping[str, Usage]) -> dict[str, int]:
+    """Bytes of memory by container, of those that run."""
+    return {
         name: usage[container.container_id].memory
         for name, container in pod.containers.items()
         if container.container_id in usage
     }
-    priority = pod.spec.get("priority") or 0
-    if not used or priority >= CRITICAL:
-        return None
-    asked = {
-        name: whole(((container.spec.get("resources") or {}).get("requests") or {}).get("memory", "0"))
-        for name, container in pod.containers.items()
-    }
-    return Candidate(pod.uid, priority, int(requests(pod.spec).get("memory", 0)), used, asked)
 
 
-def first_to_go(candidates: Iterable[Candidate]) -> Candidate | None:
-    """The pod that is evicted next."""
-    return min(candidates, key=lambda pod: (pod.over <= 0, pod.priority, -pod.over, pod.uid), default=None)
+def over_requests(pods: Iterable[PodView], usage: Mapping[str, Usage]) -> list[tuple[PodView, int]]:
+    """The pods that may have to go for memory and have running containers, with the bytes above their requests."""
+    used = [(pod, memory(pod, usage)) for pod in evictable(pods)]
+    return [(pod, sum(each.values()) - int(requests(pod.spec).get("memory", 0))) for pod, each in used if each]
 
 
-def message(pod: Candidate, threshold: int, available: int) -> str:
-    """What the pod's status says, in the kubelet's words."""
+def message(pod: PodView, used: Mapping[str, int], threshold: int, available: int) -> str:
+    """What the status of a pod says whose containers have `used` that memory, in the kubelet's words."""
     text = f"The node was low on resource: memory. Threshold quantity: {shown(threshold)}, "
     text += f"available: {shown(max(0, available))}. "
-    for name, used in pod.used.items():
-        if used > pod.asked.get(name, 0):
-            text += f"Container {name} was using {shown(used)}, request is {shown(pod.asked.get(name, 0))}, "
+    for name, size in used.items():
+        asked = whole(((pod.containers[name].spec.get("resources") or {}).get("requests") or {}).get("memory", "0"))
+        if size > asked:
+            text += f"Container {name} was using {shown(size)}, request is {shown(asked)}, "
             text += "has larger consumption of memory. "
     return text
 
@@ -123,12 +114,10 @@ class MemoryPressure:
         if available >= self._threshold:
             return self._relieved(now)
         self._pressure.press(now)
-        found = [one for pod in self._pods() if (one := candidate(pod, usage))]
-        while chosen := first_to_go(found):
-            if self._evict(chosen.uid, message(chosen, self._threshold, available)):
-                log.info("evicted a pod, since %d MiB of memory are left: %s", available // _MI, chosen.uid)
+        for pod, _ in in_turn(over_requests(self._pods(), usage)):
+            if self._evict(pod.uid, message(pod, memory(pod, usage), self._threshold, available)):
+                log.info("evicted %s/%s, since %d MiB of memory are left", pod.namespace, pod.name, available // _MI)
                 return RELIEF
-            found.remove(chosen)
         return PRESSED
 
     def _relieved(self, now: float) -> float:

@@ -2,7 +2,7 @@
 
 What counts is as for the kubelet: emptyDir volumes, what containers write to their own file trees, and their logs. A
 pod above one of its limits is evicted. If the file system itself has too little room left, pods go one at a time, in
-the kubelet's order: those that use more than they asked for, those of lower priority, the largest excess.
+the order of eviction.py.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from podlab.node.eviction import CRITICAL, PERIOD, PRESSED, RELIEF, shown
+from podlab.node.eviction import PERIOD, PRESSED, RELIEF, evictable, in_turn, shown
 from podlab.node.pressure import Pressure
 from podlab.node.quantity import requests, whole
 from podlab.node.view import PodView
@@ -145,10 +145,10 @@ class LocalStorage:
     async def _in_order(self) -> list[tuple[PodView, int]]:
         """Who goes first, with the bytes above its requests."""
         found = []
-        for pod in [pod for pod in self._pods() if (pod.spec.get("priority") or 0) < CRITICAL]:
+        for pod in evictable(self._pods()):
             used = await asyncio.to_thread(self._measure, pod)
             found.append((pod, used.total - int(requests(pod.spec).get(RESOURCE, 0))))
-        return sorted(found, key=lambda one: (one[1] <= 0, one[0].spec.get("priority") or 0, -one[1], one[0].uid))
+        return in_turn(found)
 
     def _gone(self, pod: PodView, said: str) -> bool:
         gone = self._evict(pod.uid, said)

@@ -7,7 +7,17 @@ from typing import Any
 
 import pytest
 
-from podlab.node.eviction import CRITICAL, PERIOD, PRESSED, RELIEF, MemoryPressure, candidate, first_to_go, message
+from podlab.node.eviction import (
+    CRITICAL,
+    PERIOD,
+    PRESSED,
+    RELIEF,
+    MemoryPressure,
+    in_turn,
+    memory,
+    message,
+    over_requests,
+)
 from podlab.node.pressure import Pressure
 from podlab.node.runtime.contract import Usage
 from podlab.node.view import ContainerView, PodView
@@ -30,12 +40,7 @@ def usage(**megabytes: int) -> dict[str, Usage]:
 
 def order(pods: list[PodView], used: Mapping[str, Usage]) -> list[str]:
     """The names of pods in the order in which they would be evicted."""
-    found = [one for each in pods if (one := candidate(each, used))]
-    names = []
-    while chosen := first_to_go(found):
-        names.append(chosen.uid)
-        found.remove(chosen)
-    return names
+    return [each.uid for each, _ in in_turn(over_requests(pods, used))]
 
 
 def test_those_above_their_requests_go_first_then_low_priority_then_the_largest_excess() -> None:
@@ -49,9 +54,8 @@ def test_critical_pods_and_those_without_processes_are_let_alone() -> None:
 
 
 def test_the_message_names_the_containers_above_their_requests() -> None:
-    (found,) = [candidate(pod("hog", "10Mi"), usage(hog=300))]
-    assert found
-    assert message(found, 100 * MI, 7 * MI) == (
+    hog = pod("hog", "10Mi")
+    assert message(hog, memory(hog, usage(hog=300)), 100 * MI, 7 * MI) == (
         "The node was low on resource: memory. Threshold quantity: 100Mi, available: 7Mi. "
         "Container main was using 300Mi, request is 10Mi, has larger consumption of memory. "
     )
