@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Protocol
 
 from podlab import paths
@@ -46,33 +46,93 @@ def of_cluster(name: str) -> NodeFaults | None:
 #: Seconds to wait for others who check on the same cluster, or who harm its nodes.
 PATIENCE = 600
 
-
-@contextmanager
-def exclusive(cluster: str) -> Iterator[None]:
-    """Hold the right to harm nodes: no other kernel harms one, and no check that nodes must not disturb runs."""
-    with _held(cluster, fcntl.LOCK_EX, "others have been checking on this cluster"):
-        yield
+Say = Callable[[str], None]
 
 
 @contextmanager
-def undisturbed(cluster: str) -> Iterator[None]:
-    """Hold the right to whole nodes: many may at the same time, and nobody harms a node meanwhile."""
-    with _held(cluster, fcntl.LOCK_SH, "another notebook has been breaking nodes of this cluster"):
-        yield
+def exclusive(cluster: str, who: str = "another notebook", say: Say = lambda _text: None) -> Iterator[Say]:
+    """Hold the right to harm nodes: no other kernel harms one, and no check that nodes must not disturb runs.
 
-
-@contextmanager
-def _held(cluster: str, kind: int, why: str) -> Iterator[None]:
-    folder = paths.private(paths.data() / "locks")
-    descriptor = os.open(folder / f"nodes-{cluster}", os.O_RDWR | os.O_CREAT, 0o600)
-    try:
+    `who` is told to those who wait for it, and `say` gets one line if there is somebody to wait for. Yields a function
+    that notes a node before it is harmed: `mend` brings it back should this process be killed.
+    """
+    # Who wants to harm nodes stands in the gate, so that those who come later cannot keep it waiting for ever.
+    with _file(cluster, "gate") as gate, _file(cluster, "nodes") as nodes:
+        _wait(gate, fcntl.LOCK_EX, _breaking(nodes), say)
+        others = "others have been checking on this cluster, or have had an add-on in use"
+        _wait(nodes, fcntl.LOCK_EX, _breaking(nodes) if _lines(nodes) else others, say)
+        fcntl.flock(gate, fcntl.LOCK_UN)
+        _mend(nodes, cluster)
+        _write(nodes, who)
         try:
-            until(lambda: _lock(descriptor, kind), "the lock on the nodes", timeout=PATIENCE, interval=0.5)
-        except WaitTimeout as error:
-            raise Inconclusive(f"{why} for {PATIENCE // 60} minutes") from error
-        yield
+            yield lambda node: _write(nodes, node)
+        finally:
+            os.ftruncate(nodes, 0)
+
+
+@contextmanager
+def undisturbed(cluster: str, say: Say = lambda _text: None) -> Iterator[None]:
+    """Hold the right to whole nodes: many may at the same time, and nobody harms a node meanwhile."""
+    with _file(cluster, "gate") as gate, _file(cluster, "nodes") as nodes:
+        if cluster not in _whole:  # else we would wait for ourselves: who is in the gate waits for this process
+            _wait(gate, fcntl.LOCK_SH, _breaking(nodes), say)
+        _wait(nodes, fcntl.LOCK_SH, _breaking(nodes), say)
+        fcntl.flock(gate, fcntl.LOCK_UN)
+        _whole.append(cluster)
+        try:
+            yield
+        finally:
+            _whole.remove(cluster)
+
+
+#: The clusters whose nodes this process has whole, as often as it has.
+_whole: list[str] = []
+
+
+def harmed_by(cluster: str) -> str:
+    """Who has taken a node of the cluster away just now; '' if nobody has."""
+    with _file(cluster, "nodes") as nodes:
+        return "" if _lock(nodes, fcntl.LOCK_SH) else next(iter(_lines(nodes)), "another notebook")
+
+
+def mend(cluster: str) -> None:
+    """Bring back the nodes that a killed process has left harmed."""
+    with _file(cluster, "nodes") as nodes:
+        if _lines(nodes) and _lock(nodes, fcntl.LOCK_EX):
+            _mend(nodes, cluster)
+
+
+def _mend(nodes: int, cluster: str) -> None:
+    verbs = of_cluster(cluster)
+    for node in _lines(nodes)[1:] if verbs else ():
+        with suppress(PodlabError):  # one that has been removed since
+            verbs.rejoin(node)
+    os.ftruncate(nodes, 0)
+
+
+def _breaking(nodes: int) -> str:
+    return f"{next(iter(_lines(nodes)), 'another notebook')} has been breaking nodes of this cluster"
+
+
+@contextmanager
+def _file(cluster: str, name: str) -> Iterator[int]:
+    """A file to lock: `gate` is for waiting only, `nodes` holds who harms nodes, and which, a line each."""
+    folder = paths.private(paths.data() / "locks")
+    descriptor = os.open(folder / f"{name}-{cluster}", os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
+    try:
+        yield descriptor
     finally:
         os.close(descriptor)
+
+
+def _wait(descriptor: int, kind: int, why: str, say: Say) -> None:
+    if _lock(descriptor, kind):
+        return
+    say(f"Waiting: {why}. This goes on when that has ended: there, `lab.rejoin_node`, or close that notebook.")
+    try:
+        until(lambda: _lock(descriptor, kind), "the lock on the nodes", timeout=PATIENCE, interval=0.5)
+    except WaitTimeout as error:
+        raise Inconclusive(f"{why} for {PATIENCE // 60} minutes") from error
 
 
 def _lock(descriptor: int, kind: int) -> bool:
@@ -81,6 +141,14 @@ def _lock(descriptor: int, kind: int) -> bool:
     except BlockingIOError:
         return False
     return True
+
+
+def _write(descriptor: int, line: str) -> None:
+    os.write(descriptor, f"{line}\n".encode())
+
+
+def _lines(descriptor: int) -> list[str]:
+    return os.pread(descriptor, 64 * 1024, 0).decode().splitlines()
 
 
 def node_ready(api: Api, node: str) -> bool:

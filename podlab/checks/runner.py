@@ -74,7 +74,7 @@ def _attempt(
         with ExitStack() as stack:
             world = stack.enter_context(world_factory())
             if exercise.cluster and not exercise.disruptive:
-                stack.enter_context(undisturbed(world.cluster))
+                stack.enter_context(undisturbed(world.cluster, say))
             seed, nonce = world.seed, world.nonce
             lines = _lines(exercise, answer, world, say)
             unclear = [line for line in lines if line.result.verdict is Verdict.INFRASTRUCTURE]

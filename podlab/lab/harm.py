@@ -9,8 +9,10 @@ from typing import Any
 from podlab.checks.api import ApiError, Object
 from podlab.checks.faults import exclusive
 from podlab.checks.traffic import Client, Prober, Record, Reply, Window, url
+from podlab.checks.world import MADE_BY
 from podlab.lab.connection import LabError
 from podlab.lab.kubectl import KubectlVerbs
+from podlab.lab.notebook import ProgressLine, display_it
 from podlab.lab.show import Note
 
 
@@ -42,19 +44,13 @@ class HarmVerbs(KubectlVerbs):
 
     def kill_node(self, node: str) -> Note:
         """Pull the plug of a node. `lab.rejoin_node` brings it back; so does the end of the lab."""
-        nodes = self._nodes()
-        if not self._broken:
-            self._stack.enter_context(exclusive(self._need().name))
-        self._broken.add(node)
+        nodes = self._harming(node)
         self._say(lambda: nodes.kill(node))
         return Note(f"{node} has lost its power.")
 
     def isolate_node(self, node: str) -> Note:
         """Cut a node off the network; its processes go on. `lab.rejoin_node` mends it."""
-        nodes = self._nodes()
-        if not self._broken:
-            self._stack.enter_context(exclusive(self._need().name))
-        self._broken.add(node)
+        nodes = self._harming(node)
         self._say(lambda: nodes.isolate(node))
         return Note(f"{node} is cut off the network.")
 
@@ -79,6 +75,33 @@ class HarmVerbs(KubectlVerbs):
     def can_break_nodes(self) -> bool:
         """Whether this cluster can lose nodes on purpose."""
         return self._connection is not None and self._connection.nodes is not None
+
+    def _harming(self, node: str) -> Any:
+        """The verbs of nodes, once no check and no other lab is in the way; says whose pods `node` takes along."""
+        nodes = self._nodes()
+        if not self._broken:
+            # Whatever this lab wanted whole nodes for, they are its own to break.
+            self._stack.close()
+            who, line = f"the lab of chapter {self.chapter} (namespace {self.namespace})", ProgressLine()
+            try:
+                self._note_harm = self._say(
+                    lambda: self._stack.enter_context(exclusive(self._need().name, who, line.say))
+                )
+            finally:
+                line.end()
+        if others := self._others_on(node):
+            what = f"Pods of other notebooks are on {node} and go with it: {', '.join(others)}."
+            display_it(Note(f"{what} What is measured there meanwhile is spoilt.", "warning"))
+        self._broken.add(node)
+        self._note_harm(node)
+        return nodes
+
+    def _others_on(self, node: str) -> list[str]:
+        """The namespaces of other labs and checks that have pods on a node."""
+        ours = {room.namespace for room in self.room.world.rooms.values()} | {self.namespace}
+        theirs = {space["metadata"]["name"] for space in self.api.list("Namespace", labelSelector=MADE_BY)} - ours
+        pods = self.api.list("Pod", fieldSelector=f"spec.nodeName={node}")
+        return sorted(theirs & {pod["metadata"]["namespace"] for pod in pods})
 
     def _nodes(self) -> Any:
         nodes = self._need().nodes

@@ -93,7 +93,7 @@ class KubectlVerbs(Place):
         try:
             return until(condition, what, timeout=within, interval=0.2, state=self.room.states)
         except PodlabError as error:
-            raise LabError(error.message, hint=error.hint) from None
+            raise LabError(error.message, hint=self._harmed_by_another() or error.hint) from None
 
     def wait_ready(self, count: int, within: float = 60.0) -> Listing:
         """Wait until exactly `count` of your pods exist and all are Ready; shows them."""
@@ -143,7 +143,7 @@ class KubectlVerbs(Place):
         try:
             until(condition, what, timeout=within, interval=0.1, state=self.room.states)
         except PodlabError as error:
-            raise LabError(error.message, hint=error.hint) from None
+            raise LabError(error.message, hint=self._harmed_by_another() or error.hint) from None
         return round(time.monotonic() - began, 1)
 
     def pause(self, seconds: float) -> None:

@@ -11,9 +11,9 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any, TypeVar
 
-from podlab.checks import owners, seeds
+from podlab.checks import faults, owners, seeds
 from podlab.checks.api import Api, ApiError, Object
-from podlab.checks.contract import Report
+from podlab.checks.contract import Inconclusive, Report
 from podlab.checks.world import Room, World
 from podlab.errors import PodlabError
 from podlab.lab import chapters
@@ -40,6 +40,7 @@ class Place:
         self._live: list[Any] = []
         self._views: list[Any] = []
         self._broken: set[str] = set()
+        self._note_harm: Callable[[str], None] = lambda _node: None
         self._stack = ExitStack()
         self._predicted: set[str] = set()
         self._last: dict[str, Report] = {}
@@ -60,6 +61,8 @@ class Place:
             self._room = Room(self._world, "work", given)
         else:
             owners.sweep(connection.api)
+            if connection.nodes is not None:
+                faults.mend(connection.name)
             self._room = self._world.room("work", _objects(self.chapter))
         self.away = ""
         atexit.register(self.close)
@@ -102,10 +105,16 @@ class Place:
                 "warning",
             )
         where = f"cluster {self._connection.name} ({self._connection.version}), namespace {self.namespace}"
-        return Note(f"Chapter {self.chapter} is open: {where}. Seed {self.seed}.")
+        opened = f"Chapter {self.chapter} is open: {where}. Seed {self.seed}."
+        return Note(f"{opened}\n{harmed}", "warning") if (harmed := self._harmed_by_another()) else Note(opened)
 
     def __repr__(self) -> str:
         return self.welcome().text
+
+    def _harmed_by_another(self) -> str:
+        """Who else has nodes of this cluster harmed just now, in a sentence; '' if nobody has."""
+        who = "" if self._broken or self._connection is None else faults.harmed_by(self._connection.name)
+        return who and f"Nodes of this cluster are harmed on purpose now, by {who}: what is measured may be spoilt."
 
     def _need(self) -> Connection:
         if self._connection is None or self._room is None:
@@ -143,6 +152,8 @@ class Place:
             return call()
         except ApiError as error:
             raise LabError(f"The API server refused ({error.status} {error.reason}): {error.message}") from None
+        except Inconclusive as error:
+            raise LabError(f"Nothing was done: {error}.", hint="Close that notebook, then try again.") from None
 
 
 def _objects(chapter: str) -> list[Object]:

@@ -22,8 +22,8 @@ class Seeing(Pictures):
         """Bring an add-on ("monitoring", "logging") into the cluster, and return when it is ready."""
         name, line = self._need().name, ProgressLine()
         # Its pods are on nodes that other notebooks may want to break: they wait for the end of this lab.
-        self._stack.enter_context(undisturbed(name))
         try:
+            self._say(lambda: self._stack.enter_context(undisturbed(name, line.say)))
             self._say(lambda: addons.enable(addon, name, progress=lambda step: line.say(f"{step.name}: {step.detail}")))
         finally:
             line.end()

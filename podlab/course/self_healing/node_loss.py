@@ -79,7 +79,7 @@ def play(scene: Scene) -> None:
     room, world = scene.room, scene.world
     if world.nodes is None:
         raise NotGradable("nodes of this cluster cannot be switched off from here")
-    scene.stack.enter_context(exclusive(world.cluster))
+    note = scene.stack.enter_context(exclusive(world.cluster, f"a check (namespace {room.namespace})", world.say))
     nodes = ready_nodes(world.api)
     if len(nodes) < 3:
         raise Inconclusive(f"only {len(nodes)} nodes are ready; three are needed to lose one")
@@ -97,6 +97,7 @@ def play(scene: Scene) -> None:
         )
     lost_at, moment = prober.poll(), time.monotonic()
     scene.stack.callback(_rejoin, world, scene.node)
+    note(scene.node)
     world.nodes.kill(scene.node)
     declared = room.eventually(lambda: not node_ready(world.api, scene.node), "the node declared", DECLARED_WITHIN)
     if not declared:

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import random
+import subprocess
+import sys
+import threading
 from contextlib import contextmanager
+from types import SimpleNamespace
 
 import pytest
 
@@ -258,3 +262,91 @@ def test_nobody_harms_nodes_while_others_check_and_nobody_checks_while_nodes_are
         quiet = exercise(good)
         quiet.disruptive = True
         assert run(quiet).passed
+
+
+def test_who_waits_is_told_for_whom(monkeypatch):
+    monkeypatch.setattr(faults, "PATIENCE", 0.3)
+    said = []
+    with faults.exclusive("c", "the lab of chapter 15"):
+        assert faults.harmed_by("c") == "the lab of chapter 15"
+        with pytest.raises(Inconclusive, match="chapter 15 has been breaking"), faults.undisturbed("c", said.append):
+            pass
+        with pytest.raises(Inconclusive), faults.exclusive("c", say=said.append):
+            pass
+    with faults.undisturbed("c", said.append):
+        assert faults.harmed_by("c") == ""
+    assert len(said) == 2 and all("chapter 15" in line and "rejoin_node" in line for line in said)
+
+
+#: Another process that has whole nodes, says so, and lets go when it is told to.
+OTHER = """
+from podlab.checks import faults
+with faults.undisturbed("c", lambda text: print("waits", flush=True)):
+    print("has them", flush=True)
+    input()
+"""
+
+
+def test_who_wants_to_harm_nodes_is_not_kept_waiting_by_those_who_come_later():
+    def another():
+        return subprocess.Popen([sys.executable, "-c", OTHER], stdin=-1, stdout=-1, text=True)
+
+    waiting, harming, go_on = threading.Event(), threading.Event(), threading.Event()
+
+    def harm():
+        with faults.exclusive("c", say=lambda _text: waiting.set()):
+            harming.set()
+            go_on.wait()
+
+    with another() as first:
+        assert first.stdout.readline() == "has them\n"
+        thread = threading.Thread(target=harm)
+        thread.start()
+        assert waiting.wait(60)
+        with another() as second:
+            assert second.stdout.readline() == "waits\n"
+            first.stdin.close()
+            assert harming.wait(60)
+            go_on.set()
+            assert second.stdout.readline() == "has them\n"
+            second.stdin.close()
+        thread.join()
+
+
+def test_a_process_that_has_whole_nodes_gets_them_again_though_somebody_waits_to_harm_them():
+    waiting = threading.Event()
+
+    def harm():
+        with faults.exclusive("c", say=lambda _text: waiting.set()):
+            pass
+
+    with faults.undisturbed("c"):
+        thread = threading.Thread(target=harm)
+        thread.start()
+        assert waiting.wait(60)
+        with faults.undisturbed("c"):
+            pass
+    thread.join()
+
+
+KILLED = """
+import os, signal
+from podlab.checks import faults
+with faults.exclusive("c", "somebody") as note:
+    note("node-2")
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_nodes_that_a_killed_process_has_harmed_are_brought_back_once(monkeypatch):
+    subprocess.run([sys.executable, "-c", KILLED], check=False)
+    back = []
+    monkeypatch.setattr(faults, "of_cluster", lambda _name: SimpleNamespace(rejoin=back.append))
+    assert faults.harmed_by("c") == ""
+    faults.mend("c")
+    faults.mend("c")
+    with faults.exclusive("c", "me") as note:
+        note("node-1")
+        faults.mend("c")
+    faults.mend("c")
+    assert back == ["node-2"]
