@@ -7,6 +7,7 @@ import logging
 from collections.abc import Awaitable, Callable
 
 _log = logging.getLogger(__name__)
+#: Between two tries of the work, and between two of ending it.
 _PAUSE = 0.5
 
 

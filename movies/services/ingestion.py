@@ -43,6 +43,7 @@ _LATE_SECONDS = 3600
 #: Events of one batch that are published at once.
 _AT_ONCE = 64
 _SHOWN = 2000
+#: Between two tries to keep an arrival.
 _PAUSE = 0.5
 
 EVENTS_SEEN = Counter("movies_events_total", "Events by what became of them.", ("outcome", "source"))

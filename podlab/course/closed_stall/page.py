@@ -41,8 +41,7 @@ def _opened(kinds, seconds, factor, nonce):
         stalls[name] = ours, pid
         if kind == "stopped":
             os.kill(pid, signal.SIGSTOP)
-            while open("/proc/%d/stat" % pid).read().rpartition(")")[2].split()[0] != "T":
-                time.sleep(0.001)
+            os.waitpid(pid, os.WUNTRACED)  # returns when it stands still
 
     def call(name):
         def ask():

@@ -16,6 +16,7 @@ from podlab.network import node_ports
 from podlab.network.node_ports import NodePorts
 from podlab.network.relay import local_socket
 from podlab.network.relay_udp import DatagramDoor
+from podlab.waiting import until_async
 
 NODES = ["127.0.0.2", "127.0.0.3"]
 
@@ -165,9 +166,11 @@ async def test_a_taken_port_is_reported_and_had_when_it_becomes_free(monkeypatch
         assert api.posted[0]["involvedObject"]["name"] == "web" and api.posted[0]["message"] == note
         assert await ask(other) == "127.0.0.2"
         taken.close()
-        async with asyncio.timeout(5):
-            while len(ports.ports()) < 2:
-                await asyncio.sleep(0.01)
+
+        async def both() -> bool:
+            return len(ports.ports()) == 2
+
+        await until_async(both, "both ports are open", timeout=30)
         assert await ask(port) == "127.0.0.2"
         assert ports.notes() == []
         assert len(api.posted) == 1

@@ -12,6 +12,7 @@ from podlab.network.netfilter import NetfilterError
 from podlab.network.nftables_messages import Kind, Message
 from podlab.network.proxy import ServiceProxy
 from podlab.network.watching import SERVICES_PATH, SLICES_PATH, ServiceTable
+from podlab.waiting import until_async
 
 WEB = ("default", "web")
 
@@ -172,10 +173,12 @@ async def test_a_refused_change_is_said_and_tried_again_from_scratch(monkeypatch
     netfilter.refusals = 2
     table.apply(SERVICES_PATH, Event("ADDED", service()))
     seen = set()
-    async with asyncio.timeout(5):
-        while not proxy.settled.is_set():
-            seen.add(proxy.status.error)
-            await asyncio.sleep(0.001)
+
+    async def settled() -> bool:
+        seen.add(proxy.status.error)
+        return proxy.settled.is_set()
+
+    await until_async(settled, "the third try", timeout=30, interval=0.001)
     assert "refused" in seen and proxy.status.error == ""
     kinds = [message.kind for message in netfilter.commits[-1]]
     assert kinds[:3] == [Kind.NEW_TABLE, Kind.DELETE_TABLE, Kind.NEW_TABLE]
