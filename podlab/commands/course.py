@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import signal
+import sys
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated
@@ -89,6 +91,8 @@ def execute(
     from podlab.lab.chapters import needs_cluster
     from podlab.lab.connection import chosen
 
+    # Ended by a signal, it still ends its kernel and its cluster.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     folder = builder.root(course)
     found = sorted(folder.glob("notebooks/*.ipynb")) + sorted(folder.glob("source/*/*.ipynb"))
     wanted = [path for path in found if not names or any(name in str(path.relative_to(folder)) for name in names)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 import tempfile
 import time
@@ -18,6 +19,7 @@ from rich.text import Text
 
 from podlab import paths
 from podlab.course.build import root
+from podlab.course.execute import ExecutionFailed
 from podlab.errors import GradingError, UsageError
 
 if TYPE_CHECKING:
@@ -36,7 +38,7 @@ def demo(
     course: Annotated[Path | None, typer.Option(help="Folder of the course; found from here upwards.")] = None,
     nodes: Annotated[int, typer.Option(min=1, help="Nodes of the cluster.")] = 3,
 ) -> None:
-    """Bring a cluster up, run the lesson with papermill, grade the sample class, print a table, clean up."""
+    """Bring a cluster up, run the lesson with papermill, grade the sample class meanwhile, print a table, clean up."""
     folder = root(course)
     if not (folder / LESSON).exists():
         raise UsageError(f"{folder} has no {LESSON}.", hint="Run this in a clone of the course.")
@@ -44,9 +46,9 @@ def demo(
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     times: list[tuple[str, float]] = []
     with throw_away_home() as home:
-        with _timed("cluster up and down, lesson", times):
-            _lesson(folder, home, nodes)
-        with _timed("class graded", times):
+        with _timed("cluster up", times):
+            _cluster(nodes)
+        with _timed("lesson, and the class meanwhile", times), _lesson(folder, home), _timed("class graded", times):
             graded = _grade(folder, home)
         _show(graded)
     for what, seconds in times:
@@ -83,19 +85,28 @@ def _end_clusters() -> None:
         cluster.down(name)
 
 
-def _lesson(folder: Path, home: Path, nodes: int) -> None:
+def _cluster(nodes: int) -> None:
     from podlab import cluster
     from podlab.commands.cluster import drawn
-    from podlab.course.execute import execute
 
     _head("A cluster")
     with drawn(_out) as progress:
         cluster.up(CLUSTER, nodes=nodes, progress=progress)
+
+
+@contextmanager
+def _lesson(folder: Path, home: Path) -> Iterator[None]:
+    """Run the lesson in the cluster while the block runs. Both mostly wait, so together they take little longer."""
     _head(f"The lesson {LESSON}, by papermill")
-    done = execute(folder / LESSON, home / "executed" / LESSON.name, environment={"PODLAB_CLUSTER": CLUSTER})
-    _out.print(f"{done.cells} cells ran to the end in {done.seconds:.0f} s")
-    with drawn(_out) as progress:
-        cluster.down(CLUSTER, progress=progress)
+    where = ("--course", str(folder), "--output", str(home / "executed"), "--cluster", CLUSTER)
+    with subprocess.Popen([sys.executable, "-m", "podlab", "execute", str(LESSON), *where]) as lesson:
+        try:
+            yield
+        except BaseException:
+            lesson.terminate()
+            raise
+    if lesson.returncode:
+        raise ExecutionFailed(f"The lesson {LESSON} did not run to its end.", hint="What it said is above.")
 
 
 def _grade(folder: Path, home: Path) -> Graded:

@@ -25,6 +25,9 @@ from podlab.grading.worker import ATTEMPTS, Job
 
 #: Seconds that one submission may take, attempts on fresh clusters included, before its worker is ended.
 LONGEST = 1_800.0
+#: Submissions at a time for each core. One that has a cluster mostly waits: for pods, probes and what checks look at.
+EACH_CORE = 1
+EACH_CORE_WITH_CLUSTER = 2
 #: Bytes of memory that one worker is reckoned to need: with its box, or with its cluster and its pods.
 MEMORY_EACH = 1 * 1024**3
 MEMORY_WITH_CLUSTER = 2 * 1024**3
@@ -44,12 +47,16 @@ class Progress:
 
 
 def default_jobs(cluster: bool = True) -> int:
-    """How many submissions this machine grades at a time: one for each core, as far as memory goes."""
+    """How many submissions this machine grades at a time; `cluster`: whether each has a cluster of its own."""
     import psutil
 
-    cores = len(os.sched_getaffinity(0))
-    each = MEMORY_WITH_CLUSTER if cluster else MEMORY_EACH
-    return max(1, min(cores, int(psutil.virtual_memory().available / each)))
+    return jobs(len(os.sched_getaffinity(0)), psutil.virtual_memory().available, cluster)
+
+
+def jobs(cores: int, memory: float, cluster: bool) -> int:
+    """How many submissions are best graded at a time with so many cores and bytes of free memory; 1 at least."""
+    each_core, each = (EACH_CORE_WITH_CLUSTER, MEMORY_WITH_CLUSTER) if cluster else (EACH_CORE, MEMORY_EACH)
+    return max(1, min(cores * each_core, int(memory / each)))
 
 
 def grade_all(jobs: Sequence[Job], workers: int, progress: Callable[[Progress], None]) -> list[Record]:

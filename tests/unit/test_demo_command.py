@@ -9,6 +9,7 @@ import pytest
 
 from podlab import paths
 from podlab.commands import demo
+from podlab.course.execute import ExecutionFailed
 from podlab.errors import UsageError
 
 
@@ -25,6 +26,18 @@ def test_the_home_is_its_own_but_the_cache_is_the_usual_one(tmp_path, monkeypatc
     assert (cache / "binary").read_text() == "kept"
     assert not list(data.iterdir())
     assert os.environ["PODLAB_HOME"] == str(tmp_path)
+
+
+def test_a_lesson_that_does_not_run_is_no_success_of_the_demo(tmp_path):
+    (tmp_path / "manuscript").mkdir()
+    with pytest.raises(ExecutionFailed, match="did not run to its end"), demo._lesson(tmp_path, tmp_path):
+        pass
+
+
+def test_what_goes_wrong_meanwhile_is_what_is_said(tmp_path):
+    (tmp_path / "manuscript").mkdir()
+    with pytest.raises(KeyboardInterrupt), demo._lesson(tmp_path, tmp_path):
+        raise KeyboardInterrupt
 
 
 def test_outside_a_complete_clone_it_is_said_what_is_missing(tmp_path):
