@@ -5,14 +5,21 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NoReturn
 
 from podlab.checks import faults
 from podlab.checks.api import Api
 from podlab.checks.world import MADE_BY, World
-from podlab.errors import PodlabError
+from podlab.errors import GradingError, PodlabError
+from podlab.grading.boxed import BoxedCode
+from podlab.grading.house import House
 from podlab.grading.inventory import Inventory, inventory, proven_clean
 
 Say = Callable[[str], None]
+
+
+def _nowhere(*_arguments: object) -> NoReturn:
+    raise GradingError("A learner's code was to be called outside of a box: the grader does not do that.")
 
 
 class OwnCluster:
@@ -24,8 +31,15 @@ class OwnCluster:
         self.nodes = faults.of_cluster(name)
 
     def world(self, seed: int, label: str = "check") -> World:
-        """A world in it."""
-        return World(self.api, seed=seed, label=label, cluster=self.name, nodes=self.nodes)
+        """A world in it, in which no learner's code runs."""
+        return World(self.api, seed=seed, label=label, cluster=self.name, nodes=self.nodes, start=_nowhere)
+
+    @contextlib.contextmanager
+    def boxed_world(self, seed: int, house: Callable[[], House]) -> Iterator[World]:
+        """A world in it whose calls of the learner's code run in a box, as those without a cluster do."""
+        with BoxedCode(house) as code, self.world(seed) as world:
+            world.start = code.start
+            yield world
 
     def stretch(self) -> float:
         """How much slower than an idle machine this one is now."""

@@ -241,7 +241,7 @@ class _Attempt:
         seed = seeds.seed_for(self.job.learner, exercise.id)
         if exercise.cluster:
             assert cluster is not None
-            return lambda: cluster.world(seed)
+            return lambda: cluster.boxed_world(seed, lambda: self.grader.house(self.job.image))
         if self.job.unsafe:
             return lambda: Bench(seed=seed)
         return lambda: BoxedBench(self.grader.house(self.job.image), seed=seed)
