@@ -12,6 +12,7 @@ from podlab import paths
 from podlab.addons import images
 from podlab.addons.catalogue import LABEL, Addon, find
 from podlab.addons.objects import WORKLOADS, memory, objects, requested
+from podlab.addons.pods import hindrance
 from podlab.addons.programs.object_metrics import quantity
 from podlab.checks.api import Api, ApiError
 from podlab.cluster import clusters
@@ -212,20 +213,10 @@ def _counts(thing: Object) -> tuple[int, int, bool]:
 
 def _why(pod: Object) -> str | None:
     """Why a pod is not ready, in the words of its status; None if it is."""
-    status = pod.get("status") or {}
-    conditions = {one["type"]: one for one in status.get("conditions") or ()}
-    if conditions.get("Ready", {}).get("status") == "True":
+    conditions = (pod.get("status") or {}).get("conditions") or ()
+    if any(one["type"] == "Ready" and one["status"] == "True" for one in conditions):
         return None
-    name = f"pod {pod['metadata']['name']}"
-    if conditions.get("PodScheduled", {}).get("status") == "False":
-        return f"{name} is Pending: {conditions['PodScheduled'].get('message', '')}"
-    for container in status.get("containerStatuses") or ():
-        waiting = (container.get("state") or {}).get("waiting") or {}
-        if waiting.get("reason") not in (None, "ContainerCreating", "PodInitializing"):
-            ended = (container.get("lastState") or {}).get("terminated") or {}
-            words = (waiting["reason"], waiting.get("message"), ended.get("reason"), ended.get("message"))
-            return f"{name}: {', '.join(word for word in words if word)}"
-    return f"{name} is not ready yet"
+    return f"pod {pod['metadata']['name']} {hindrance(pod) or 'is not ready yet'}"
 
 
 def _path(api: Api, thing: Object) -> str:

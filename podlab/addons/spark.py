@@ -6,19 +6,21 @@ import json
 import secrets
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import metadata, resources
 from pathlib import Path
 from typing import Any
 
 from podlab import paths
+from podlab.addons.pods import hindrance
+from podlab.addons.programs.object_metrics import quantity
 from podlab.checks.api import Api
 from podlab.errors import AddonError, UsageError
 from podlab.images.build import build
 from podlab.images.layout import ImageLayout
 from podlab.images.reference import Reference
-from podlab.spark.local import missing
+from podlab.spark.local import SparkAway, mebibytes, missing
 from podlab.waiting import until
 
 NAMESPACE = "spark"
@@ -51,8 +53,10 @@ def make_image(folder: Path) -> str:
     return name
 
 
-def settings(name: str, image: str, executors: int, memory: str, more: dict[str, str]) -> dict[str, str]:
-    """Spark's settings of an application in pods."""
+def settings(
+    name: str, image: str, executors: int, memory: str, more: dict[str, str], most: int | None = None
+) -> dict[str, str]:
+    """Spark's settings of an application in pods; `most` as in `submit`."""
     return {
         "spark.app.name": name,
         "spark.kubernetes.namespace": NAMESPACE,
@@ -76,7 +80,26 @@ def settings(name: str, image: str, executors: int, memory: str, more: dict[str,
         "spark.ui.port": "4040",
         "spark.ui.showConsoleProgress": "false",
         "spark.python.worker.faulthandler.enabled": "false",
+        **(_dynamic(executors, most) if most is not None else {}),
         **more,
+    }
+
+
+def _dynamic(fewest: int, most: int) -> dict[str, str]:
+    """Dynamic allocation: executors are made while tasks wait for one, and given back when they have long been idle.
+
+    No service keeps the shuffled files of a pod that is gone, so Spark has to know who has files (shuffle tracking).
+    It would keep those executors until the driver's Java forgets the shuffle; what is lost can be computed again.
+    """
+    return {
+        "spark.dynamicAllocation.enabled": "true",
+        "spark.dynamicAllocation.minExecutors": str(fewest),
+        "spark.dynamicAllocation.initialExecutors": str(fewest),
+        "spark.dynamicAllocation.maxExecutors": str(most),
+        "spark.dynamicAllocation.schedulerBacklogTimeout": "1s",
+        "spark.dynamicAllocation.executorIdleTimeout": "10s",
+        "spark.dynamicAllocation.shuffleTracking.enabled": "true",
+        "spark.dynamicAllocation.shuffleTracking.timeout": "60s",
     }
 
 
@@ -114,21 +137,35 @@ class Application:
         first = json.loads(self.api.raw("GET", base).data)[0]["id"]
         return json.loads(self.api.raw("GET", f"{base}/{first}/{path}").data)
 
-    def state(self) -> str:
-        """Driver and executors in one line, with the reason of those that are Pending."""
-        driver = self.api.get("Pod", self.name, NAMESPACE)
-        told = [f"driver {driver['status'].get('phase', 'unknown') if driver else 'gone'}"]
-        for pod in self.executors():
-            words = f"{pod['metadata']['name']} {pod['status'].get('phase', '')}"
-            conditions = {one["type"]: one for one in pod["status"].get("conditions") or ()}
-            why = conditions.get("PodScheduled", {})
-            told.append(f"{words}: {why.get('message', '')}" if why.get("status") == "False" else words)
-        return "; ".join(told)
+    def hindered(self) -> dict[str, str]:
+        """What keeps those of its pods that cannot start from it, in Kubernetes' own words, by the pod's name."""
+        return {pod["metadata"]["name"]: why for pod in self._pods() if (why := hindrance(pod))}
 
-    def wait(self, patience: float = PATIENCE) -> str:
-        """Wait for the program's end and return what it printed; AddonError with its last lines if it failed."""
+    def state(self) -> str:
+        """Driver and executors in one line, with the reason of those that cannot start."""
+        told = []
+        for pod in self._pods():
+            role = "driver " if pod["metadata"]["name"] == self.name else ""
+            told.append(f"{role}{pod['metadata']['name']} {hindrance(pod) or pod['status'].get('phase', '')}")
+        return "; ".join(told) or "none of its pods is there"
+
+    def _pods(self) -> list[Object]:
+        driver = self.api.get("Pod", self.name, NAMESPACE)
+        return [*([driver] if driver else ()), *self.executors()]
+
+    def wait(self, patience: float = PATIENCE, tell: Callable[[str], None] = lambda _: None) -> str:
+        """Wait for the program's end and return what it printed; AddonError with its last lines if it failed.
+
+        `tell` hears once of each pod that cannot start, and why: Spark itself goes on with the executors that it has,
+        and says nothing.
+        """
+        told: set[str] = set()
 
         def ended() -> str:
+            for pod, why in self.hindered().items():
+                if pod not in told:
+                    tell(f"{pod} {why}")
+                    told.add(pod)
             driver = self.api.get("Pod", self.name, NAMESPACE)
             phase = driver["status"].get("phase", "") if driver else "gone"
             return phase if phase in ("Succeeded", "Failed", "gone") else ""
@@ -152,22 +189,51 @@ class Application:
 
 
 def submit(
-    api: Api, program: str, *, executors: int = 2, memory: str = "512m", arguments: Sequence[str] = (), **more: str
+    api: Api,
+    program: str,
+    *,
+    executors: int = 2,
+    most: int | None = None,
+    memory: str = "512m",
+    arguments: Sequence[str] = (),
+    **more: str,
 ) -> Application:
     """Start a Python program as a Spark application; what its SparkSession is, is settled from outside.
 
-    `more` are settings of Spark, with _ for the dot. Raises AddonError if the add-on is not enabled.
+    It has that many `executors` with that much of Java's `memory` each; with `most`, Spark itself makes more of them,
+    up to that many, while tasks wait, and takes idle ones away again. `more` are settings of Spark, with _ for the dot.
+    Raises AddonError if the add-on is not enabled or no node could ever hold an executor, UsageError for the rest.
     """
-    if executors < 1:
+    if most is None and executors < 1:
         raise UsageError(f"A Spark application needs an executor at least, not {executors}.")
+    if most is not None and not 0 <= executors <= most != 0:
+        raise UsageError(f"A Spark application cannot have {executors} executors at least and {most} at most.")
+    try:
+        asked = mebibytes(memory)
+    except SparkAway as error:
+        raise UsageError(str(error)) from error
     if api.get("ServiceAccount", "driver", NAMESPACE) is None:
         raise AddonError("The add-on spark is not enabled in this cluster.", hint="podlab addon enable spark")
+    _room(api, asked + max(_OVERHEAD_MIB, asked // 10), memory)
     name = f"spark-{secrets.token_hex(3)}"
-    wanted = settings(name, reference(), executors, memory, {key.replace("_", "."): one for key, one in more.items()})
+    given = {key.replace("_", "."): one for key, one in more.items()}
+    wanted = settings(name, reference(), executors, memory, given, most)
     wanted["spark.kubernetes.executor.label.podlab.dev/spark"] = name
     for thing in objects(name, program, wanted, arguments):
         api.apply(thing, NAMESPACE)
     return Application(api, name)
+
+
+def _room(api: Api, asked: int, memory: str) -> None:
+    """AddonError if no node could hold an executor of `asked` MiB, though it were empty."""
+    nodes = [node for node in api.list("Node") if not (node.get("spec") or {}).get("unschedulable")]
+    largest = max((quantity(node["status"]["allocatable"]["memory"]) for node in nodes), default=0.0) / 2**20
+    if largest < asked:
+        raise AddonError(
+            f"With {memory} for Java, an executor asks for {asked} MiB of memory, and the largest of the {len(nodes)} "
+            f"nodes has {largest:.0f} MiB: it would stay Pending for ever.",
+            hint="Ask for less memory, and for more executors in its place.",
+        )
 
 
 def objects(name: str, program: str, wanted: dict[str, str], arguments: Sequence[str]) -> list[Object]:

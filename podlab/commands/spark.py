@@ -24,6 +24,7 @@ def run(
     file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="A Python program that uses pyspark.")],
     arguments: Annotated[list[str] | None, typer.Argument(help="What the program finds in sys.argv.")] = None,
     executors: Annotated[int, typer.Option(help="Pods that compute.")] = 2,
+    most: Annotated[int | None, typer.Option(help="Up to so many while tasks wait; idle ones go again.")] = None,
     memory: Annotated[str, typer.Option(help="Java's memory in each of them.")] = "512m",
     name: Annotated[str, typer.Option("--name", help="The cluster.", envvar="PODLAB_CLUSTER")] = "default",
 ) -> None:
@@ -32,9 +33,10 @@ def run(
     In it SparkSession.builder.getOrCreate() is the session in pods.
     """
     api = Api.connect(clusters.get(name).kubeconfig)
-    made = spark.submit(api, file.read_text(), executors=executors, memory=memory, arguments=arguments or ())
+    program, words = file.read_text(), arguments or ()
+    made = spark.submit(api, program, executors=executors, most=most, memory=memory, arguments=words)
     typer.echo(f"driver: pod {made.name} in the namespace {spark.NAMESPACE}", err=True)
     try:
-        typer.echo(made.wait(), nl=False)
+        typer.echo(made.wait(tell=lambda line: typer.echo(line, err=True)), nl=False)
     finally:
         made.delete()

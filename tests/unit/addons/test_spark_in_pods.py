@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from podlab.addons import spark
+from podlab.addons.pods import hindrance
 from podlab.errors import AddonError, UsageError
 from podlab.spark.local import missing
 
@@ -20,6 +21,16 @@ class Nothing:
 
     def get(self, *_words: str) -> None:
         return None
+
+
+class Small:
+    """A cluster with the add-on, whose larger node has 2 GiB; whatever is made in it ends the test."""
+
+    def get(self, *_words: str) -> dict:
+        return {}
+
+    def list(self, _kind: str) -> list[dict]:
+        return [{"status": {"allocatable": {"memory": size}}} for size in ("1Gi", "2Gi")]
 
 
 def application(**more: str) -> tuple[dict, dict]:
@@ -36,6 +47,48 @@ def test_without_the_add_on_it_is_said_how_to_enable_it() -> None:
 def test_an_application_needs_an_executor() -> None:
     with pytest.raises(UsageError, match="not 0"):
         spark.submit(Nothing(), "print(1)", executors=0)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("asked", "words"),
+    [
+        ({"executors": 3, "most": 2}, "3 executors at least and 2 at most"),
+        ({"executors": 0, "most": 0}, "0 executors at least and 0 at most"),
+        ({"memory": "100m"}, "is 100m, and Spark needs 480m at least"),
+        ({"memory": "plenty"}, "write it as 512m or 1g"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused(asked: dict, words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        spark.submit(Nothing(), "print(1)", **asked)  # type: ignore[arg-type]
+
+
+def test_an_executor_that_no_node_could_ever_hold_is_refused_with_what_there_is() -> None:
+    with pytest.raises(AddonError, match=r"2g for Java, .* asks for 2432 MiB .* the 2 nodes has 2048"):
+        spark.submit(Small(), "print(1)", memory="2g")  # type: ignore[arg-type]
+
+
+def pod(**status: object) -> dict:
+    return {"metadata": {"name": "one"}, "status": status}
+
+
+def test_what_keeps_a_pod_from_starting_is_said_in_the_words_of_its_status() -> None:
+    unplaced = {"type": "PodScheduled", "status": "False", "message": "0/3 nodes are available: 3 Insufficient cpu."}
+    waiting = {"reason": "ErrImagePull", "message": "no such image"}
+    assert hindrance(pod(conditions=[unplaced])) == "is Pending: 0/3 nodes are available: 3 Insufficient cpu."
+    assert hindrance(pod(containerStatuses=[{"state": {"waiting": waiting}}])) == "waits: ErrImagePull, no such image"
+    making = [{"state": {"waiting": {"reason": "ContainerCreating"}}}]
+    assert hindrance(pod(containerStatuses=making)) == hindrance(pod()) == ""
+
+
+def test_with_dynamic_allocation_the_bounds_are_sparks_and_what_is_asked_for_goes_before_ours() -> None:
+    fixed = spark.settings("spark-1", "podlab/spark:4", 2, "512m", {})
+    own = {"spark.dynamicAllocation.executorIdleTimeout": "1s"}
+    found = spark.settings("spark-1", "podlab/spark:4", 0, "512m", own, most=4)
+    assert not any("dynamicAllocation" in key for key in fixed)
+    told = {key.removeprefix("spark.dynamicAllocation."): value for key, value in found.items()}
+    wanted = {"enabled": "true", "minExecutors": "0", "maxExecutors": "4", "shuffleTracking.enabled": "true"}
+    assert wanted.items() <= told.items() and told["executorIdleTimeout"] == "1s"
 
 
 def test_the_driver_is_a_pod_with_the_program_and_its_arguments() -> None:

