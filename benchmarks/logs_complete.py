@@ -1,10 +1,10 @@
 """logs-complete: how many of the lines that pods write are missing in the log store when parts are killed at random.
 
-Pods write numbered lines. Meanwhile, one after the other: a shipper's process is killed, the store's process is
+Pods write numbered lines. Meanwhile, one after the other: the process of a shipper, of a spool or of the store is
 killed, or a pod that writes is deleted without grace, after its last line was read by `kubectl logs`; the next comes
 when the part is back. A pod that was deleted has a successor, which goes on after that line. In the end the store is
 asked, pod by pod, for gaps, for the last line known, and for lines that came twice. The value is the number of missing
-lines; it must be 0. It is not where the store is killed (see docs/addons.md); `--stores 0` leaves it alone.
+lines; it must be 0.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from podlab.errors import WaitTimeout
 from podlab.waiting import pause, until
 
 PLACE = "logs-complete"
-PROGRAMS = ("vlagent", "victoria-logs")
+PROGRAMS = ("vlagent", "spool.py", "victoria-logs")
 WRITES = "a pod that writes"
 #: Not a verdict on speed: so long may a part be away, and the last lines be on their way.
 PATIENCE = 900
@@ -113,7 +113,9 @@ class Run:
                     words = file.read().split(b"\0")
             except OSError:
                 continue
-            if words[0].decode(errors="replace").rsplit("/", 1)[-1] == name:
+            # A Python program is the third word: python3 -I /programs/NAME.
+            word = words[2] if words[1:2] == [b"-I"] else words[0]
+            if word.decode(errors="replace").rsplit("/", 1)[-1] == name:
                 found.append(pid)
         return found
 
@@ -193,6 +195,7 @@ def main() -> None:
         every=(10, 4, "seconds between two kills"),
         nodes=(3, 2, "nodes"),
         shippers=(1, 1, "1: shippers are killed"),
+        spools=(1, 1, "1: spools are killed"),
         stores=(1, 1, "1: the store is killed"),
         writers=(1, 1, "1: pods that write are killed"),
         seed=(1, 1, "seed of the kills"),
@@ -204,7 +207,7 @@ def main() -> None:
         addons.enable("logging", NAME)
         make_namespace(api, PLACE, "benchmark")
         each, rate = -(-given.lines // given.pods), max(1, given.rate // given.pods)
-        chosen = zip((given.shippers, given.stores, given.writers), (*PROGRAMS, WRITES), strict=True)
+        chosen = zip((given.shippers, given.spools, given.stores, given.writers), (*PROGRAMS, WRITES), strict=True)
         parts = tuple(name for wanted, name in chosen if wanted)
         run = Run(api, Logs.of_cluster(api), each, rate, random.Random(given.seed), parts)
         began = time.monotonic()

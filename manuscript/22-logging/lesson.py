@@ -317,8 +317,9 @@ lab.reconcile("twice", lines - different)
 # again. The other order would lose lines, and nobody would know. So lines are not events, and a question that counts
 # requests counts different ids: `count_uniq(trace_id)`.
 #
-# The chain is as strong as its last link: VictoriaLogs writes what it has taken to disk some seconds later, so a store
-# that is *killed* loses these seconds. One that ends in order does not.
+# The chain is as strong as its last link. VictoriaLogs says "taken" when it has lines in memory, and writes them to disk
+# some seconds later: killed in between, it has lost what it has promised. So the shipper here keeps what was taken for
+# half a minute more, and sends it again if another process of the store runs then. Whom do *you* believe, and when?
 #
 # ## In by Elasticsearch's door
 #

@@ -103,6 +103,7 @@ TABLE: Mapping[str, Addon] = {
                 Image("victoria-logs", "docker.io/victoriametrics/victoria-logs:v1.51.0"),
                 Image("vlagent", "docker.io/victoriametrics/vlagent:v1.51.0"),
             ),
+            programs=("spool",),
             doors=(
                 "VictoriaLogs: kubectl --namespace logging port-forward service/victoria-logs 9428",
                 "              and then http://127.0.0.1:9428/select/vmui/",

@@ -1,0 +1,311 @@
+"""A spool between a node's shipper and the log store: keeps lines on the node's disk until they are on the store's.
+
+A pod's program, beside vlagent. POST takes a block of lines, writes it to FOLDER, syncs, and only then says so. Blocks
+go on to STORE, oldest first. VictoriaLogs says "taken" when it has them in memory, and writes them some seconds later:
+a block is forgotten HOLD seconds after it was taken, if the process that took it still runs then. Another process may
+not have it, and is sent it again. So a line comes at least once whoever is killed, and some come twice.
+
+Without room for more (MOST bytes, or a full disk) blocks are refused, and the shipper keeps them. GET /metrics counts.
+
+It also picks the place where the next shipper begins. vlagent notes how far it has read, not what it has handed on, so
+its newest note is too new for a successor: what it had in memory would be missing. The note before that is a minute
+older, and all that it covers is here. vlagent's command copies it back before each start.
+"""
+
+from __future__ import annotations
+
+import http.client
+import os
+import re
+import signal
+import sys
+import threading
+import time
+import urllib.parse
+from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Protocol
+
+PORT = 9430
+#: Seconds after which a store that does not answer counts as away, and between two tries.
+TIMEOUT, PERIOD = 60.0, 1.0
+#: Seconds that are left for what waits when the pod ends.
+FAREWELL = 3.0
+
+
+class Store(Protocol):
+    """Where blocks go. Both raise OSError if it is away or can take nothing now."""
+
+    def process(self) -> str:
+        """A word that another process of the store would not say."""
+
+    def send(self, path: str, body: bytes) -> bool:
+        """Hand a block on; False if the store will never take it."""
+
+
+class Blocks:
+    """Blocks in a folder, each a file: the request's path, a line break, the body. Their names sort by age."""
+
+    def __init__(self, folder: Path, most: int) -> None:
+        self._folder, self._most = folder, most
+        self._lock = threading.RLock()
+        folder.mkdir(parents=True, exist_ok=True)
+        for half in folder.glob("*.half"):  # of a death while it was written: nobody was told that it is here
+            half.unlink()
+        self._sizes = {file.name: file.stat().st_size for file in sorted(folder.iterdir())}
+        self._next = int(max(self._sizes, default="0")) + 1
+
+    def take(self, path: str, body: bytes) -> None:
+        """Return when the block is on the disk; OSError if it is not to be had there."""
+        with self._lock:
+            if self._sizes and self.size() + len(body) > self._most:
+                raise OSError(f"the spool is full: {self.size()} bytes wait for the store")
+            name = f"{self._next:016d}"
+            whole, half = self._folder / name, self._folder / f"{name}.half"
+            try:
+                with half.open("wb") as file:
+                    file.write(path.encode() + b"\n" + body)
+                    file.flush()
+                    os.fsync(file.fileno())
+                half.rename(whole)
+                self._sync()
+            except OSError:
+                half.unlink(missing_ok=True)
+                raise
+            self._next += 1
+            self._sizes[name] = len(body)
+
+    def names(self) -> list[str]:
+        """The blocks that are here, oldest first."""
+        with self._lock:
+            return list(self._sizes)
+
+    def size(self) -> int:
+        """Bytes of all blocks."""
+        with self._lock:
+            return sum(self._sizes.values())
+
+    def read(self, name: str) -> tuple[str, bytes]:
+        """Path and body of a block."""
+        path, _, body = (self._folder / name).read_bytes().partition(b"\n")
+        return path.decode(), body
+
+    def forget(self, name: str) -> None:
+        """The store has it."""
+        with self._lock:
+            (self._folder / name).unlink(missing_ok=True)
+            self._sizes.pop(name, None)
+
+    def _sync(self) -> None:
+        descriptor = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+class Sender:
+    """Hands blocks on, and again to a store that is not the one that took them."""
+
+    def __init__(self, blocks: Blocks, store: Store, hold: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._blocks, self._store, self._hold, self._clock = blocks, store, hold, clock
+        #: Block -> when it was taken, and by which process.
+        self._taken: dict[str, tuple[float, str]] = {}
+        self.sent = self.again = self.refused = 0
+
+    def waiting(self) -> list[str]:
+        """The blocks that no living process of the store has taken, as far as is known."""
+        return [name for name in self._blocks.names() if name not in self._taken]
+
+    def step(self) -> None:
+        """Forget what is safe, send what waits. OSError if the store is away: all stays as it is."""
+        now = self._clock()
+        # Asked before anything is sent: a block may have gone to a later process than this, never to an earlier one.
+        process = self._store.process()
+        for name, (when, by) in list(self._taken.items()):
+            if by != process:
+                del self._taken[name]
+                self.again += 1
+            elif now - when >= self._hold:
+                self._blocks.forget(name)
+                del self._taken[name]
+        for name in self.waiting():
+            if not self._store.send(*self._blocks.read(name)):
+                self.refused += 1
+                print(f"the store refuses block {name} for good: it is left out", file=sys.stderr, flush=True)
+                self._blocks.forget(name)
+                continue
+            self.sent += 1
+            self._taken[name] = (self._clock(), process)
+
+
+class VictoriaLogs:
+    """The store of the add-on `logging`, which takes vlagent's blocks as they are."""
+
+    def __init__(self, base: str) -> None:
+        self._host = urllib.parse.urlsplit(base).netloc
+        self._connection: http.client.HTTPConnection | None = None
+
+    def process(self) -> str:
+        """The moment at which it was started."""
+        status, body = self._ask("GET", "/metrics")
+        found = re.search(rb"^vm_app_start_timestamp (\S+)", body, re.MULTILINE)
+        if status != 200 or found is None:
+            raise OSError(f"the store answers {status}, and does not say since when it runs")
+        return found[1].decode()
+
+    def send(self, path: str, body: bytes) -> bool:
+        """Hand a block on; False if it is no block that this store can read."""
+        status, _ = self._ask("POST", path, body)
+        if status in (400, 404):
+            return False
+        if status // 100 != 2:
+            raise OSError(f"the store answers {status}")
+        return True
+
+    def _ask(self, method: str, path: str, body: bytes | None = None) -> tuple[int, bytes]:
+        headers = {"Content-Encoding": "zstd", "Content-Type": "application/octet-stream"} if body is not None else {}
+        try:
+            if self._connection is None:
+                self._connection = http.client.HTTPConnection(self._host, timeout=TIMEOUT)
+            self._connection.request(method, path, body, headers)
+            answer = self._connection.getresponse()
+            return answer.status, answer.read()
+        except (OSError, http.client.HTTPException) as error:
+            if self._connection is not None:
+                self._connection.close()
+            self._connection = None
+            raise OSError(f"{self._host}: {error or type(error).__name__}") from error
+
+
+class Checkpoints:
+    """vlagent's file of how far it has read: what it was one writing ago becomes the file `safe`.
+
+    `life` is a file that each vlagent writes anew before it starts; what an earlier one wrote counts for nothing.
+    """
+
+    def __init__(self, current: Path, safe: Path, life: Path) -> None:
+        self._current, self._safe, self._life = current, safe, life
+        self._seen: tuple[bytes, object, bytes] | None = None
+        self._refused = False
+
+    def look(self, *, refused: bool = False) -> None:
+        """Note a new writing. `refused`: not all that was handed on is here, so that the last one is not safe yet."""
+        self._refused |= refused
+        try:
+            found = self._read()
+            if self._read() != found:
+                return
+        except OSError:
+            return
+        if found == self._seen:
+            return
+        if self._seen is not None and self._seen[0] == found[0] and not self._refused:
+            whole = self._safe.with_suffix(".half")
+            whole.write_bytes(self._seen[2])
+            whole.rename(self._safe)
+        self._seen, self._refused = found, False
+
+    def _read(self) -> tuple[bytes, object, bytes]:
+        """Whose writing it is, which one, and what it says."""
+        status = self._current.stat()
+        return self._life.read_bytes(), (status.st_ino, status.st_mtime_ns), self._current.read_bytes()
+
+
+def metrics(blocks: Blocks, sender: Sender) -> str:
+    """The counts, as Prometheus reads them."""
+    values = {
+        "spool_blocks gauge": len(blocks.names()),
+        "spool_waiting_blocks gauge": len(sender.waiting()),
+        "spool_bytes gauge": blocks.size(),
+        "spool_sent_blocks_total counter": sender.sent,
+        "spool_sent_again_blocks_total counter": sender.again,
+        "spool_refused_blocks_total counter": sender.refused,
+    }
+    return "".join(f"# TYPE {name}\n{name.split()[0]} {value}\n" for name, value in values.items())
+
+
+class Spool:
+    """Blocks, who sends them, and the checkpoints of the shipper beside it."""
+
+    def __init__(self, blocks: Blocks, sender: Sender, checkpoints: Checkpoints) -> None:
+        self.blocks, self.sender, self._checkpoints = blocks, sender, checkpoints
+        self._came = threading.Event()
+        self._refused = False
+        self._told = ""
+
+    def take(self, path: str, body: bytes) -> str:
+        """Take a block; returns why it cannot be, or nothing."""
+        try:
+            self.blocks.take(path, body)
+        except OSError as error:
+            self._refused = True
+            return str(error)
+        self._came.set()
+        return ""
+
+    def round(self) -> None:
+        """Wait for a block, not long; note the shipper's checkpoints; send. A store that is away is said once."""
+        self._came.wait(PERIOD)
+        self._came.clear()
+        refused, self._refused = self._refused, False
+        self._checkpoints.look(refused=refused)
+        said = ""
+        try:
+            if self.blocks.names():
+                self.sender.step()
+        except OSError as error:
+            said = str(error)
+            threading.Event().wait(PERIOD)
+        if said != self._told:
+            print(said or "the store is back", file=sys.stderr, flush=True)
+            self._told = said
+
+
+def serve(spool: Spool, address: tuple[str, int]) -> ThreadingHTTPServer:
+    """The server to which vlagent posts; the caller has it serve."""
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self) -> None:
+            self._say(200, metrics(spool.blocks, spool.sender) if self.path == "/metrics" else "ok\n")
+
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            why = spool.take(self.path, body)
+            self._say(503 if why else 200, why)
+
+        def _say(self, code: int, text: str) -> None:
+            body = text.encode()
+            self.send_response(code)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    return ThreadingHTTPServer(address, Handler)
+
+
+def main() -> None:
+    """Take, keep and send until the pod ends."""
+    home = Path(os.environ["FOLDER"])
+    blocks = Blocks(home / "blocks", int(os.environ["MOST"]))
+    sender = Sender(blocks, VictoriaLogs(os.environ["STORE"]), float(os.environ["HOLD"]))
+    spool = Spool(blocks, sender, Checkpoints(*(home / f"checkpoints.{name}" for name in ("json", "safe", "life"))))
+    ended = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: ended.set())
+    threading.Thread(target=serve(spool, ("", PORT)).serve_forever, daemon=True).start()
+    while not ended.is_set():
+        spool.round()
+    # The shipper ends at the same time, and hands on what it has.
+    over = time.monotonic() + FAREWELL
+    while time.monotonic() < over:
+        spool.round()
+
+
+if __name__ == "__main__":
+    main()
