@@ -24,6 +24,7 @@ from podlab.node.runtime.contract import ContainerState, Exit, Inventory, Usage
 
 
 def _control_terminal() -> None:
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # tests that nohup started would hand on that it is ignored
     fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 
 

@@ -170,3 +170,16 @@ def test_the_zygote_starts_light() -> None:
     assert heavy.isdisjoint(modules)
     ours = {name for name in modules if name.startswith("podlab")}
     assert "podlab.node.runtime.contract" not in ours
+
+
+def test_a_container_is_not_told_to_ignore_what_its_cluster_was_told_to_ignore():
+    program = (
+        "import signal, pathlib\n"
+        "from podlab.node.runtime.sandbox import container\n"
+        "for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGUSR1, signal.SIGTSTP):\n"
+        "    signal.signal(number, signal.SIG_IGN)\n"
+        "container.fresh_child([])\n"
+        "print(pathlib.Path('/proc/self/status').read_text())\n"
+    )
+    status = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
+    assert [line.split()[1].strip("0") for line in status.splitlines() if line.startswith(("SigIgn", "SigCgt"))] == ["", ""]

@@ -58,7 +58,8 @@ def hear(channel: socket.socket) -> tuple[dict | None, list[int]]:
 def fresh_child(keep: list[int]) -> None:
     """Undo in a forked child what the zygote had set up, and close every descriptor but 0 to 2 and `keep`."""
     signal.set_wakeup_fd(-1)
-    for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGPIPE, signal.SIGXFSZ):
+    # All of them: a cluster that was started by nohup or in a script's background was told to ignore some.
+    for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
         signal.signal(number, signal.SIG_DFL)
     edge = 3
     for descriptor in sorted({descriptor for descriptor in keep if descriptor > 2}):
