@@ -1,13 +1,15 @@
 """Acknowledged ratings that are lost while services and the broker are killed at random: none may be.
 
-Senders repeat every rating, with its id, until it is acknowledged. Each kill counts only if work was in flight: a
-sender was waiting for an answer when the victim died. At the end the acknowledged are counted in the store.
+Senders repeat every rating, with its id, until it is acknowledged. Each kill counts only if work was in flight: the
+same request was under way before and after the signal. At the end the acknowledged are counted in the store.
 """
 
 from __future__ import annotations
 
 import itertools
+import os
 import random
+import signal
 import sqlite3
 import tempfile
 import threading
@@ -27,13 +29,13 @@ _PATIENCE = 180
 
 
 class Sender(threading.Thread):
-    """Sends ratings one after the other; `waits` while a request is under way."""
+    """Sends ratings one after the other; `waits` while request number `attempt` is under way."""
 
     def __init__(self, url: str, user: int) -> None:
         super().__init__(daemon=True)
         self.url, self.user = url, user
         self.acknowledged: set[str] = set()
-        self.waits, self.refused = False, 0
+        self.waits, self.attempt, self.refused = False, 0, 0
         self.enough = threading.Event()
 
     def run(self) -> None:
@@ -49,6 +51,7 @@ class Sender(threading.Thread):
                     return
 
     def _sent(self, client: httpx.Client, event: dict[str, object]) -> bool:
+        self.attempt += 1
         self.waits = True
         try:
             if client.post(self.url, json=event).status_code == 200:
@@ -67,8 +70,10 @@ def kill(running: Running, victim: str, senders: list[Sender]) -> bool:
     waiting.until(
         lambda: any(one.waits for one in senders), "a request is under way", timeout=_PATIENCE, interval=0.001
     )
-    running.kill(victim)
-    bitten = any(one.waits for one in senders) or victim not in ("ingestion", BROKER)
+    pid, under_way = running.pid(victim), {one: one.attempt for one in senders if one.waits}
+    os.kill(pid, signal.SIGKILL)
+    bitten = any(one.waits and one.attempt == attempt for one, attempt in under_way.items())
+    running.kill(victim)  # has ended: is only taken note of
     then = sum(len(one.acknowledged) for one in senders)
     running.restart(victim, seconds=_PATIENCE)
     if victim == BROKER:

@@ -86,6 +86,7 @@ class Settings:
     future_seconds: float = _setting(300.0, _positive, "how far ahead of our clock an event may be dated")
     train_after: int = _setting(200, _count, "train when so many new events came; 0: do not")
     train_every: float = _setting(0.0, _positive, "train every so many seconds; 0: do not")
+    profile: bool = _setting(False, _flag, "1: count processor time by part (movies_processor_seconds_total)")
     faults: bool = _setting(False, _flag, "1: allow PUT /faults, which harms the service on purpose")
     fault: str = _setting("", str, "faults from the start, such as slow=0.5,failing=0.1")
 

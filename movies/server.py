@@ -13,7 +13,7 @@ from typing import Any
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from movies import telemetry
+from movies import profiling, telemetry
 from movies.compose import site
 from movies.config import Settings
 from movies.web import Site
@@ -26,6 +26,8 @@ _HEADER_BYTES = 16 * 1024
 def run(name: str, settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT."""
     telemetry.set_up(name, settings.log_level)
+    if settings.profile:
+        profiling.start()
     asyncio.run(serve(name, settings))
 
 

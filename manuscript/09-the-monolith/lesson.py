@@ -29,7 +29,9 @@ from pathlib import Path
 from movies import runner
 
 folders = [Path(tempfile.mkdtemp(prefix="movies-"))]
-copies = [runner.start("monolith", folders[0], ratings=2000, environment={"MOVIES_TRAIN_AFTER": "0"}, seconds=300)]
+# TRAIN_AFTER=0: no training while we measure; PROFILE=1: the process says which of its parts uses the processor
+told = {"MOVIES_TRAIN_AFTER": "0", "MOVIES_PROFILE": "1"}
+copies = [runner.start("monolith", folders[0], ratings=2000, environment=told, seconds=300)]
 print(copies[0].address, "is process", copies[0].pid("monolith"))
 
 # %% [markdown]
@@ -101,15 +103,48 @@ spans = [(name, 0.0, ms / 1000, f"{ms:.1f} ms", ms < 0.5 * costs["page"]) for na
 lab.timeline(spans, "Processor time of one request")
 
 # %% [markdown]
-# What people ask for most is the page, and the page is what costs. Inside it serving computes a user's taste anew from
-# all that the user has liked, and the page itself is put together from templates. Something is in every bar: the web
-# server itself, and no request costs less. Training is busy now and then, and not because somebody visits.
+# What people ask for most is the page, and the page is what costs. Something is in every bar: the web server itself,
+# and no request costs less. But a page is made by several parts. Which of them does the work?
 #
-# So the load is uneven: a part is **hot** when it gets most of the work. Exercise 09.1 asks you to find out which one, from
-# inside.
+# For every 5 ms of processor time the monolith looks which part it is working for, and counts. Below it is drawn as a
+# box with its five parts, and with a **slider**: so many pages per second, asked for by real clients.
+#
+# **Predict.** Which of `ui`, `serving`, `features`, `ingestion` and `training` uses most of the processor?
+
+# %%
+lab.predict("the hot part", None)
+
+# %%
+from podlab.waiting import until
+
+
+def under_load(box, rate, looks=4):
+    """Ask for so many pages per second, until there were some looks; the same as to move the slider and wait."""
+    before = len(box.looks)
+    box.set(rate=rate)
+    until(lambda: len(box.looks) > before + looks, f"{looks} looks at {rate} pages/s", timeout=120)
+
+
+box = lab.copies([copies[0].address], "One copy")
+for rate in (5, 25):
+    under_load(box, rate)
+    print(box.summary())
+box.set(rate=0)
+box
+
+# %%
+used = {part: round(seconds, 2) for part, seconds in box.parts().items() if part != "other"}
+print(used)
+lab.reconcile("the hot part", max(used, key=used.get))
+
+# %% [markdown]
+# Now move the slider. With more visitors some bars grow, and those of ingestion and training stay where they are: the
+# load is uneven. A part is **hot** when it gets most of the work. `other` is what belongs to none of them: the web
+# server, the log of events, the interpreter. Go on until the picture says *too many*, and put it back to 0. Exercise
+# 09.1 asks you to find out who is hot by yourself, from inside.
 #
 # **Predict.** One request after the other, without pause: how many pages per second can one copy make at most, if it has
-# one processor for itself? Reckon it from the picture.
+# one processor for itself? Reckon it from the bars of the first picture.
 
 # %%
 lab.predict("pages per second", None, "pages/s")
@@ -173,7 +208,7 @@ lab.predict("memory of two", None, "MiB")
 
 # %%
 folders.append(Path(tempfile.mkdtemp(prefix="movies-")))
-copies.append(runner.start("monolith", folders[1], ratings=2000, environment={"MOVIES_TRAIN_AFTER": "0"}, seconds=300))
+copies.append(runner.start("monolith", folders[1], ratings=2000, environment=told, seconds=300))
 pages(40)  # so that both have done something
 lab.reconcile("memory of two", round(sum(map(memory, copies))))
 
@@ -188,9 +223,19 @@ print(f"1       {each:7.1f} {alone:5.0f}")
 print(f"2       {each_two:7.1f} {sum(map(memory, copies)):5.0f}")
 
 # %% [markdown]
-# A page costs as much of the processor as before: a copy makes nothing cheaper. It makes room for more requests at the
-# same time, where there are processors for them, and we pay for that room with a whole copy. If only serving is hot, four
-# fifths of the parts are copied for nothing. In exercise 09.2 you reckon when that begins to matter.
+# A page costs as much of the processor as before. The load of a moment ago, spread over both:
+
+# %%
+both = lab.copies([copy.address for copy in copies], "Two copies")
+under_load(both, 25)
+both.stop()
+both
+
+# %% [markdown]
+# Every part is there twice, also those that have nothing to do, and each box has about half of the work. A copy makes
+# nothing cheaper. It makes room for more requests at the same time, where there are processors for them, and we pay for
+# that room with a whole copy. If only serving is hot, four fifths of the parts are copied for nothing. In exercise 09.2
+# you reckon when that begins to matter.
 #
 # ## Two that know nothing of each other
 #
@@ -222,6 +267,7 @@ lab.reconcile("the second copy knows", "yes" if found[1] else "no")
 # %%
 import shutil
 
+box.stop()
 for copy, folder in zip(copies, folders, strict=True):
     copy.stop()
     shutil.rmtree(folder)

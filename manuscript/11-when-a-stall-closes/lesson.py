@@ -90,6 +90,17 @@ for (to, outcome), count in sorted((calls() - before).items()):
 # is known of that). All four are asked **at the same time**: the page takes about as long as the slowest of them, not
 # as long as all together. That is the first habit.
 #
+# Here is the whole court, drawn from what every service counts. It looks once a second from now on. On each way stand
+# the calls of the last ten seconds, and the time within which 95 of 100 of them ended (p95). Keep it in sight while you
+# go on: in JupyterLab, a right click on it offers *Create New View for Cell Output*.
+
+# %%
+graph = lab.graph({name: site.url(name) for name in site.names if name != "broker"})
+graph.start()
+until(lambda: visit()[2] and graph.length > 1, "a few visits", timeout=60)
+graph
+
+# %% [markdown]
 # ## A stall closes
 #
 # Now the fault. A wedged service accepts connections and answers nothing, as one does whose threads wait for each
@@ -176,6 +187,17 @@ lab.reconcile("calls to a dead service", made["serving", "failed"])
 print(f"60 pages in {took:.1f} s: {made['serving', 'failed']} calls waited in vain, {made['serving', 'open']} were not made")
 
 # %% [markdown]
+# And the picture, of the last ten seconds:
+
+# %%
+graph.look()
+graph
+
+# %% [markdown]
+# The way from `ui` to `serving` is the one that is dashed: what was sent on it failed, after as long as anybody here
+# waits. The visitors' way is not, though they asked the same `ui` at the same time: no page failed, and few were late.
+# And `serving` is away for whoever looks at it.
+#
 # The breaker does two things at once. Pages do not wait for a service that will not answer. And the service, should
 # it come back, is not run over by all who have waited.
 #
@@ -201,6 +223,8 @@ harm("serving", wedged=False)
 began = time.perf_counter()
 until(lambda: visit()[2], "recommendations on the page", timeout=120)
 lab.reconcile("until recommendations are back", round(time.perf_counter() - began, 2))
+graph.look()
+print(graph.summary())
 
 # %% [markdown]
 # At most the rest that the breaker had begun, and one page. A longer rest would spare the dead service more, and keep
@@ -291,6 +315,7 @@ for slow in (0.0, 0.3, 0.9):
 # %%
 import shutil
 
+graph.stop()
 site.stop()
 shutil.rmtree(folder)
 

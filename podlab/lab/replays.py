@@ -69,6 +69,17 @@ class Replays(Pictures):
         bars = [Bar(row, begin, end, words, "good" if well else "late") for row, begin, end, words, well in spans]
         return self._keep(Timeline(bars, [], title, mode="real run"))
 
+    def copies(self, addresses: Sequence[str], title: str = "Copies of the whole") -> Any:
+        """Copies of the monolith (URLs) and a slider, `set(rate=…)`, that asks them for real pages; `stop()` ends it.
+
+        They are started with MOVIES_PROFILE=1, and tell which of their parts uses the processor.
+        """
+        from podlab.widgets.copies import Copies
+
+        view = Copies(addresses, title=title)
+        self._live.append(view)
+        return self._keep(view)
+
     def graph(self, addresses: Mapping[str, str], logs: Sequence[Path] = (), title: str = "Who asks whom") -> Any:
         """The graph of services (name -> URL), drawn from their metrics at each `look()`; `start()` looks by itself.
 

@@ -70,7 +70,7 @@ class ServiceGraph(Replay):
     def look(self) -> None:
         """Ask every service now; one that does not answer is away."""
         with ThreadPoolExecutor(max(1, len(self.addresses))) as pool:
-            texts = dict(zip(self.addresses, pool.map(_metrics, self.addresses.values()), strict=True))
+            texts = dict(zip(self.addresses, pool.map(metrics, self.addresses.values()), strict=True))
         self.add(calls.scrape(time.time(), texts))
 
     def add(self, scrape: Scrape) -> None:
@@ -169,7 +169,7 @@ class ServiceGraph(Replay):
         return page.document(bottom + 12, f"{self.title}: {self.summary()}")
 
 
-def _metrics(address: str) -> str | None:
+def metrics(address: str) -> str | None:
     """The metrics of a service; None if it does not tell them."""
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:

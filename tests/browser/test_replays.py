@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from podlab.widgets.calls import Count, Hop, Scrape
+from podlab.widgets.copies import Copies, Copy, Look
 from podlab.widgets.flow import Flow, Moment
 from podlab.widgets.journey import Journal, Step
 from podlab.widgets.lifecycle import Life, Lifecycle, Request
@@ -60,6 +61,12 @@ def graph():
     return view
 
 
+def copies():
+    calm, busy = Copy({"features": 0.1}, 0.2, 90), Copy({"ui": 0.6, "serving": 0.3}, 0.95, 96)
+    told = [Look(1.0, 5, (0.01,) * 5, 0, (calm, calm)), Look(1.0, 60, (0.2,) * 41, 1, (busy, calm))]
+    return Copies(["one", "two"], looks=told)
+
+
 def lifecycle():
     life = Life()
     for at, state in ((0, "absent"), (1, "starting"), (2, "unready"), (3, "ready"), (6, "draining"), (8, "gone")):
@@ -71,7 +78,7 @@ def lifecycle():
     return Lifecycle(life, "One serving for another")
 
 
-WIDGETS = [election, timeline, journey, flow, graph, lifecycle]
+WIDGETS = [election, timeline, journey, flow, graph, copies, lifecycle]
 
 
 @pytest.fixture(params=WIDGETS, ids=["ring", *(make.__name__ for make in WIDGETS[1:])])
@@ -121,6 +128,13 @@ def test_what_strikes_the_group_is_sent_by_its_buttons_and_select(open_page):
         {"type": "do", "name": "kill"},
         {"type": "do", "name": "heal"},
     ]
+
+
+def test_the_load_is_chosen_with_a_slider_by_keyboard(open_page):
+    page = shown(open_page, copies())
+    page.get_by_label("Pages per second").press("ArrowRight")
+    page.wait_for_function("window.sent.some(m => m.type === 'set')")
+    assert page.evaluate("window.sent").pop() == {"type": "set", "name": "rate", "value": 1}
 
 
 def test_a_picture_whose_kernel_is_gone_says_so_and_what_to_do(open_page, widget):

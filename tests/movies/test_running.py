@@ -254,3 +254,35 @@ def test_the_monolith_answers_the_same_behind_one_port_and_ends_with_its_parent(
             return True
 
     waiting.until(gone, "the monolith has ended with its parent", timeout=_PATIENCE)
+
+
+def test_a_monolith_tells_for_which_part_the_processor_works(tmp_path: Path, http: httpx.Client) -> None:
+    told = {"MOVIES_PROFILE": "1", "MOVIES_TRAIN_AFTER": "0", "MOVIES_DRAIN_SECONDS": "0"}
+    with start("monolith", tmp_path, ratings=1_000, environment=told, seconds=_PATIENCE) as running:
+
+        def used() -> dict[str, float]:
+            lines = http.get(f"{running.address}/metrics").text.splitlines()
+            pairs = (line.rpartition(" ") for line in lines)
+            wanted = ("movies_processor_seconds_total", "process_cpu_seconds_total")
+            return {name: float(value) for name, _, value in pairs if name.startswith(wanted)}
+
+        def cost(path: str) -> tuple[str, float, float]:
+            """Who worked most for it (nobody's code aside), seconds of all parts, and seconds of the process."""
+            before = used()
+            until_ = before["process_cpu_seconds_total"] + 0.5
+            while (after := used())["process_cpu_seconds_total"] < until_:
+                for _ in range(20):
+                    http.get(running.address + path).raise_for_status()
+            grown = {name.split('"')[1]: after[name] - before.get(name, 0) for name in after if "part=" in name}
+            named = {part: seconds for part, seconds in grown.items() if part != "other"}
+            process = after["process_cpu_seconds_total"] - before["process_cpu_seconds_total"]
+            return max(named, key=lambda part: named[part]), sum(grown.values()), process
+
+        for path, part in (
+            ("/features/users/3/history", "features"),
+            ("/browse", "ui"),
+            ("/serving/popular", "serving"),
+        ):
+            most, parts, process = cost(path)
+            assert most == part, path
+            assert 0.7 * process < parts < 1.2 * process, path
