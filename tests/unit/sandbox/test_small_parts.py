@@ -182,4 +182,5 @@ def test_a_container_is_not_told_to_ignore_what_its_cluster_was_told_to_ignore()
         "print(pathlib.Path('/proc/self/status').read_text())\n"
     )
     status = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
-    assert [line.split()[1].strip("0") for line in status.splitlines() if line.startswith(("SigIgn", "SigCgt"))] == ["", ""]
+    masks = [line.split()[1] for line in status.splitlines() if line.startswith(("SigIgn", "SigCgt"))]
+    assert [mask.strip("0") for mask in masks] == ["", ""]
