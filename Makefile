@@ -76,10 +76,11 @@ test-plain: setup ## The tests of pods where namespaces are refused, on the plai
 conformance: setup ## Kubernetes' own test suite on the embedded cluster: make conformance ARGS=--short
 	@$(BIN)/python cluster/conformance $(ARGS)
 
-lint: $(INSTALLED) ## Check style and the direction of imports
+lint: $(INSTALLED) ## Check style, the direction of imports, and types
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/lint-imports
+	@$(BIN)/mypy
 
 constraints: $(INSTALLED) ## Write constraints.txt from the versions in .venv
 	@$(BIN)/python -m pip --disable-pip-version-check freeze --exclude-editable --exclude podlab > constraints.new

@@ -126,4 +126,4 @@ def fold_in(gram: Floats, known: Floats, likes: npt.ArrayLike, alpha: float, reg
     """
     extra = alpha * np.asarray(likes, np.float64)
     square = gram + (known.T * extra) @ known + regularization * np.eye(gram.shape[0])
-    return np.linalg.solve(square, known.T @ (1 + extra))
+    return np.asarray(np.linalg.solve(square, known.T @ (1 + extra)), np.float64)

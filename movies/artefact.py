@@ -57,9 +57,13 @@ def read(data: bytes) -> Model:
         )
         evaluation = Evaluation(**header["evaluation"]) if header["evaluation"] else None
         model = Model(
-            *(found[name] for name in _ARRAYS), seen, Recipe(**header["recipe"]), header["as_of"], header["rows"],
-            evaluation,
-        )  # fmt: skip
+            **{name: found[name] for name in _ARRAYS},
+            seen=seen,
+            recipe=Recipe(**header["recipe"]),
+            as_of=header["as_of"],
+            rows=header["rows"],
+            evaluation=evaluation,
+        )
     except (KeyError, TypeError, ValueError, zipfile.BadZipFile) as error:
         raise ModelRefused(f"The model's contents do not fit together: {error}.") from error
     _check(model)

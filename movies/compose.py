@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 
 import httpx
@@ -63,13 +64,13 @@ def site(name: str, settings: Settings, stack: AsyncExitStack) -> Site:
     if name == "monolith":
         return _for_people(Site(name, [("", _Broker(bus)), *_monolith(settings, bus)], settings))
     patient = remote(name, settings, http, patience=_TRAINING_PATIENCE)
-    part: Part = {
+    makers: dict[str, Callable[[], Part]] = {
         "ingestion": lambda: Ingestion(settings, bus),
         "features": lambda: Features(settings, bus),
         "training": lambda: Training(settings, bus, patient.features),
         "serving": lambda: Serving(settings, bus, clients.features),
-    }[name]()
-    return Site(name, [("", _Broker(bus)), ("", part)], settings)
+    }
+    return Site(name, [("", _Broker(bus)), ("", makers[name]())], settings)
 
 
 def _monolith(settings: Settings, bus: Bus) -> list[tuple[str, Part]]:

@@ -102,7 +102,7 @@ class Running:
             with self.log(name).open("ab") as out:
                 return subprocess.Popen(
                     child.command,
-                    env=self._environment | child.environment,
+                    env={**self._environment, **child.environment},
                     stdin=subprocess.DEVNULL,
                     stdout=out,
                     stderr=subprocess.STDOUT,

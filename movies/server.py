@@ -81,7 +81,7 @@ async def _drained(made: Site, settings: Settings, asked: asyncio.Event) -> None
 
 def _config(made: Site, settings: Settings) -> uvicorn.Config:
     return uvicorn.Config(
-        made.app,  # type: ignore[arg-type]
+        made.app,
         host=settings.host,
         port=settings.port,
         http=type("Patient", (_Protocol,), {"patience": settings.body_seconds}),
@@ -100,7 +100,7 @@ class _Server(uvicorn.Server):
     """Leaves signals to us."""
 
     @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:  # type: ignore[override]
+    def capture_signals(self) -> Iterator[None]:
         yield
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -152,7 +153,7 @@ def evaluated(rows: Interactions, movies: list[int], recipe: Recipe, as_of: int)
     return Evaluation(ours, popular, int((wanted.getnnz(axis=1) > 0).sum()), cut)
 
 
-def recall(scores: npt.NDArray[np.floating], seen: sparse.csr_matrix, wanted: sparse.csr_matrix, n: int = 10) -> float:
+def recall(scores: npt.NDArray[Any], seen: sparse.csr_matrix, wanted: sparse.csr_matrix, n: int = 10) -> float:
     """Mean over users of the share of the wanted movies that are among the n best unseen ones."""
     rows, columns = seen.nonzero()
     scores[rows, columns] = -np.inf

@@ -6,7 +6,7 @@ the same process, for the monolith). The log is the only truth; whatever else a 
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -40,7 +40,9 @@ class Message:
 class Delivery(Protocol):
     """A message handed to one of several workers; handed out again if it is not `done` in time."""
 
-    message: Message
+    @property
+    def message(self) -> Message:
+        """What was published."""
 
     async def done(self) -> None:
         """The message is dealt with."""
@@ -66,7 +68,7 @@ class Bus(Protocol):
     def follow(self, stream: str, after: int = 0) -> AsyncIterator[list[Message]]:
         """All messages after a position, in order, then new ones as they come; an empty list now and then."""
 
-    def work(self, stream: str, name: str) -> AsyncIterator[list[Delivery]]:
+    def work(self, stream: str, name: str) -> AsyncIterator[Sequence[Delivery]]:
         """Messages shared among all workers of a name; an empty list now and then."""
 
     async def last(self, stream: str) -> int:

@@ -260,7 +260,7 @@ class NatsBus:
             entry = await self._asked(_or_none(self._pointers.get(key)))
         except _Missing:
             entry = None
-        if (entry.value.decode() if entry else None) != expected:
+        if ((entry.value or b"").decode() if entry else None) != expected:
             return False
         try:
             await self._pointers.update(key, value.encode(), entry.revision if entry else 0)
@@ -276,7 +276,7 @@ class NatsBus:
             entry = await self._asked(_or_none(self._pointers.get(key)))
         except _Missing:
             return None
-        return entry.value.decode()
+        return (entry.value or b"").decode()
 
     async def watch(self, key: str) -> AsyncIterator[str]:
         """What a key points at, now and after every change; asked for again after trouble."""

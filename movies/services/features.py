@@ -8,6 +8,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
+from typing import Any
 
 import numpy as np
 from fastapi import APIRouter, Query, Response
@@ -193,7 +194,9 @@ def _router(part: Features) -> APIRouter:
         """All movies."""
         return await part.movies()
 
-    octets = {200: {"content": {"application/octet-stream": {}}, "description": "an .npz; X-Position: how far"}}
+    octets: dict[int | str, dict[str, Any]] = {
+        200: {"content": {"application/octet-stream": {}}, "description": "an .npz; X-Position: how far"}
+    }
 
     @router.get("/snapshot", response_class=Response, responses=octets)
     async def get_snapshot() -> Response:

@@ -6,7 +6,7 @@ import asyncio
 import json
 import logging
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
 from fastapi import APIRouter, Query, Request, Response
@@ -187,7 +187,7 @@ def _id_of(event: Any) -> str | None:
 class _Judging(APIRoute):
     """A body that is no event is answered as any other refused event."""
 
-    def get_route_handler(self) -> Callable[[Request], Awaitable[Response]]:
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """The handler, with refusal in place of the general answer."""
         handler = super().get_route_handler()
 

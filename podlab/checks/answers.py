@@ -123,7 +123,8 @@ def _names(text: str) -> tuple[set[str], set[str]]:
         tree = ast.parse(text)
     except SyntaxError:
         return set(), set()
-    used, defined = set(), set()
+    used: set[str] = set()
+    defined: set[str] = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Name):
             (used if isinstance(node.ctx, ast.Load) else defined).add(node.id)

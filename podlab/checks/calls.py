@@ -75,15 +75,15 @@ class Called:
 
 
 class Started(Protocol):
-    """A process with the learner's code. `stdout` is there when it was asked for as a pipe, `stdin` likewise.
-
-    The descriptor `over` becomes readable when the process itself has ended: its children may hold the pipes on.
-    """
+    """A process with the learner's code. `stdout` is there when it was asked for as a pipe, `stdin` likewise."""
 
     stdin: IO[bytes] | None
     stdout: IO[bytes] | None
     returncode: int | None
-    over: int
+
+    @property
+    def over(self) -> int:
+        """A descriptor that becomes readable when the process itself has ended: its children may hold the pipes on."""
 
     def end(self) -> None:
         """End it and everything that it started, and close its descriptors; may be called twice."""

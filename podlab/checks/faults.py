@@ -104,9 +104,10 @@ def mend(cluster: str) -> None:
 
 def _mend(nodes: int, cluster: str) -> None:
     verbs = of_cluster(cluster)
-    for node in _lines(nodes)[1:] if verbs else ():
+    for node in _lines(nodes)[1:]:
         with suppress(PodlabError):  # one that has been removed since
-            verbs.rejoin(node)
+            if verbs:
+                verbs.rejoin(node)
     os.ftruncate(nodes, 0)
 
 

@@ -219,7 +219,7 @@ def _ask(kubeconfig: Path) -> tuple[str, str]:
         review = library.V1SelfSubjectAccessReview(
             spec=library.V1SelfSubjectAccessReviewSpec(resource_attributes=attributes)
         )
-        answer = library.AuthorizationV1Api(api).create_self_subject_access_review(review, _request_timeout=10)
+        answer: Any = library.AuthorizationV1Api(api).create_self_subject_access_review(review, _request_timeout=10)
     note = (
         "" if answer.status.allowed else "You may not make namespaces: have one made, and set PODLAB_NAMESPACE to it."
     )
@@ -232,7 +232,7 @@ def _nodes(kubeconfig: Path) -> list[ComponentStatus]:
 
     with client(kubeconfig) as api:
         try:
-            nodes = library.CoreV1Api(api).list_node(_request_timeout=10).items
+            nodes: list[Any] = library.CoreV1Api(api).list_node(_request_timeout=10).items
         except library.ApiException as error:
             if error.status == 403:
                 return []
@@ -250,7 +250,7 @@ def _sweep(kubeconfig: Path) -> list[str]:
     from kubernetes import client as library
 
     with client(kubeconfig) as api:
-        core = library.CoreV1Api(api)
+        core: Any = library.CoreV1Api(api)
         names = [one.metadata.name for one in core.list_namespace(label_selector=LABEL, _request_timeout=10).items]
         for name in names:
             core.delete_namespace(name, _request_timeout=10)

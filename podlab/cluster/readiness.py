@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from podlab.errors import ClusterError
 
@@ -41,7 +41,7 @@ def not_ready(api: ApiClient, nodes: Sequence[str]) -> tuple[str, str]:
     from kubernetes import client as library
 
     version = library.VersionApi(api).get_code(_request_timeout=5).git_version
-    core = library.CoreV1Api(api)
+    core: Any = library.CoreV1Api(api)  # its models say of every field that it may be missing
     found = {node.metadata.name: node for node in core.list_node(_request_timeout=5).items}
     for name in nodes:
         node = found.get(name)

@@ -245,7 +245,7 @@ _TOLD = {"lease": ("term", "until"), "released": ("term",), "candidate": ("term"
 
 def _record(context: Context, event: str, fields: Mapping[str, Any]) -> None:
     wanted = _TOLD.get(event, ())
-    values = {key: fields.get(key) for key in wanted}
+    values: dict[str, Any] = {key: fields.get(key) for key in wanted}
     if any(type(value) not in (int, float) or not math.isfinite(value) for value in values.values()):
         raise LaboratoryError(f"record({event!r}, ...) needs numbers for {', '.join(wanted)}, not {fields!r}.")
     if wanted:

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from functools import wraps
 from typing import Any
 
-from podlab.checks.bench import Bench
 from podlab.checks.calls import Called
+from podlab.checks.code import Code
 from podlab.checks.contract import CheckFunction, Json, Result, failed, passed
 from podlab.checks.talks import TalkEnded
 
@@ -33,12 +33,12 @@ class _Trouble(Exception):
         self.called, self.shown = called, shown
 
 
-def judged(expected: str) -> Callable[[Callable[[Any, Bench], str | Problem]], CheckFunction]:
+def judged(expected: str) -> Callable[[Callable[[Any, Any], str | Problem]], CheckFunction]:
     """Decorator that makes a check of a function that returns what it observed, or a Problem."""
 
-    def wrap(function: Callable[[Any, Bench], str | Problem]) -> CheckFunction:
+    def wrap(function: Callable[[Any, Any], str | Problem]) -> CheckFunction:
         @wraps(function)
-        def check(scene: Any, bench: Bench) -> Result:
+        def check(scene: Any, bench: Any) -> Result:
             try:
                 found = function(scene, bench)
             except (TalkEnded, _Trouble) as trouble:
@@ -59,7 +59,7 @@ def judged(expected: str) -> Callable[[Callable[[Any, Bench], str | Problem]], C
     return wrap
 
 
-def called(bench: Bench, source: str, name: str, calls: Sequence[Sequence[Json]], seconds: float = 10) -> list[Called]:
+def called(bench: Code, source: str, name: str, calls: Sequence[Sequence[Json]], seconds: float = 10) -> list[Called]:
     """The calls of one function, all of which returned plain values; anything else ends the check with its story."""
     found = bench.call_each(source, name, calls, seconds=seconds)
     for arguments, one in zip(calls, found, strict=True):
@@ -68,7 +68,7 @@ def called(bench: Bench, source: str, name: str, calls: Sequence[Sequence[Json]]
     return found
 
 
-def values(bench: Bench, source: str, name: str, calls: Sequence[Sequence[Json]], seconds: float = 10) -> list[Json]:
+def values(bench: Code, source: str, name: str, calls: Sequence[Sequence[Json]], seconds: float = 10) -> list[Json]:
     """What the calls of one function returned."""
     return [one.value for one in called(bench, source, name, calls, seconds)]
 

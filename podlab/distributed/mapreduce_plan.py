@@ -134,7 +134,12 @@ class _Run:
         elif hand.left <= 0:
             hand.task = None
             task.holders.remove(hand)
-            told = {"kind": task.kind, "task": task.number, "attempt": hand.attempt, "worker": hand.name}
+            told: dict[str, Any] = {
+                "kind": task.kind,
+                "task": task.number,
+                "attempt": hand.attempt,
+                "worker": hand.name,
+            }
             told |= self._made(task)
             if task.ended:
                 self._tell("discard", **told)

@@ -69,7 +69,7 @@ class FeedbackExporter(HTMLExporter):
 
     def from_notebook_node(
         self, nb: Any, resources: dict[str, Any] | None = None, **more: Any
-    ) -> tuple[str, dict[str, Any]]:
+    ) -> tuple[Any, dict[str, Any]]:
         """The page as HTMLExporter makes it, without its second reading of the whole page where that finds nothing."""
         if "<img" in str(nb.cells):
             return super().from_notebook_node(nb, resources, **more)

@@ -59,6 +59,11 @@ def _forge(notebook: Notebook) -> None:
             each["outputs"] = [{"output_type": "execute_result", "data": {"text/plain": "10.0"}, "metadata": {}}]
 
 
+def _forge_and_remove(notebook: Notebook) -> None:
+    _forge(notebook)
+    _remove_cells("answer-15-2", "checks-15-1")(notebook)
+
+
 SAMPLES = (
     Sample("ada", "the reference everywhere", dict.fromkeys(ALL, REFERENCE), marks=dict.fromkeys(ALL, 10.0)),
     Sample("bea", "nothing answered"),
@@ -122,7 +127,7 @@ SAMPLES = (
         "lea",
         "forged tags, points and outputs, and two cells removed; one right answer",
         {"15.1": REFERENCE},
-        change=lambda notebook: (_forge(notebook), _remove_cells("answer-15-2", "checks-15-1")(notebook)),
+        change=_forge_and_remove,
         marks={"15.1": 10},
     ),
 )

@@ -97,7 +97,7 @@ def _write(
         info = tarfile.TarInfo(_blob_name(digest))
         info.size, info.mode, info.mtime = blobs[digest].size, 0o644, FIXED_TIME
         with layout.open_blob(digest) as blob:
-            archive.addfile(info, blob)  # type: ignore[arg-type]
+            archive.addfile(info, blob)
             blob.verify()
         progress(digest, blobs[digest].size)
 

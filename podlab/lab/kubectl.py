@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any, TypeVar
 
 from podlab.checks.api import Object, documents
@@ -27,7 +28,7 @@ class KubectlVerbs(Place):
             items = documents(text)
         except ValueError as error:
             raise LabError(f"This cannot be applied: {error}.", hint="Compare it with the manifest above.") from None
-        applied = [self._say(lambda item=item: self.api.apply(item, self.namespace, manager="lab")) for item in items]
+        applied = [self._say(partial(self.api.apply, item, self.namespace, manager="lab")) for item in items]
         return Listing(
             applied, (("KIND", lambda item: item["kind"]), ("NAME", lambda item: item["metadata"]["name"])), "objects"
         )

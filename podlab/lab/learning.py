@@ -118,7 +118,11 @@ class Learning(Place):
 
 def columns(*heads: str) -> list[tuple[str, Callable[[Object], str]]]:
     """Columns for items of the form {"row": [...]}."""
-    return [(head, lambda item, index=index: item["row"][index]) for index, head in enumerate(heads)]
+
+    def cell(index: int) -> Callable[[Object], str]:
+        return lambda item: item["row"][index]
+
+    return [(head, cell(index)) for index, head in enumerate(heads)]
 
 
 def _quantity(value: Any, unit: str) -> str:

@@ -210,7 +210,7 @@ def socket_class(base: type[socket.socket], fiction: Fiction) -> type[socket.soc
             base.bind(self, inward(fiction.place, self, address))
 
         def sendto(self, data: Any, *rest: Any) -> int:
-            return base.sendto(self, data, *rest[:-1], prepare(self, rest[-1]))
+            return base.sendto(self, data, *rest[:-1], prepare(self, rest[-1]))  # type: ignore[call-overload]
 
         def recvfrom(self, *sizes: Any) -> Any:
             data, address = base.recvfrom(self, *sizes)

@@ -7,7 +7,6 @@ import logging
 import socket
 import time
 from collections.abc import Callable
-from typing import cast
 
 log = logging.getLogger(__name__)
 
@@ -127,4 +126,4 @@ class _Questions(asyncio.DatagramProtocol):
         self._door = door
 
     def datagram_received(self, data: bytes, sender: tuple[str, int]) -> None:
-        self._door.receive(data, cast(tuple[str, int], sender[:2]))
+        self._door.receive(data, sender[:2])

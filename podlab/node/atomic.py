@@ -61,9 +61,9 @@ def write(folder: Path, files: Mapping[str, File], group: int | None = None) -> 
         target.chmod(file.mode)
         own(target, file.user, group)
     if group is not None:
-        for path in (folder, fresh, *(path for path in fresh.rglob("*") if path.is_dir())):
-            own(path, None, group)
-            path.chmod(stat.S_IMODE(path.stat().st_mode) | GROUP_ENTERS)
+        for entered in (folder, fresh, *(path for path in fresh.rglob("*") if path.is_dir())):
+            own(entered, None, group)
+            entered.chmod(stat.S_IMODE(entered.stat().st_mode) | GROUP_ENTERS)
     before = current.readlink() if current.is_symlink() else None
     # The name of the new link must not exist: a crash may have left one behind.
     link = folder / "..data_tmp"

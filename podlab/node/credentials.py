@@ -6,7 +6,7 @@ import asyncio
 import base64
 import json
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -58,7 +58,7 @@ class PodCredentials:
         self._issued: dict[Certificate, _Issued] = {}
         self._asked: dict[Certificate, _Asked] = {}
 
-    async def tokens(self, pod: Object, wanted: Iterable[Token]) -> dict[Token, str]:
+    async def tokens(self, pod: Mapping[str, Any], wanted: Iterable[Token]) -> dict[Token, str]:
         """A service account token of the pod for each of `wanted`."""
         now = time.time()
         for token in wanted:
@@ -90,7 +90,9 @@ class PodCredentials:
         except NotFound:
             return []
 
-    async def certificates(self, pod: Object, wanted: Iterable[Certificate]) -> dict[Certificate, tuple[bytes, bytes]]:
+    async def certificates(
+        self, pod: Mapping[str, Any], wanted: Iterable[Certificate]
+    ) -> dict[Certificate, tuple[bytes, bytes]]:
         """(key, chain) as PEM for each of `wanted`; VolumeError while a signer has not issued one."""
         found = {}
         for certificate in sorted(wanted, key=repr):
@@ -102,7 +104,7 @@ class PodCredentials:
             found[certificate] = (issued.key, issued.chain)
         return found
 
-    async def _certificate(self, pod: Object, wanted: Certificate, patience: float) -> _Issued | None:
+    async def _certificate(self, pod: Mapping[str, Any], wanted: Certificate, patience: float) -> _Issued | None:
         """What the signer issued within `patience` seconds, or None."""
         asked = self._asked.get(wanted)
         if asked is None:
@@ -130,7 +132,7 @@ class PodCredentials:
         issued = self._issued[wanted] = _Issued(asked.key, clean_chain(status["certificateChain"]), renew_at)
         return issued
 
-    async def _request(self, pod: Object, wanted: Certificate) -> _Asked:
+    async def _request(self, pod: Mapping[str, Any], wanted: Certificate) -> _Asked:
         metadata, spec = pod["metadata"], pod["spec"]
         namespace, account = metadata["namespace"], spec.get("serviceAccountName") or "default"
         key, proof = await asyncio.to_thread(key_and_proof, wanted.key_type)
@@ -215,7 +217,7 @@ def key_and_proof(kind: str) -> tuple[bytes, bytes]:
     from cryptography.hazmat.primitives import hashes, serialization
     from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
-    makers = {
+    makers: Mapping[str, Callable[[], Any]] = {
         "RSA3072": lambda: rsa.generate_private_key(65537, 3072),
         "RSA4096": lambda: rsa.generate_private_key(65537, 4096),
         "ECDSAP256": lambda: ec.generate_private_key(ec.SECP256R1()),

@@ -46,9 +46,9 @@ def _priority(pod: PodView) -> int:
 def memory(pod: PodView, usage: Mapping[str, Usage]) -> dict[str, int]:
     """Bytes of memory by container, of those that run."""
     return {
-        name: usage[container.container_id].memory
+        name: usage[known].memory
         for name, container in pod.containers.items()
-        if container.container_id in usage
+        if (known := container.container_id) and known in usage
     }
 
 

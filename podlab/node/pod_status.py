@@ -146,7 +146,7 @@ def _conditions(
     """Each own condition as (true?, reason, message)."""
     containers_ready = _containers_ready(pod, statuses, current)
     disrupted = {}
-    if pod.evicted:
+    if pod.failure and pod.evicted:
         disrupted = {"DisruptionTarget": (True, "TerminationByKubelet", pod.failure[1])}
     return {
         **disrupted,

@@ -70,7 +70,7 @@ def memory_size(pod: Object, source: Object, allocatable: Mapping[str, str]) -> 
     sizes = [whole(allocatable["memory"])]
     limits = [((c.get("resources") or {}).get("limits") or {}).get("memory") for c in pod["spec"]["containers"]]
     if all(limits):
-        sizes.append(sum(whole(limit) for limit in limits))
+        sizes.append(sum(whole(limit) for limit in limits if limit))
     if source.get("sizeLimit") and whole(source["sizeLimit"]) > 0:
         sizes.append(whole(source["sizeLimit"]))
     return min(sizes)

@@ -25,7 +25,7 @@ Labels = Mapping[str, str]
 
 def samples(text: str) -> list[tuple[str, Labels, float]]:
     """(name, labels, value) of each line of Prometheus' text format; what is none is left out."""
-    found = []
+    found: list[tuple[str, Labels, float]] = []
     for line in text.splitlines():
         if match := _LINE.fullmatch(line.strip()):
             try:

@@ -32,9 +32,19 @@ class Page:
         self.width = width
         self.parts: list[str] = []
 
-    def text(self, x: float, y: float, words: object, *, size: float = 12, anchor: str = "start", **more: Any) -> None:
-        """Words with their base line at `y`; `anchor` start, middle or end."""
-        style = {"fill": INK, **more}
+    def text(
+        self,
+        x: float,
+        y: float,
+        words: object,
+        *,
+        size: float = 12,
+        anchor: str = "start",
+        weight: int = 0,
+        **more: Any,
+    ) -> None:
+        """Words with their base line at `y`; `anchor` start, middle or end; `weight` 600 where they are bold."""
+        style = {"fill": INK, **more} | ({"font-weight": weight} if weight else {})
         self.parts.append(
             f'<text x="{x:.1f}" y="{y:.1f}" font-size="{size:g}" text-anchor="{anchor}"{_style(style)}>'
             f"{escape(str(words))}</text>"

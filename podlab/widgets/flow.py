@@ -107,7 +107,7 @@ def picture(title: str, service: str, moment: Moment) -> str:
     rows_high = max(2, len(pods) + bool(moment.failed)) * high
     middle = top + rows_high / 2
     page = Page()
-    page.text(8, 18, title, size=13, **{"font-weight": 600})
+    page.text(8, 18, title, size=13, weight=600)
     page.text(600, 32, "share", size=11, anchor="end")
     _box(page, 8, middle - 18, 74, "client", f"{total} sent")
     _box(page, 140, middle - 18, 112, service, f"{len(moment.ready)} ready")
@@ -136,7 +136,7 @@ def picture(title: str, service: str, moment: Moment) -> str:
 
 def _box(page: Page, x: float, y: float, width: float, first: str, second: str) -> None:
     page.rect(x, y, width, 36, fill="none", stroke=INK, stroke_width=2)
-    page.text(x + width / 2, y + 15, first[:16], size=12, anchor="middle", **{"font-weight": 600})
+    page.text(x + width / 2, y + 15, first[:16], size=12, anchor="middle", weight=600)
     page.text(x + width / 2, y + 30, second, size=11, anchor="middle")
 
 

@@ -61,7 +61,7 @@ class Gantt(Replay):
     def picture(self) -> str:
         page, left, top = Page(), 74, 26
         right, end = page.width - 20, self.run.seconds
-        page.text(8, 16, f"{self.title} ({self.mode})", **{"font-weight": 600})
+        page.text(8, 16, f"{self.title} ({self.mode})", weight=600)
 
         def x(seconds: float) -> float:
             return left + (right - left) * seconds / end
@@ -168,7 +168,7 @@ class SpeedUp(Replay):
         page, left, top, high = Page(), 60, 30, 190
         right, most = page.width - 150, max(self.measured)
         tallest = max(most * 1.0, *self.measured.values())
-        page.text(8, 16, f"{self.title} ({self.mode})", **{"font-weight": 600})
+        page.text(8, 16, f"{self.title} ({self.mode})", weight=600)
 
         def at(workers: float, speed: float) -> tuple[float, float]:
             wide = (workers - 1) / max(1, most - 1)
@@ -181,9 +181,9 @@ class SpeedUp(Replay):
         steps = [1 + (most - 1) * part / 40 for part in range(41)]
         page.path([at(one, one) for one in (1, most)], stroke=GREY, **{"stroke-dasharray": "6 4", "stroke-width": 2})
         page.path([at(one, amdahl(self.serial, one)) for one in steps], stroke=BLUE, **{"stroke-width": 2})
-        for workers, speed in self.measured.items():
-            x, y = at(workers, speed)
-            told = f"{workers} workers: {speed:.2f}"
+        for workers, gain in self.measured.items():
+            x, y = at(workers, gain)
+            told = f"{workers} workers: {gain:.2f}"
             page.rect(x - 4, y - 4, 8, 8, title=told, fill=ORANGE, stroke=INK)
             page.text(x, top + high + 16, workers, size=10, anchor="middle")
         page.text((left + right) / 2, top + high + 32, "workers", size=11, anchor="middle")

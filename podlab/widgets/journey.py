@@ -173,7 +173,7 @@ def _writer(kind: str, before: Mapping[str, Any] | None, item: Mapping[str, Any]
     known = {_entry(entry) for entry in (before or {}).get("metadata", {}).get("managedFields") or []}
     entries = item["metadata"].get("managedFields") or []
     fresh = [entry for entry in entries if _entry(entry) not in known] or entries
-    newest = max(fresh, key=lambda entry: entry.get("time", ""), default={})
+    newest: Mapping[str, Any] = max(fresh, key=lambda entry: entry.get("time", ""), default={})
     manager = newest.get("manager", "")
     if manager == "kube-controller-manager":
         return _CONTROLLERS.get(kind, "not recorded")
@@ -227,7 +227,7 @@ def picture(title: str, steps: Sequence[Step], position: int) -> str:
     """The first `position` steps as SVG: a lane for each party, time to the right, the last step told in words."""
     left, right, top, high = 172, 640, 44, 30
     page = Page()
-    page.text(8, 18, title, size=13, **{"font-weight": 600})
+    page.text(8, 18, title, size=13, weight=600)
     lanes = [lane for lane in LANES if lane in ("you", "scheduler", "node") or any(s.who == lane for s in steps)]
     rows = {lane: top + index * high for index, lane in enumerate(lanes)}
     zero = steps[0].at if steps else 0.0
@@ -253,5 +253,5 @@ def picture(title: str, steps: Sequence[Step], position: int) -> str:
     page.axis(left + 6, right - 6, bottom - 6, end, "s")
     here = steps[position - 1] if 0 < position <= len(steps) else None
     words = f"{here.at - zero:.2f} s  {here.who}: {here.kind} {here.name} {here.what}" if here else "no write yet"
-    page.text(8, bottom + 32, words[:110], size=12, fill=INK, **{"font-weight": 600})
+    page.text(8, bottom + 32, words[:110], size=12, fill=INK, weight=600)
     return page.document(bottom + 44, f"{title}: {summary(steps[:position])}")

@@ -181,7 +181,7 @@ class Lifecycle(Replay):
         def x(time: float) -> float:
             return left + (right - left) * min(1.0, time / end)
 
-        page.text(8, 16, f"{self.title} ({self.mode})", **{"font-weight": 600})
+        page.text(8, 16, f"{self.title} ({self.mode})", weight=600)
         most = max([1, *(max(cells) for cells in map(self._cells, self.life.states))])
         for index, row in enumerate(self.life.states):
             y = top + index * ROW
@@ -228,4 +228,4 @@ class Lifecycle(Replay):
         failed = [one.at for one in self.life.requests if one.row == row and one.trouble and one.at <= self.now]
         for number, count in enumerate(self._binned(failed)):
             if count:
-                page.text(x(0) + number * wide, base + 6, "✗", size=11, fill=INK, **{"font-weight": 700})
+                page.text(x(0) + number * wide, base + 6, "✗", size=11, fill=INK, weight=700)

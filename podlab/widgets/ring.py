@@ -110,7 +110,7 @@ class Ring(Replay):
 
     def picture(self) -> str:
         page, now = Page(), self.state
-        page.text(8, 16, f"{self.title} ({self.mode})", **{"font-weight": 600})
+        page.text(8, 16, f"{self.title} ({self.mode})", weight=600)
         self._wires(page, now)
         if now.accepted or now.refused:
             self._store(page, now)
@@ -124,7 +124,7 @@ class Ring(Replay):
         """Messages since the moment before, and cuts between members."""
         for a, b in sorted(now.cuts):
             if a < b and a in now.members and b in now.members:
-                style = {"stroke": VERMILLION, "stroke-dasharray": "2 5", "stroke-width": 1.5}
+                style: dict[str, Any] = {"stroke": VERMILLION, "stroke-dasharray": "2 5", "stroke-width": 1.5}
                 page.line(*self.spots[a], *self.spots[b], **style)
         for source, to, kind, became in now.messages:
             if source not in self.spots or to not in self.spots:
@@ -151,10 +151,9 @@ class Ring(Replay):
     def _store(self, page: Page, now: State) -> None:
         x, y = MIDDLE
         page.rect(x - 26, y - 20, 52, 40, fill=GREY, stroke=INK)
-        black = {"fill": "#000000"}
-        page.text(x, y - 5, "store", size=11, anchor="middle", **black)
+        page.text(x, y - 5, "store", size=11, anchor="middle", fill="#000000")
         token = now.last_write["token"] if now.last_write else ""
-        page.text(x, y + 11, f"token {token}", size=11, anchor="middle", **black)
+        page.text(x, y + 11, f"token {token}", size=11, anchor="middle", fill="#000000")
 
     def _node(self, page: Page, member: Member, now: State) -> None:
         x, y = self.spots[member.name]
@@ -163,9 +162,9 @@ class Ring(Replay):
         dash = {"stroke-dasharray": "3 3"} if role in ("down", "candidate") else {}
         told = f"{member.name}: {role}, term {member.term}"
         page.circle(x, y, NODE - 4, title=told, fill=fill, stroke=INK, **dash)
-        ink = {"fill": ON.get(fill, "#000000"), "font-weight": 600}
-        page.text(x, y + 1, f"{member.name} {sign}".strip(), size=12, anchor="middle", **ink)
-        page.text(x, y + 14, f"term {member.term}", size=9, anchor="middle", fill=ON.get(fill, "#000000"))
+        ink = ON.get(fill, "#000000")
+        page.text(x, y + 1, f"{member.name} {sign}".strip(), size=12, anchor="middle", fill=ink, weight=600)
+        page.text(x, y + 14, f"term {member.term}", size=9, anchor="middle", fill=ink)
         left = member.lease - now.time
         if member.up and left > 0:
             whole = max(left, self._longest_lease())

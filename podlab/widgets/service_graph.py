@@ -153,7 +153,7 @@ class ServiceGraph(Replay):
         names = [VISITORS, BROKER, *states, *(name for way in (*ways, *steps) for name in way)]
         places = _places(dict.fromkeys(names))
         page = Page()
-        page.text(8, 18, f"{self.title} ({self.mode})", size=13, **{"font-weight": 600})
+        page.text(8, 18, f"{self.title} ({self.mode})", size=13, weight=600)
         most = max([1.0, *(count.made for count in ways.values())])
         drawn = sorted({*ways, *steps})
         for way in drawn:
@@ -251,6 +251,6 @@ def _draw_node(page: Page, place: tuple[float, float], name: str, state: str) ->
     words = f"{SIGNS[state]} {state}" if state else ""
     title = f"{name}: {state}" if state else name
     page.rect(x - WIDE / 2, y - HIGH / 2, WIDE, HIGH, title=title, fill=PAPER, stroke=INK, stroke_width=2, **dashes)
-    page.text(x, y + (-2 if words else 4), name, size=12, anchor="middle", **{"font-weight": 600})
+    page.text(x, y + (-2 if words else 4), name, size=12, anchor="middle", weight=600)
     if words:
         page.text(x, y + 13, words, size=10, anchor="middle")

@@ -114,7 +114,7 @@ def _fold(state: State, event: Event) -> None:
 
 def told(event: Event) -> str:
     """One event in words."""
-    what, worker = event["event"], event.get("worker", "")
+    what, worker = str(event["event"]), event.get("worker", "")
     task = f"{event['kind']} {event['task']}" if "kind" in event else ""
     return {
         "worker": f"{worker} starts",
@@ -186,7 +186,7 @@ class Shuffle(Replay):
 
     def picture(self) -> str:
         page, state = Page(), self.state
-        page.text(8, 16, f"{self.title} ({self.mode})", **{"font-weight": 600})
+        page.text(8, 16, f"{self.title} ({self.mode})", weight=600)
         lefts = [task for task in state.tasks.values() if task.kind != "reduce"][:MOST_ROWS]
         rights = state.of("reduce")[:MOST_ROWS]
         rows = max(len(lefts), len(rights), 1)

@@ -124,7 +124,7 @@ class Stages(Replay):
     def picture(self) -> str:
         columns = self.columns()
         page = Page(max(660, 16 + len(columns) * (WIDE + GAP)))
-        page.text(8, 16, f"{self.title} ({self.mode})", **{"font-weight": 600})
+        page.text(8, 16, f"{self.title} ({self.mode})", weight=600)
         places: dict[tuple[int, int], tuple[float, float, float]] = {}
         low = 40.0
         for at, column in enumerate(columns):

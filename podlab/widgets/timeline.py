@@ -87,7 +87,7 @@ class Timeline(Replay):
         def x(time: float) -> float:
             return left + (right - left) * (time - begin) / (end - begin)
 
-        page.text(8, 16, f"{self.title} ({self.mode})", **{"font-weight": 600})
+        page.text(8, 16, f"{self.title} ({self.mode})", weight=600)
         for index, row in enumerate(self.rows):
             y = top + index * ROW
             page.text(8, y + 18, row, size=11)

@@ -25,7 +25,7 @@ from typing import Any
 try:
     from podlab.addons.programs.in_cluster import ApiServer
 except ImportError:  # in a pod the programs lie side by side
-    from in_cluster import ApiServer  # type: ignore[no-redef]
+    from in_cluster import ApiServer  # type: ignore[import-not-found, no-redef]
 
 Object = dict[str, Any]
 
@@ -174,7 +174,7 @@ def main() -> None:
             code, answer = 200, {}
             try:
                 if where.path != "/healthz":
-                    names = common_names(self.connection.getpeercert())  # type: ignore[attr-defined]
+                    names = common_names(self.connection.getpeercert())
                     if not names or (allowed and not names & set(allowed)):
                         raise Refused(401, "Unauthorized", "only the API server is answered here")
                     # The API server writes the star that stands for all pods as %2A.

@@ -24,7 +24,7 @@ TARGET = os.environ["TARGET"]
 RATE = float(os.environ.get("RATE", "10"))
 PATIENCE = float(os.environ.get("PATIENCE", "2"))
 STOP = threading.Event()
-RECORDS = collections.deque(maxlen=20000)
+RECORDS: collections.deque = collections.deque(maxlen=20000)
 #: More requests under way than this are not started but counted as failed: memory stays bounded.
 UNDER_WAY = threading.BoundedSemaphore(200)
 WRITING = threading.Lock()

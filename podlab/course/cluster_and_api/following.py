@@ -7,7 +7,7 @@ checker decides where a connection breaks, and nothing depends on luck.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -127,7 +127,7 @@ class Keeper:
         for event in self.events(version):
             self.talk.ask("it.event", {**event, "object": _plain(event["object"])})
 
-    def events(self, version: Any, seconds: int = WATCH_SECONDS) -> list[Object]:
+    def events(self, version: Any, seconds: int = WATCH_SECONDS) -> Sequence[Object]:
         """The events after a version, until the watch ends; a refusal (410) as the event that the API makes of it."""
         found = []
         try:

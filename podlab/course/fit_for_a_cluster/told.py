@@ -165,7 +165,7 @@ def serves(room: Room, bench: Bench) -> str | Problem:
 def defaults(room: Room, bench: Bench) -> str | Problem:
     """Two programs: one without the two variables, one with a level in small letters."""
     given = good(bench)
-    first = room.start(**given | {"CALL_SECONDS": None, "LOG_LEVEL": None})  # type: ignore[arg-type]
+    first = room.start(**given | {"CALL_SECONDS": None, "LOG_LEVEL": None})
     second = room.start(**given | {"LOG_LEVEL": "debug"})
     for program, wanted in ((first, {"call_seconds": 1.0, "log_level": "INFO"}), (second, {"log_level": "DEBUG"})):
         if wrong := differ(told(program), wanted):

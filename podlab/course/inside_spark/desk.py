@@ -48,7 +48,7 @@ def again(rdds: list[dict[str, Any]], cached: list[list[Any]], files: list[list[
     """
     from pyspark.accumulators import AccumulatorParam
 
-    class Marks(AccumulatorParam):  # type: ignore[type-arg]
+    class Marks(AccumulatorParam):
         def zero(self, value: Any) -> Any:
             return []
 

@@ -53,7 +53,7 @@ def _deaf(simulator: Simulator, chance: random.Random, leader: str, others: list
 
 def _pause(simulator: Simulator, chance: random.Random, leader: str, others: list[str]) -> None:
     """The leader freezes, perhaps between deciding and sending, and goes on when another may lead."""
-    simulator.pause(leader, chance.choice(("now", "send")))  # type: ignore[arg-type]
+    simulator.pause(leader, chance.choice(("now", "send")))
     _later(simulator, chance.uniform(2.0, 5.0), "resume", leader)
 
 

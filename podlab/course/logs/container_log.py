@@ -86,7 +86,7 @@ def _event(kind: str, chance: random.Random) -> tuple[Event, list[tuple[str, str
             f"KeyError: '{word}'",
         ]
         message = "\n".join([head, *rest])
-        event = {"stream": stream, "level": "error", "message": message}
+        event: Event = {"stream": stream, "level": "error", "message": message}
         return event, [("F", f"[ERROR] {head}"), *(("F", text) for text in rest)]
     text = f"loaded {word} with {chance.randint(2, 900)} movies"
     if kind == "long":

@@ -132,10 +132,11 @@ def paths(scene: Scene, bench: Bench) -> str | Problem:
     if isinstance(found, Problem):
         return found
     begin, end = scene.since(scene.now)
-    truth = {
-        path: float(scene.history.count(begin, end, lambda request, path=path: request.path == path))
-        for path in ("/recommend", "/rate")
-    }
+
+    def requests(path: str) -> float:
+        return float(scene.history.count(begin, end, lambda request: request.path == path))
+
+    truth = {path: requests(path) for path in ("/recommend", "/rate")}
 
     def explain() -> dict[str, str]:
         if all(abs(series.value * WINDOW - truth.get(series.labels["path"], 0)) < 50 for series in found):

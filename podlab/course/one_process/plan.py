@@ -33,9 +33,9 @@ def wanted(given: Parts, rate: int, frame: int) -> dict[str, Any]:
         return max(1, -(-rate * milliseconds // 1000))
 
     number = copies(sum(ms for ms, _ in given.values()))
-    whole = {"copies": number, "mib": number * (frame + sum(mib for _, mib in given.values()))}
+    whole: dict[str, Any] = {"copies": number, "mib": number * (frame + sum(mib for _, mib in given.values()))}
     each = {name: copies(ms) for name, (ms, _) in given.items()}
-    split = {"copies": each, "mib": sum(each[name] * (frame + mib) for name, (_, mib) in given.items())}
+    split: dict[str, Any] = {"copies": each, "mib": sum(each[name] * (frame + mib) for name, (_, mib) in given.items())}
     return {"whole": whole, "split": split, "cheaper": "split" if split["mib"] < whole["mib"] else "whole"}
 
 

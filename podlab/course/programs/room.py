@@ -25,7 +25,10 @@ PORTS = range(20_000, 30_000)
 FOLDER = tempfile.mkdtemp(prefix="room-", dir=os.getcwd())  # noqa: PTH109
 #: Characters of what a program writes that are told.
 MOST = 200_000
-PROCESSES, NEIGHBOURS, ASKED, LOADS = {}, {}, {}, {}
+PROCESSES: dict = {}
+NEIGHBOURS: dict = {}
+ASKED: dict = {}
+LOADS: dict = {}
 _PAUSE = threading.Event()
 
 

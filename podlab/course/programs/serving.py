@@ -27,7 +27,9 @@ TROUBLE = {"unready_until": 0.0, "slow_until": 0.0, "delay": 0.0, "wedged": Fals
 SERVED = {"recommend": 0, "healthz": 0, "readyz": 0}
 #: For Prometheus (/metrics): requests by page and code, and how many took at most so many seconds, by page.
 COUNTING = threading.Lock()
-REQUESTS, SECONDS, BUCKETS = {}, {}, {}
+REQUESTS: dict = {}
+SECONDS: dict = {}
+BUCKETS: dict = {}
 BOUNDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, float("inf"))
 
 

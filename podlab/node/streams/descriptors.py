@@ -54,7 +54,7 @@ class Descriptor:
             os.close(self.number)
             self.number = -1
 
-    async def _ready(self, add, remove) -> None:  # type: ignore[no-untyped-def]
+    async def _ready(self, add, remove) -> None:
         ready = self._loop.create_future()
         number = self.number
 

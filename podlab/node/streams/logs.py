@@ -99,7 +99,7 @@ def container_status(pod: PodView, name: str) -> Mapping[str, Any] | None:
     for kind in ("containerStatuses", "initContainerStatuses", "ephemeralContainerStatuses"):
         for status in pod.status.get(kind) or ():
             if status.get("name") == name:
-                return status  # type: ignore[no-any-return]
+                return status
     return None
 
 

@@ -6,6 +6,7 @@ import asyncio
 import os
 import socket
 from collections.abc import Mapping
+from typing import Any
 
 from podlab.errors import RuntimeRefused
 from podlab.network.fiction import real_host
@@ -53,10 +54,10 @@ class _PodsOwn(socket.socket):
         super().__init__(family, kind)
         self._pod = pod
 
-    def connect(self, address: tuple) -> None:
+    def connect(self, address: Any) -> None:
         super().connect((self._pod, *address[1:]))
 
-    def connect_ex(self, address: tuple) -> int:
+    def connect_ex(self, address: Any) -> int:
         return super().connect_ex((self._pod, *address[1:]))
 
 

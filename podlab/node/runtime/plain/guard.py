@@ -103,7 +103,7 @@ def _start(spec: dict, places: Places, stdio: list[int], *, command: bool = Fals
         container.fresh_child([*stdio, far.fileno()])
         _become(spec, places, stdio, far, command)
     far.close()
-    said = []
+    said: list = []
     with near:
         while True:
             message, descriptors = container.hear(near)

@@ -206,8 +206,9 @@ class PlainZygote(zygote.Zygote):
         super().__init__(name, folder, listener, life)
 
     def _make_parts(self, _folder: str) -> None:
-        self._sandboxes = PlainSandboxes()  # type: ignore[assignment]
-        self._containers = PlainContainers(self._loop, self._children, self._sandboxes, self._keep, self._node)
+        sandboxes = PlainSandboxes()
+        self._sandboxes = sandboxes  # type: ignore[assignment]
+        self._containers = PlainContainers(self._loop, self._children, sandboxes, self._keep, self._node)
         self._processes = PlainProcesses(self._children, self._containers)
 
     def _watch(self) -> memory.Watch:

@@ -113,11 +113,11 @@ def program(capabilities: Collection[str], machine: str = "") -> list[tuple[int,
     if architecture == _MACHINES["x86_64"][1]:
         instructions += [(_AT_LEAST, 0, 1, _X32), (_RETURN, 0, 0, _ENOSYS)]
     refused = {
-        numbers[column]
+        number
         for capability, calls in _CALLS.items()
         if not capability or capability not in capabilities
         for numbers in calls.values()
-        if numbers[column] is not None
+        if (number := numbers[column]) is not None
     }
     for number in sorted(refused):
         instructions += [(_EQUAL, 0, 1, number), (_RETURN, 0, 0, _EPERM)]
