@@ -28,7 +28,7 @@ def torn(scene: str, bench: Bench) -> str | Problem:
             count = 5 + len(tried)
             return (
                 story.trouble()
-                or ingestion.miscounted(story.kept, sent[:count], ingestion.LOST)
+                or ingestion.miscounted(story.kept, sent[:count])
                 or f"killed in the middle of event {count}; all {count} are there"
             )
     raise Inconclusive("no write was cut short")
@@ -53,7 +53,7 @@ def poison(scene: str, bench: Bench) -> str | Problem:
                 "An event is kept, or ends the service, without being looked at.",
                 "Check id and stars before anything else, also their types.",
             )
-    return story.trouble() or ingestion.miscounted(story.kept, good, ingestion.LOST) or f"{len(bad)} refused, 3 kept"
+    return story.trouble() or ingestion.miscounted(story.kept, good) or f"{len(bad)} refused, 3 kept"
 
 
 @CHECKS("10.2", "late", "Late events, out of order", weight=2, needs=["offline", "online"])

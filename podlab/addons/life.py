@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +15,7 @@ from podlab.addons.programs.object_metrics import quantity
 from podlab.checks.api import Api, ApiError
 from podlab.cluster import clusters
 from podlab.cluster.embedded import binaries
+from podlab.cluster.progress import step
 from podlab.cluster.provider import Progress, StepReport
 from podlab.errors import AddonError, ClusterError
 from podlab.waiting import until
@@ -53,30 +52,30 @@ def enable(name: str, cluster: str = clusters.DEFAULT, *, progress: Progress = s
     api = Api.connect(clusters.get(cluster).kubeconfig)
     own = clusters.provider_of(cluster).name == "embedded"
     wanted = objects(addon, own=own)
-    with _step("Room", progress) as say:
+    with step("Room", progress) as say:
         _settled(api, addon)
         say(_room(api, addon, wanted))
     if own and addon.images:
-        with _step("Programs", progress) as say:
+        with step("Programs", progress) as say:
             names = [image.name for image in addon.images]
             programs = binaries.ensure(names, lambda report: say(report.detail or report.step))
-        with _step("Images", progress) as say:
+        with step("Images", progress) as say:
             for image in addon.images:
                 say(image.reference)
                 images.make(image, programs)
                 clusters.get(cluster).load_image(image.reference)
     if own and addon.own_image:
-        with _step("Images", progress) as say:
+        with step("Images", progress) as say:
             name = addon.own_image(paths.committed(f"images/{addon.name}"))
             say(name)
             clusters.get(cluster).load_image(name)
-    with _step("Objects", progress) as say:
+    with step("Objects", progress) as say:
         made = addon.made()
         # What is made, such as a certificate, is made once: pods hold the one with which they started.
         for thing in [*wanted, *(() if all(_there(api, thing) for thing in made) else made)]:
             say(f"{thing['kind']} {thing['metadata']['name']}")
             api.apply(thing, addon.namespace, manager=MANAGER)
-    with _step("Ready", progress) as say:
+    with step("Ready", progress) as say:
         _wait(api, addon, wanted, say)
 
 
@@ -91,16 +90,16 @@ def disable(name: str, cluster: str = clusters.DEFAULT, *, progress: Progress = 
         return
     things = [*objects(addon, own=True), *addon.made()]
     # Pods and claims first: a namespace that still has some is looked at again only after many seconds.
-    with _step("Pods", progress):
+    with step("Pods", progress):
         for thing in things:
             if thing["kind"] in WORKLOADS:
                 _delete(api, thing)
         _until(lambda: not api.list("Pod", addon.namespace), f"the end of the pods of {addon.name}")
-    with _step("Data", progress):
+    with step("Data", progress):
         for claim in api.list("PersistentVolumeClaim", addon.namespace):
             api.delete("PersistentVolumeClaim", claim["metadata"]["name"], addon.namespace)
         _until(lambda: not api.list("PersistentVolumeClaim", addon.namespace), f"the end of the data of {addon.name}")
-    with _step("Objects", progress):
+    with step("Objects", progress):
         # In the reverse order: an APIService without its Service would block the namespace's end.
         for thing in reversed(things):
             if thing["metadata"].get("namespace") != addon.namespace:
@@ -235,22 +234,3 @@ def _delete(api: Api, thing: Object) -> None:
     except ApiError as error:
         if error.status != 404:
             raise
-
-
-@contextmanager
-def _step(name: str, progress: Progress) -> Iterator[Any]:
-    """Report a step; yields a function that says a detail."""
-    began, last = time.monotonic(), ""
-
-    def say(detail: str) -> None:
-        nonlocal last
-        last = detail
-        progress(StepReport(name, "running", time.monotonic() - began, detail))
-
-    say("")
-    try:
-        yield say
-    except BaseException as error:
-        progress(StepReport(name, "failed", time.monotonic() - began, str(error)))
-        raise
-    progress(StepReport(name, "done", time.monotonic() - began, last))

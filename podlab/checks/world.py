@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 from podlab.checks.api import Api, ApiAway, ApiError, Object, documents
 from podlab.checks.calls import Start, start_here
 from podlab.checks.code import Code
-from podlab.checks.contract import Inconclusive, NotGradable, Refused, failed
+from podlab.checks.contract import Inconclusive, Refused, failed
 from podlab.checks.faults import NodeFaults
 from podlab.checks.owners import OWNER, own
 from podlab.checks.traffic import Client, Prober, Reply, ask, client_objects, prober_objects
@@ -35,7 +35,7 @@ MADE_BY = "podlab.dev/world"
 #: Image of programs that only need Python; any image with python3 will do.
 PYTHON_IMAGE = "podlab/python:3"
 #: The label of a podlab node that tells what runs its containers, and how such a runtime calls itself in a refusal.
-RUNTIME_LABEL, PLAIN_RUNTIME = "podlab.dev/runtime", "the plain runtime"
+PLAIN_RUNTIME = "the plain runtime"
 #: Seconds from the creation of a small pod to Ready on an idle machine with two cores. Deadlines of checks are
 #: written for such a machine. On a slower one they grow by a factor, up to MOST_STRETCH, and by some times what
 #: a pod takes longer: the timers of probes do not slow down with the machine, the work around them does.
@@ -94,15 +94,6 @@ class World(Code, AbstractContextManager["World"]):
             except (ApiAway, ApiError):
                 pass
         self.rooms.clear()
-
-    def needs_isolation(self, what: str) -> None:
-        """Raise NotGradable where pods have no namespaces of their own: `what` cannot be shown or measured there."""
-        nodes = self.api.list("Node")
-        if any((node["metadata"].get("labels") or {}).get(RUNTIME_LABEL) == "plain" for node in nodes):
-            raise NotGradable(
-                f"{what} needs pods that are isolated from each other, and this cluster's nodes have the plain "
-                "runtime. `podlab doctor` says how to allow the sandbox here; a kind cluster serves as well"
-            )
 
     def room(self, name: str, objects: Sequence[Object] = ()) -> Room:
         """The room `name`, made with `objects` of ours in it if it is new."""

@@ -12,9 +12,7 @@ from podlab.cluster.provider import Progress, StepReport
 @contextmanager
 def step(name: str, progress: Progress) -> Iterator[Callable[[str], None]]:
     """Report a step that this process does itself; yields a function that says a detail."""
-    began = time.monotonic()
-
-    last = ""
+    began, last = time.monotonic(), ""
 
     def say(detail: str) -> None:
         nonlocal last

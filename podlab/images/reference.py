@@ -8,7 +8,7 @@ names without a slash belong to `library/`. Without tag and digest the tag is `l
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from podlab.errors import ImagePullError
 
@@ -76,14 +76,6 @@ class Reference:
     def familiar(self) -> str:
         """The whole reference as people write it: `nginx:latest`."""
         return self.familiar_name + self._suffix()
-
-    def with_digest(self, digest: str) -> Reference:
-        """The same repository, named by digest alone."""
-        return replace(self, tag=None, digest=digest)
-
-    def with_tag(self, tag: str) -> Reference:
-        """The same repository, named by another tag alone."""
-        return replace(self, tag=tag, digest=None)
 
     def _suffix(self) -> str:
         return (f":{self.tag}" if self.tag else "") + (f"@{self.digest}" if self.digest else "")

@@ -13,7 +13,6 @@ from ipaddress import IPv4Network
 
 BACKBONE = "172.18.0.1"
 API_PORT = 6443
-KUBELET_PORT = 10250
 NODES = IPv4Network("172.18.0.0/16")
 PODS = IPv4Network("10.244.0.0/16")
 SERVICES = IPv4Network("10.96.0.0/16")
@@ -21,7 +20,6 @@ API_SERVICE = "10.96.0.1"
 DNS_SERVICE = "10.96.0.10"
 POD_GATEWAY = "169.254.1.1"
 CLUSTER_DOMAIN = "cluster.local"
-NODE_PORTS = range(30000, 32768)
 #: Nodes that fit into PODS with a /24 each (i from 1 to 240, since node addresses end in 10 + i).
 MAX_NODES = 240
 

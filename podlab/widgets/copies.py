@@ -235,10 +235,15 @@ class Copies(Replay):
 
     def picture(self) -> str:
         now, page, high = self.now, Page(), 62 + _ROW * len(PARTS)
-        page.text(8, 18, f"{self.title} ({self.mode})", size=13, **{"font-weight": 600})
+        page.text(8, 18, f"{self.title} ({self.mode})", size=13, weight=600)
         asked = f"{now.rate:.0f} pages/s asked for, {now.answered:.0f} answered" + (": too many" if now.behind else "")
-        weight = {"font-weight": 600} if now.behind else {}
-        page.text(8, 38, asked + (f", p95 {calls.told(now.p95)}" if now.took else ""), size=12, **weight)
+        page.text(
+            8,
+            38,
+            asked + (f", p95 {calls.told(now.p95)}" if now.took else ""),
+            size=12,
+            weight=600 if now.behind else 0,
+        )
         bottom = 48
         for one, copy in enumerate(now.copies):
             left, top = 8 + (one % 3) * (_BOX + 10), 48 + (one // 3) * (high + 10)
@@ -252,23 +257,23 @@ class Copies(Replay):
 def _draw(page: Page, left: float, top: float, high: float, now: Look, one: int, copy: Copy) -> None:
     share = now.share(one)
     full = share >= FULL
-    style = {"stroke": VERMILLION, "stroke-width": 3} if full else {"stroke": INK, "stroke-width": 1.5}
+    style: dict[str, Any] = {"stroke": VERMILLION, "stroke-width": 3} if full else {"stroke": INK, "stroke-width": 1.5}
     page.rect(left, top, _BOX, high, fill="none", rx=6, **style)
-    page.text(left + 8, top + 18, f"copy {one + 1}, {copy.memory:.0f} MiB", **{"font-weight": 600})
+    page.text(left + 8, top + 18, f"copy {one + 1}, {copy.memory:.0f} MiB", weight=600)
     most = max(PARTS[:-1], key=lambda part: copy.parts.get(part, 0.0))
     x, wide = left + 74, _BOX - 74 - 44
     for row, part in enumerate(PARTS):
         y, own = top + 28 + _ROW * row, now.share(one, part)
         hot = part == most and own > 0
         colour = ORANGE if hot else GREY if part == "other" else BLUE
-        page.text(left + 8, y + 12, part, size=11, **({"font-weight": 600} if hot else {}))
+        page.text(left + 8, y + 12, part, size=11, weight=600 if hot else 0)
         page.rect(x, y + 2, wide, _ROW - 7, fill="none", stroke=LINE)
         if own > 0:
             told = f"copy {one + 1}: {part} uses {100 * own:.0f} % of a processor"
             page.rect(x, y + 2, wide * min(1.0, own), _ROW - 7, title=told, fill=colour, stroke=INK)
         page.text(left + _BOX - 8, y + 12, f"{100 * own:.0f} %", size=11, anchor="end")
     words = f"in all {100 * share:.0f} % of a processor" + (", full" if full else "")
-    page.text(left + 8, top + high - 10, words, size=11, **({"font-weight": 600} if full else {}))
+    page.text(left + 8, top + high - 10, words, size=11, weight=600 if full else 0)
 
 
 def _counted(text: str | None) -> Copy:

@@ -7,9 +7,6 @@ from collections.abc import Callable, Mapping, Sequence
 from podlab.cluster.kind.runtime import Node, Runtime
 from podlab.errors import UsageError
 
-#: The network that kind makes and all its nodes are on.
-NETWORK = "kind"
-
 
 def _kill(runtime: Runtime, node: Node) -> None:
     if node.paused:

@@ -177,8 +177,8 @@ def wrong_answers(story: Story, known: set[str]) -> Problem | None:
     return None
 
 
-def miscounted(kept: Any, wanted: list[Event], lost: tuple[str, str]) -> Problem | None:
-    """A Problem if `kept` is not exactly what was wanted, in order; `lost` says why one may be missing."""
+def miscounted(kept: Any, wanted: list[Event]) -> Problem | None:
+    """A Problem if `kept` is not exactly what was wanted, in order."""
     if not isinstance(kept, list):
         return Problem(f"events() gave {short(kept)}", "It gives no list.", "Return a list of the events as they came.")
     ids = [one.get("id") if isinstance(one, dict) else one for one in kept]
@@ -190,7 +190,11 @@ def miscounted(kept: Any, wanted: list[Event], lost: tuple[str, str]) -> Problem
                     "Whoever gets no answer sends again, and the second one is kept beside the first.",
                     "Look the id up before you write; where does a new process find the ids?",
                 )
-            return Problem(f"event {event['id']} was acknowledged and is not there ({len(kept)} are)", *lost)
+            return Problem(
+                f"event {event['id']} was acknowledged and is not there ({len(kept)} are)",
+                "It was in the memory of the process, or in a buffer, when that was killed.",
+                "Before you answer: has the operating system got the whole line? See flush.",
+            )
     if ids != [event["id"] for event in wanted] or kept != wanted:
         strange = next((one for one in kept if one not in wanted), kept)
         return Problem(
@@ -201,11 +205,9 @@ def miscounted(kept: Any, wanted: list[Event], lost: tuple[str, str]) -> Problem
     return None
 
 
-#: Why an acknowledged event may be missing: cause and next step.
-LOST = (
-    "It was in the memory of the process, or in a buffer, when that was killed.",
-    "Before you answer: has the operating system got the whole line? See flush.",
-)
+def kept_once(story: Story, wanted: list[Event], told: str) -> str | Problem:
+    """`told` if in a story from the beginning every answer is right, and in the end exactly `wanted` is kept."""
+    return story.trouble() or wrong_answers(story, set()) or miscounted(story.kept, wanted) or told
 
 
 def stage(answer: Answer, _bench: Bench) -> str:
@@ -247,12 +249,7 @@ def keeps(scene: str, bench: Bench) -> str | Problem:
     """A dozen events, no fault."""
     sent = events(bench.random, 12)
     story = played(scene, bench, [["start", None], *(["send", one] for one in sent), ["events", None]])
-    return (
-        story.trouble()
-        or wrong_answers(story, set())
-        or miscounted(story.kept, sent, LOST)
-        or f"{len(sent)} events were kept in order"
-    )
+    return kept_once(story, sent, f"{len(sent)} events were kept in order")
 
 
 @EXERCISE.check("replays", "An id counts once", weight=2, needs=["keeps"])
@@ -265,12 +262,7 @@ def replays(scene: str, bench: Bench) -> str | Problem:
     stream[5:] = bench.random.sample(stream[5:], len(stream) - 5)
     first = list({one["id"]: one for one in stream}.values())
     story = played(scene, bench, [["start", None], *(["send", one] for one in stream), ["events", None]])
-    return (
-        story.trouble()
-        or wrong_answers(story, set())
-        or miscounted(story.kept, first, LOST)
-        or f"{len(stream)} were sent, {len(first)} are kept"
-    )
+    return kept_once(story, first, f"{len(stream)} were sent, {len(first)} are kept")
 
 
 @EXERCISE.check("acknowledged", "What was acknowledged survives", weight=3, needs=["keeps"])
@@ -283,12 +275,7 @@ def acknowledged(scene: str, bench: Bench) -> str | Problem:
         script += [["start", None], *(["send", one] for one in sent[begin : begin + 6]), ["kill", None]]
     script += [["start", None], ["events", None]]
     story = played(scene, bench, script)
-    return (
-        story.trouble()
-        or wrong_answers(story, set())
-        or miscounted(story.kept, sent, LOST)
-        or f"three processes were killed; all {len(sent)} acknowledged events are there"
-    )
+    return kept_once(story, sent, f"three processes were killed; all {len(sent)} acknowledged events are there")
 
 
 @EXERCISE.check("between", "Killed between writing and answering", weight=3, needs=["acknowledged"])
@@ -302,6 +289,4 @@ def between(scene: str, bench: Bench) -> str | Problem:
         return trouble
     if story.said[len(script) - 2].get("died") != signal.SIGKILL:
         raise Inconclusive("the process did not die between writing and answering")
-    return (
-        miscounted(story.kept, sent, LOST) or wrong_answers(story, {sent[-1]["id"]}) or "killed in between: kept once"
-    )
+    return miscounted(story.kept, sent) or wrong_answers(story, {sent[-1]["id"]}) or "killed in between: kept once"

@@ -18,31 +18,13 @@ from podlab.node.runtime.sandbox import container, memory, zygote
 from podlab.node.runtime.sandbox.containers import Container, Containers, exit_of, kill, pipes
 from podlab.node.runtime.sandbox.loop import Children, Loop, Said
 from podlab.node.runtime.sandbox.processes import Process, Processes
-from podlab.node.runtime.sandbox.sandboxes import Refused, Reply, Sandbox
+from podlab.node.runtime.sandbox.sandboxes import Refused, Reply, Sandbox, Table
 
 _CANNOT_SYSCTL = "sysctls belong to a network namespace, which the plain runtime has not"
 
 
-class PlainSandboxes:
-    """All pods of the node by id: nothing has to be made for them."""
-
-    def __init__(self) -> None:
-        self._by_id: dict[str, Sandbox] = {}
-
-    def all(self) -> list[Sandbox]:
-        """Every sandbox."""
-        return list(self._by_id.values())
-
-    def ready(self, name: str) -> Sandbox:
-        """The sandbox of that id; Refused if there is none or it is being removed."""
-        found = self._by_id.get(name)
-        if found is None or found.state != "ready":
-            raise Refused(f"sandbox {name} does not exist", "CreateContainerError")
-        return found
-
-    def get(self, name: str) -> Sandbox | None:
-        """The sandbox of that id in any state, or None."""
-        return self._by_id.get(name)
+class PlainSandboxes(Table):
+    """All pods of the node: nothing has to be made for them."""
 
     def create(self, spec: dict, reply: Reply) -> None:
         """Note a pod; Refused if it asks for what only a namespace gives."""

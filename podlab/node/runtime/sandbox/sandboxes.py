@@ -44,20 +44,11 @@ class Sandbox:
         return {"id": self.id, "address": self.spec["address"], "labels": self.spec["labels"]}
 
 
-class Sandboxes:
-    """All sandboxes of the node by id."""
+class Table:
+    """The sandboxes of a node by id."""
 
-    def __init__(self, node: str, loop: Loop, children: Children, folder: str, last_group: int) -> None:
-        self._children = children
-        self._builder = Builder(node, loop, children)
-        self._folder = f"{folder}/shared-memory"
-        self._last_group = last_group
-        self._made = 0
-        self._own_pid_namespace = kernel.open_namespace("pid")
+    def __init__(self) -> None:
         self._by_id: dict[str, Sandbox] = {}
-        os.makedirs(self._folder, mode=0o700, exist_ok=True)
-        flags = kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC
-        kernel.mount("tmpfs", self._folder, "tmpfs", flags, "mode=700")
 
     def all(self) -> list[Sandbox]:
         """Every sandbox, also those that are still being made."""
@@ -73,6 +64,22 @@ class Sandboxes:
     def get(self, name: str) -> Sandbox | None:
         """The sandbox of that id in any state, or None."""
         return self._by_id.get(name)
+
+
+class Sandboxes(Table):
+    """All sandboxes of the node."""
+
+    def __init__(self, node: str, loop: Loop, children: Children, folder: str, last_group: int) -> None:
+        super().__init__()
+        self._children = children
+        self._builder = Builder(node, loop, children)
+        self._folder = f"{folder}/shared-memory"
+        self._last_group = last_group
+        self._made = 0
+        self._own_pid_namespace = kernel.open_namespace("pid")
+        os.makedirs(self._folder, mode=0o700, exist_ok=True)
+        flags = kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC
+        kernel.mount("tmpfs", self._folder, "tmpfs", flags, "mode=700")
 
     def create(self, spec: dict, reply: Reply) -> None:
         """Have a sandbox made by the builder; the same id again is answered when it is ready."""
