@@ -84,7 +84,7 @@ def _config(made: Site, settings: Settings) -> uvicorn.Config:
         made.app,
         host=settings.host,
         port=settings.port,
-        http=type("Patient", (_Protocol,), {"patience": settings.body_seconds}),
+        http=type("Patient", (_Protocol,), {"patience": settings.body_seconds, "service": made.state.name}),
         ws="none",
         lifespan="off",
         log_config=None,
@@ -105,10 +105,15 @@ class _Server(uvicorn.Server):
 
 
 class _Protocol(H11Protocol):
-    """Closes a connection whose request line and headers do not come within `patience` seconds."""
+    """Closes a connection whose request line and headers do not come within `patience` seconds.
 
-    patience = 10.0
+    One whose client reads nothing of its answer for so long is cut off: the answer takes memory, and the client's next
+    request would keep its place among those that may be under way.
+    """
+
+    patience, service = 10.0, ""
     _due: asyncio.TimerHandle | None = None
+    _unread: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
@@ -124,10 +129,27 @@ class _Protocol(H11Protocol):
     def on_response_complete(self) -> None:
         self._disarm()  # an idle connection has the limit of keep-alive
         super().on_response_complete()
+        self._watch_reading()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._disarm()
+        if self._unread:
+            self._unread.cancel()
         super().connection_lost(exc)
+
+    def _watch_reading(self) -> None:
+        """Look again later whether what is not read yet has become less."""
+        if self._unread:
+            self._unread.cancel()
+        if left := self.transport.get_write_buffer_size():
+            self._unread = self.loop.call_later(self.patience, self._has_read, left)
+
+    def _has_read(self, before: int) -> None:
+        if self.transport.get_write_buffer_size() < before:
+            self._watch_reading()
+        else:
+            telemetry.REFUSED.labels(self.service, "unread").inc()
+            self.transport.abort()
 
     def _arm(self) -> None:
         self._due = self.loop.call_later(self.patience, self.timeout_keep_alive_handler)

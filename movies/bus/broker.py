@@ -140,7 +140,9 @@ class NatsBus:
                 raise StorageFull(f"The broker has no room left: {error.description}.") from error
             raise BrokerError(f"The broker refused: {error.description}.") from error
         except _TROUBLE as error:
-            raise BrokerError(f"The broker {self._address} does not answer: {error!r}.") from error
+            late = isinstance(error, (TimeoutError, asyncio.TimeoutError, NatsTimeout))
+            hint = " If its disk is full, it takes nothing until it is started again with room." if late else ""
+            raise BrokerError(f"The broker {self._address} does not answer: {error!r}.{hint}") from error
 
     async def publish(
         self, stream: str, data: bytes, *, id: str | None = None, headers: Mapping[str, str] | None = None

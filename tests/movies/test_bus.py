@@ -66,6 +66,48 @@ def broker(tmp_path: Path) -> Iterator[Broker]:
     made.kill()
 
 
+class SmallDisk(Broker):
+    """nats-server on a disk of 32 MiB: a tmpfs in a mount namespace of its own, which `holder` keeps."""
+
+    def __init__(self, folder: Path, holder: int) -> None:
+        self._inside = ["nsenter", f"--target={holder}", "--user", "--mount", "--preserve-credentials"]
+        self._disk = folder / "store"
+        self._do("mount", "-t", "tmpfs", "-o", "size=32m", "tmpfs", str(self._disk))
+        super().__init__(folder)
+
+    def start(self) -> None:
+        if self._command[0] != "nsenter":
+            self._command = [*self._inside, *self._command]
+        super().start()
+
+    def fill(self) -> None:
+        """Somebody else takes all the room that is left."""
+        self._do("sh", "-c", f"! dd if=/dev/zero of='{self._disk}/other' bs=4k 2>/dev/null")
+
+    def room(self) -> None:
+        """Somebody else goes."""
+        self._do("rm", f"{self._disk}/other")
+
+    def _do(self, *words: str) -> None:
+        subprocess.run([*self._inside, *words], check=True)
+
+
+@contextlib.contextmanager
+def on_a_small_disk(folder: Path) -> Iterator[SmallDisk]:
+    (folder / "store").mkdir(parents=True)
+    command = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", "echo here; cat"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as holder:
+        assert holder.stdin and holder.stdout and holder.stderr
+        if holder.stdout.readline() != b"here\n":
+            pytest.skip(f"a small disk needs namespaces: {holder.stderr.read().decode().strip()}")
+        made = SmallDisk(folder, holder.pid)
+        try:
+            yield made
+        finally:
+            made.kill()
+            holder.stdin.close()
+
+
 class TestNatsBus(BusContract):
     """Streams, objects and pointers of a broker."""
 
@@ -106,6 +148,28 @@ class TestNatsBus(BusContract):
                     kept += 1
             assert 0 < kept < 100
             assert len(await first(bus.follow(EVENTS), kept)) == kept
+
+    async def test_a_full_disk_refuses_and_what_was_acknowledged_is_there_afterwards(self, tmp_path: Path) -> None:
+        small_bytes = 1_000_000  # seven times as much has to fit on the disk, else the broker does not promise it
+        with on_a_small_disk(tmp_path / "small") as small:
+            acknowledged = 0
+            async with opened(connect(small.address, stream_bytes=small_bytes)) as bus:
+                for number in range(20):
+                    await bus.publish(EVENTS, b"%08d" % number)
+                    acknowledged += 1
+                small.fill()
+                with pytest.raises(BrokerError) as refused:
+                    for number in range(20, 120):
+                        await bus.publish(EVENTS, b"%08d" % number * 1_000)
+                        acknowledged += 1
+            assert acknowledged < 120 and "disk" in str(refused.value)
+            await asyncio.to_thread(small.kill)
+            small.room()
+            await asyncio.to_thread(small.start)
+            async with opened(connect(small.address, stream_bytes=small_bytes)) as bus:
+                kept = await first(bus.follow(EVENTS), acknowledged)
+                assert [int(one.data[:8]) for one in kept][:acknowledged] == list(range(acknowledged))
+                assert not (await bus.publish(EVENTS, b"after")).duplicate
 
     async def test_without_a_broker_opening_says_so(self) -> None:
         (port,) = free_ports(1)

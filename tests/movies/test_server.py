@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
-from fastapi import APIRouter
+from fastapi import APIRouter, Response
 
+from movies import telemetry
 from movies.config import Settings
 from movies.runner import free_ports
 from movies.server import _config, _Server
@@ -18,13 +20,17 @@ from podlab import waiting
 _PATIENCE = 60
 
 
+LARGE = b"x" * 20_000_000
+
+
 class Nothing:
-    """A part that has only what every service has."""
+    """A part that has what every service has, and a large answer."""
 
     name = "nothing"
 
     def __init__(self) -> None:
         self.router = APIRouter()
+        self.router.get("/large")(lambda: Response(LARGE))
 
     async def start(self) -> None: ...
 
@@ -83,6 +89,39 @@ async def test_a_body_that_does_not_come_is_answered_408() -> None:
     head = b"PUT /faults HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 10\r\n\r\n{"
     async with served(body_seconds=3) as port:
         assert (await _talk(port, head)).startswith(b"HTTP/1.1 408")
+
+
+async def test_clients_that_do_not_read_are_cut_off_and_block_nobody() -> None:
+    ask = b"GET /large HTTP/1.1\r\nHost: x\r\n\r\n"
+    cut_off = telemetry.REFUSED.labels("nothing", "unread")._value.get
+    before = cut_off()
+    async with served(body_seconds=1, max_in_flight=2) as port:
+        # The second request of a connection is under way for as long as the first answer is not read.
+        rude = [await asyncio.open_connection("127.0.0.1", port) for _ in range(2)]
+        for _, writer in rude:
+            writer.write(ask + ask)
+
+        async def both() -> bool:
+            return cut_off() == before + 2
+
+        await waiting.until_async(both, "both are cut off", timeout=_PATIENCE)
+        assert (await _talk(port, ask, until=b"\r\n")).startswith(b"HTTP/1.1 200")
+        for reader, writer in rude:
+            with contextlib.suppress(ConnectionError):
+                assert len(await reader.read()) < len(LARGE)
+            writer.close()
+
+
+async def test_a_client_that_reads_slowly_gets_all_of_its_answer() -> None:
+    async with served(body_seconds=3) as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"GET /large HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        got = 0
+        while piece := await reader.read(300_000):
+            got += len(piece)
+            await waiting.pause_async(0.05)  # longer in all than the server's patience
+        writer.close()
+        assert got > len(LARGE)
 
 
 async def test_rubbish_and_endless_headers_are_answered_400() -> None:

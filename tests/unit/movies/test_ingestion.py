@@ -108,6 +108,21 @@ async def test_arrivals_are_kept_and_poison_is_set_aside(tmp_path: Path) -> None
         assert '"stars": 9' in set_aside[0].raw
 
 
+async def test_arrivals_that_cannot_be_are_set_aside_as_those_over_http_are_refused(tmp_path: Path) -> None:
+    async with parts(tmp_path) as all_:
+        wrong = {"unknown-movie": rating("u", movie=4_711), "future": rating("f", at="2199-01-01T00:00:00Z")}
+        for event in wrong.values():
+            await all_.bus.publish(ARRIVALS, json.dumps(event).encode())
+        await all_.bus.publish(ARRIVALS, json.dumps(rating("late", at="1999-01-01T00:00:00Z")).encode())
+
+        async def kept() -> bool:
+            return (await all_.ingestion.status()).accepted == 1
+
+        await waiting.until_async(kept, "the last arrival is kept", timeout=60)
+        assert {one.reason for one in (await all_.ingestion.refused()).events} == set(wrong)
+        assert len([one async for one in _all(all_)]) == 1
+
+
 async def test_arrivals_wait_while_the_log_is_full_and_are_not_lost(tmp_path: Path) -> None:
     async with parts(tmp_path) as all_:
         publish, full = all_.bus.publish, asyncio.Event()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -9,6 +10,8 @@ import numpy as np
 import pytest
 from parts import SIZE, data
 
+from movies import dataset, seed
+from movies.bus import connect
 from movies.data import generate, load
 from movies.data.posters import poster
 from movies.data.statistics import statistics
@@ -89,3 +92,55 @@ def test_faults_are_told_by_line_and_nothing_is_loaded(tmp_path: Path) -> None:
 def test_a_poster_is_well_formed_whatever_the_title(title: str) -> None:
     root = ElementTree.fromstring(poster(Movie(7, title, 1999, ("Drama",))))
     assert root.tag.endswith("svg") and not [one for one in root.iter() if one.tag.endswith("script")]
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "says"),
+    [
+        ("ratings.csv", b"", "no column for user"),
+        ("ratings.csv", b"userId,movieId,rating,timestamp\n", "no lines after the header"),
+        ("ratings.csv", b"who,what\n1,2\n", "Its columns: who, what"),
+        ("ratings.csv", b"\xff\xfe\x00 no text", "ratings.csv"),
+        ("ratings.csv", b'userId,movieId,rating\n1,2,"' + b"x" * 200_000 + b'"\n', "field larger than field limit"),
+        ("ratings.csv", b"userId,movieId,rating\n1,2\n", "3 fields were expected, there are 2"),
+        ("ratings.csv", b"userId,movieId,rating\n9999999999999999999,2,3\n", "line 2"),
+        ("ratings.csv", b"userId,movieId,rating,timestamp\n1,2,3,tomorrow\n", "'tomorrow' is no time"),
+        ("ratings.dat", b"", "it is empty"),
+        ("ratings.dat", b"1,2,3,4\n", "line 1"),
+        ("ratings.txt", b"1,2,3\n", "no known form"),
+    ],
+)
+def test_what_holds_no_ratings_is_refused_with_its_name_and_reason(
+    tmp_path: Path, name: str, data: bytes, says: str
+) -> None:
+    (tmp_path / name).write_bytes(data)
+    with pytest.raises(DataError) as caught:
+        load.load(tmp_path / name)
+    assert name in str(caught.value) and says in str(caught.value)
+
+
+def test_where_nothing_is_it_says_so(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="There is no"):
+        load.load(tmp_path / "nothing")
+    with pytest.raises(DataError, match="holds no ratings"):
+        load.load(tmp_path)
+
+
+HOSTILE = ["映画 🎬 فيلم", "x" * 20_000, "'; DROP TABLE event; --", "<script>alert(1)</script>", 'a, "quoted" title']
+
+
+async def test_titles_of_ones_own_data_go_through_the_log_as_they_are(tmp_path: Path) -> None:
+    with (tmp_path / "movies.csv").open("w", newline="") as file:
+        table = csv.writer(file)
+        table.writerow(["movieId", "title", "genres"])
+        table.writerows([number, title, "Drama"] for number, title in enumerate(HOSTILE, 1))
+    rows = "\n".join(f"1,{number},4,100" for number in range(1, len(HOSTILE) + 1))
+    (tmp_path / "ratings.csv").write_text(f"userId,movieId,rating,timestamp\n{rows}\n")
+    bus = connect(f"file:{tmp_path / 'bus'}")
+    await bus.open()
+    try:
+        await seed.loaded(bus, tmp_path)
+        found = await dataset.find(bus)
+    finally:
+        await bus.close()
+    assert found is not None and [movie.title for movie in found.movies] == HOSTILE

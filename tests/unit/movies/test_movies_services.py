@@ -302,3 +302,31 @@ async def test_who_is_told_that_nothing_is_behind_is_told_of_all_events(tmp_path
         all_.bus.last = slow  # type: ignore[method-assign]
         status = await all_.features.status()
         assert status.behind == 0 and status.events == before + 1
+
+
+async def test_a_full_disk_under_the_features_is_told_and_what_came_meanwhile_is_in_afterwards(tmp_path: Path) -> None:
+    async with parts(tmp_path) as all_, all_.http("features") as client:
+        writer = all_.features.store._writer
+        used = writer.execute("PRAGMA page_count").fetchone()[0]
+        writer.execute(f"PRAGMA max_page_count={used + 1}")
+        sent: list[str] = []
+
+        async def told() -> bool:
+            for number in range(len(sent), len(sent) + 100):
+                accepted = await all_.ingestion.accept(rating(f"f-{number}", user=10_000 + number))
+                sent.append(accepted.id)
+            reasons = (await client.get("/readyz")).json()["reasons"]
+            return any("no room left" in reason for reason in reasons)
+
+        await waiting.until_async(told, "features says that its disk is full", timeout=120)
+        assert (await client.get("/users/1/history")).json()["rows"], "what it has is answered"
+        writer.execute("PRAGMA max_page_count=1000000")
+        last = await all_.bus.last(EVENTS)
+
+        async def caught_up() -> bool:
+            return (await all_.features.status()).position == last
+
+        await waiting.until_async(caught_up, "the log is read on", timeout=120)
+        histories = [await all_.features.history(10_000 + number) for number in range(len(sent))]
+        assert all(len(one.rows) == 1 for one in histories)
+        assert (await client.get("/readyz")).status_code == 200
