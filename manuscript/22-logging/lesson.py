@@ -317,9 +317,9 @@ lab.reconcile("twice", lines - different)
 # again. The other order would lose lines, and nobody would know. So lines are not events, and a question that counts
 # requests counts different ids: `count_uniq(trace_id)`.
 #
-# The chain is as strong as its last link. VictoriaLogs says "taken" when it has lines in memory, and writes them to disk
-# some seconds later: killed in between, it has lost what it has promised. So the shipper here keeps what was taken for
-# half a minute more, and sends it again if another process of the store runs then. Whom do *you* believe, and when?
+# The chain is as strong as its last link. VictoriaLogs says "taken" when it has lines in memory, and writes them to
+# disk some seconds later: killed in between, it has lost what it has promised. So the shipper here keeps what was taken
+# for half a minute more, and sends it again if another process of the store runs then. Whom do *you* believe, and when?
 #
 # ## In by Elasticsearch's door
 #
@@ -331,7 +331,11 @@ lab.measure(lambda: lab.log_store.query(f'app:="by-bulk" "{mark}"'), "the line b
 lab.log_store.query(f'app:="by-bulk" "{mark}" | fields app, _msg')
 
 # %% [markdown]
-# There is no `_search`: questions are LogsQL. The most frequent ones, side by side:
+# There is no `_search`: questions are LogsQL. For the query DSL itself there is a second add-on, OpenSearch, the fork
+# of Elasticsearch under the Apache licence. It wants half a gigabyte of memory, and Java:
+# `pip install 'podlab[opensearch]'`. Then `lab.enable("opensearch")` brings it in with shippers of its own, which feed
+# it by `_bulk`, and `lab.opensearch.lines({"term": {"level": "error"}})` asks it. The most frequent questions, side by
+# side:
 #
 # | | query DSL of Elasticsearch | LogsQL |
 # |---|---|---|

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from podlab import paths
-from podlab.addons import registration, spark
+from podlab.addons import opensearch, registration, spark
 from podlab.cluster.embedded.binaries import PROGRAMS
 from podlab.errors import UsageError
 
@@ -45,8 +45,12 @@ class Addon:
     _: KW_ONLY
     programs: Sequence[str] = ()
     made: Callable[[], list[Object]] = list
-    #: Makes one more image, of what Python packages hold, from a folder with a Dockerfile; returns its name.
-    own_image: Callable[[Path], str] | None = None
+    #: Makes one more image, from a folder with a Dockerfile, and says what it does; returns its name.
+    own_image: Callable[[Path, Callable[[str], None]], str] | None = None
+    #: Its name, and the official one.
+    own_official: tuple[str, str] | None = None
+    #: Seconds that its pods have to become ready.
+    patience: float = 180.0
     #: Lines that say how a person gets in.
     doors: Sequence[str] = ()
 
@@ -103,11 +107,21 @@ TABLE: Mapping[str, Addon] = {
                 Image("victoria-logs", "docker.io/victoriametrics/victoria-logs:v1.51.0"),
                 Image("vlagent", "docker.io/victoriametrics/vlagent:v1.51.0"),
             ),
-            programs=("spool",),
+            programs=("opensearch_store", "spool"),
             doors=(
                 "VictoriaLogs: kubectl --namespace logging port-forward service/victoria-logs 9428",
                 "              and then http://127.0.0.1:9428/select/vmui/",
             ),
+        ),
+        Addon(
+            "opensearch",
+            "OpenSearch, with Elasticsearch's API, and vlagent on every node, which ships what containers print",
+            (Image("vlagent", "docker.io/victoriametrics/vlagent:v1.51.0"),),
+            programs=("opensearch_store", "opensearch_life", "spool"),
+            own_image=opensearch.make_image,
+            own_official=(opensearch.IMAGE, f"docker.io/opensearchproject/opensearch:{opensearch.VERSION}"),
+            patience=600.0,
+            doors=("OpenSearch: kubectl --namespace opensearch port-forward service/opensearch 9200",),
         ),
         Addon(
             "ingress",

@@ -27,11 +27,13 @@ def make(image: Image, programs: Mapping[str, Path]) -> None:
         build.build(layout, folder, [Reference.parse(image.reference)])
 
 
-def official(text: str, images: Sequence[Image]) -> str:
+def official(text: str, images: Sequence[Image], own: tuple[str, str] | None = None) -> str:
     """A manifest with the official images in place of ours, for a cluster that pulls its images itself."""
+    if own:
+        text = text.replace(*own)
     for image in images:
         text = text.replace(image.reference, image.official)
-    return text.replace("podlab/python:3", "docker.io/library/python:3.13-slim")
+    return text.replace("podlab/python:3", "docker.io/library/python:3.14-slim")
 
 
 def _link(source: Path, target: Path) -> None:

@@ -23,7 +23,9 @@ from podlab.waiting import until
 Object = dict[str, Any]
 
 MANAGER = "podlab-addon"
-#: Seconds that the pods of an add-on have to become ready.
+#: Phases of pods that have ended.
+OVER = ("Succeeded", "Failed")
+#: Seconds that what is taken away has to be gone.
 PATIENCE = 180.0
 
 
@@ -66,8 +68,7 @@ def enable(name: str, cluster: str = clusters.DEFAULT, *, progress: Progress = s
                 clusters.get(cluster).load_image(image.reference)
     if own and addon.own_image:
         with step("Images", progress) as say:
-            name = addon.own_image(paths.committed(f"images/{addon.name}"))
-            say(name)
+            name = addon.own_image(paths.committed(f"images/{addon.name}"), say)
             clusters.get(cluster).load_image(name)
     with step("Objects", progress) as say:
         made = addon.made()
@@ -92,9 +93,9 @@ def disable(name: str, cluster: str = clusters.DEFAULT, *, progress: Progress = 
     # Pods and claims first: a namespace that still has some is looked at again only after many seconds.
     with step("Pods", progress):
         for thing in things:
-            if thing["kind"] in WORKLOADS:
+            if thing["kind"] in (*WORKLOADS, "CronJob"):
                 _delete(api, thing)
-        _until(lambda: not api.list("Pod", addon.namespace), f"the end of the pods of {addon.name}")
+        _until(lambda: not _alive(api, addon.namespace), f"the end of the pods of {addon.name}")
     with step("Data", progress):
         for claim in api.list("PersistentVolumeClaim", addon.namespace):
             api.delete("PersistentVolumeClaim", claim["metadata"]["name"], addon.namespace)
@@ -119,6 +120,11 @@ def status(name: str, cluster: str = clusters.DEFAULT) -> Status:
     return _state(api, addon, [thing for thing in objects(addon, own=True) if thing["kind"] in WORKLOADS])
 
 
+def _alive(api: Api, namespace: str) -> list[Object]:
+    """The pods that have not ended: those of jobs stay when they have, and go with the namespace."""
+    return [pod for pod in api.list("Pod", namespace) if pod["status"].get("phase") not in OVER]
+
+
 def _is_ours(namespace: Object | None, addon: Addon) -> bool:
     return namespace is not None and (namespace["metadata"].get("labels") or {}).get(LABEL) == addon.name
 
@@ -130,8 +136,7 @@ def _room(api: Api, addon: Addon, wanted: Sequence[Object]) -> str:
     nodes = [node for node in api.list("Node") if not (node.get("spec") or {}).get("unschedulable")]
     asked = memory(wanted, len(nodes))
     free = sum(quantity(node["status"]["allocatable"]["memory"]) for node in nodes)
-    over = ("Succeeded", "Failed")
-    free -= sum(requested(pod["spec"]) for pod in api.list("Pod") if pod["status"].get("phase") not in over)
+    free -= sum(requested(pod["spec"]) for pod in api.list("Pod") if pod["status"].get("phase") not in OVER)
     if free < asked:
         raise ClusterError(
             f"The add-on {addon.name} asks for {asked / 2**20:.0f} MiB of memory, but the {len(nodes)} nodes of the "
@@ -174,7 +179,7 @@ def _wait(api: Api, addon: Addon, wanted: Sequence[Object], say: Any) -> None:
     until(
         ready,
         f"the add-on {addon.name} becoming ready",
-        timeout=PATIENCE,
+        timeout=addon.patience,
         interval=0.3,
         state=lambda: f"{last.ready} of {last.wanted} pods are ready; " + "; ".join(last.waiting),
     )

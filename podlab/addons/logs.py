@@ -91,6 +91,7 @@ class Logs:
 
 def _away(status: int) -> AddonError:
     return AddonError(
-        f"The log store does not answer (status {status}).",
-        hint="See `podlab addon status logging`; bring it in with `podlab addon enable logging`.",
+        f"VictoriaLogs, which is asked here in LogsQL, does not answer (status {status}).",
+        hint="See `podlab addon status logging`; bring it in with `podlab addon enable logging`. "
+        "An OpenSearch has no LogsQL: ask it with lab.opensearch.",
     )

@@ -25,7 +25,7 @@ def objects(addon: Addon, *, own: bool) -> list[Object]:
     found: list[Object] = []
     for number, (file, text) in enumerate(addon.texts().items()):
         try:
-            found += documents(text if own else images.official(text, addon.images))
+            found += documents(text if own else images.official(text, addon.images, addon.own_official))
         except ValueError as error:
             raise AddonError(f"The manifest {file} of {addon.name} cannot be read: {error}.") from error
         if number == 0 and (programs := addon.program_files()):

@@ -43,9 +43,10 @@ def reference() -> str:
     return f"podlab/spark:{metadata.version('pyspark')}"
 
 
-def make_image(folder: Path) -> str:
+def make_image(folder: Path, say: Callable[[str], None] = lambda _: None) -> str:
     """Put the image into the local store and return its name. `folder` has its Dockerfile and what it copies."""
     name = reference()
+    say(name)
     with tempfile.TemporaryDirectory(prefix="spark-", dir=paths.private(paths.cache() / "images-made")) as scratch:
         context = Path(scratch) / "context"
         shutil.copytree(folder, context)

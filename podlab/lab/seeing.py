@@ -7,6 +7,7 @@ from typing import Any
 from podlab import addons
 from podlab.addons import prometheus
 from podlab.addons.logs import Line, Logs
+from podlab.addons.opensearch import OpenSearch
 from podlab.addons.prometheus import Prometheus
 from podlab.checks.faults import undisturbed
 from podlab.lab.learning import columns
@@ -19,7 +20,7 @@ class Seeing(Pictures):
     """Bring an add-on in, ask Prometheus and the log store, see whom Alertmanager has told."""
 
     def enable(self, addon: str) -> Note:
-        """Bring an add-on ("monitoring", "logging") into the cluster, and return when it is ready."""
+        """Bring an add-on ("monitoring", "logging", "opensearch") into the cluster, and return when it is ready."""
         name, line = self._need().name, ProgressLine()
         # Its pods are on nodes that other notebooks may want to break: they wait for the end of this lab.
         try:
@@ -43,8 +44,13 @@ class Seeing(Pictures):
 
     @property
     def log_store(self) -> Logs:
-        """The cluster's log store, with the lines of all namespaces: `query`, `count`, `hits`, `bulk`."""
+        """The cluster's VictoriaLogs, with the lines of all namespaces: `query`, `count`, `hits`, `bulk`."""
         return Logs.of_cluster(self._need().api)
+
+    @property
+    def opensearch(self) -> OpenSearch:
+        """The cluster's OpenSearch, with the lines of all namespaces, asked in the query DSL: `search`, `lines`."""
+        return OpenSearch(self._need().api)
 
     @property
     def here(self) -> str:
@@ -58,7 +64,7 @@ class Seeing(Pictures):
         return self.log_store.query(narrowed(question, self.here), limit)
 
     def explore(self, question: str = "*", minutes: float = 15, title: str = "Logs") -> Any:
-        """A log explorer of this namespace: histogram, lines, filters by field, and the way of a trace."""
+        """A log explorer of this namespace, on VictoriaLogs: histogram, lines, filters by field, the way of a trace."""
         from podlab.widgets.log_explorer import LogExplorer
 
         return self._keep(LogExplorer(self.log_store, question, minutes, title, base=self.here))

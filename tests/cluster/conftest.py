@@ -21,8 +21,10 @@ from pathlib import Path
 import pytest
 
 from podlab import cluster as clusters
+from podlab.addons import opensearch
 from podlab.cluster import Cluster
 from podlab.cluster.embedded import binaries
+from podlab.errors import BinaryError
 
 #: The provider under test.
 PROVIDER = os.environ.get("PODLAB_TEST_PROVIDER", "embedded")
@@ -52,8 +54,17 @@ def programs() -> dict[str, Path]:
     return binaries.ensure() | {name: found.path for name, found in located.items() if found}
 
 
+@pytest.fixture(scope="session")
+def opensearch_home() -> Path | None:
+    """OpenSearch's jars, in the user's own cache; fetched once, where they can be used and had."""
+    try:
+        return None if opensearch.missing() else opensearch.ensure()
+    except BinaryError:
+        return None
+
+
 @pytest.fixture(scope="session", autouse=True)
-def home(programs: dict[str, Path]) -> Iterator[Path]:
+def home(programs: dict[str, Path], opensearch_home: Path | None) -> Iterator[Path]:
     """PODLAB_HOME for the run: a short path, since sockets are in it. Nothing may be left in it at the end."""
     folder = Path(tempfile.mkdtemp(prefix="plt-"))
     with pytest.MonkeyPatch.context() as patch:

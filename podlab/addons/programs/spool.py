@@ -3,7 +3,8 @@
 A pod's program, beside vlagent. POST takes a block of lines, writes it to FOLDER, syncs, and only then says so. Blocks
 go on to STORE, oldest first. VictoriaLogs says "taken" when it has them in memory, and writes them some seconds later:
 a block is forgotten HOLD seconds after it was taken, if the process that took it still runs then. Another process may
-not have it, and is sent it again. So a line comes at least once whoever is killed, and some come twice.
+not have it, and is sent it again. So a line comes at least once whoever is killed, and some come twice. OpenSearch says
+"taken" when it has lines on its disk: HOLD is 0 then.
 
 Without room for more (MOST bytes, or a full disk) blocks are refused, and the shipper keeps them. GET /metrics counts.
 
@@ -22,10 +23,15 @@ import sys
 import threading
 import time
 import urllib.parse
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Protocol
+
+try:
+    from podlab.addons.programs.opensearch_store import OpenSearch
+except ImportError:  # in a pod the programs lie side by side
+    from opensearch_store import OpenSearch  # type: ignore[no-redef]
 
 PORT = 9430
 #: Seconds after which a store that does not answer counts as away, and between two tries.
@@ -140,12 +146,35 @@ class Sender:
             self._taken[name] = (self._clock(), process)
 
 
-class VictoriaLogs:
-    """The store of the add-on `logging`, which takes vlagent's blocks as they are."""
+class Door:
+    """Requests to one store, on one connection as long as it holds. OSError if the store is away."""
 
     def __init__(self, base: str) -> None:
         self._host = urllib.parse.urlsplit(base).netloc
         self._connection: http.client.HTTPConnection | None = None
+
+    def __call__(
+        self, method: str, path: str, body: bytes | None = None, headers: Mapping[str, str] | None = None
+    ) -> tuple[int, bytes]:
+        """Status and body of the answer."""
+        try:
+            if self._connection is None:
+                self._connection = http.client.HTTPConnection(self._host, timeout=TIMEOUT)
+            self._connection.request(method, path, body, dict(headers or {}))
+            answer = self._connection.getresponse()
+            return answer.status, answer.read()
+        except (OSError, http.client.HTTPException) as error:
+            if self._connection is not None:
+                self._connection.close()
+            self._connection = None
+            raise OSError(f"{self._host}: {error or type(error).__name__}") from error
+
+
+class VictoriaLogs:
+    """The store of the add-on `logging`, which takes vlagent's blocks as they are."""
+
+    def __init__(self, ask: Door) -> None:
+        self._ask = ask
 
     def process(self) -> str:
         """The moment at which it was started."""
@@ -157,26 +186,13 @@ class VictoriaLogs:
 
     def send(self, path: str, body: bytes) -> bool:
         """Hand a block on; False if it is no block that this store can read."""
-        status, _ = self._ask("POST", path, body)
+        headers = {"Content-Encoding": "zstd", "Content-Type": "application/octet-stream"}
+        status, _ = self._ask("POST", path, body, headers)
         if status in (400, 404):
             return False
         if status // 100 != 2:
             raise OSError(f"the store answers {status}")
         return True
-
-    def _ask(self, method: str, path: str, body: bytes | None = None) -> tuple[int, bytes]:
-        headers = {"Content-Encoding": "zstd", "Content-Type": "application/octet-stream"} if body is not None else {}
-        try:
-            if self._connection is None:
-                self._connection = http.client.HTTPConnection(self._host, timeout=TIMEOUT)
-            self._connection.request(method, path, body, headers)
-            answer = self._connection.getresponse()
-            return answer.status, answer.read()
-        except (OSError, http.client.HTTPException) as error:
-            if self._connection is not None:
-                self._connection.close()
-            self._connection = None
-            raise OSError(f"{self._host}: {error or type(error).__name__}") from error
 
 
 class Checkpoints:
@@ -294,7 +310,9 @@ def main() -> None:
     """Take, keep and send until the pod ends."""
     home = Path(os.environ["FOLDER"])
     blocks = Blocks(home / "blocks", int(os.environ["MOST"]))
-    sender = Sender(blocks, VictoriaLogs(os.environ["STORE"]), float(os.environ["HOLD"]))
+    door = Door(os.environ["STORE"])
+    store = OpenSearch(door) if os.environ.get("KIND") == "opensearch" else VictoriaLogs(door)
+    sender = Sender(blocks, store, float(os.environ["HOLD"]))
     spool = Spool(blocks, sender, Checkpoints(*(home / f"checkpoints.{name}" for name in ("json", "safe", "life"))))
     ended = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: ended.set())

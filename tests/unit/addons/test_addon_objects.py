@@ -39,7 +39,8 @@ def test_everything_is_marked_as_the_add_ons_and_nothing_is_named_twice(addon: A
 def test_every_image_is_one_that_is_made_or_always_there(addon: Addon) -> None:
     made = {image.reference for image in addon.images}
     named = {container["image"] for container in containers(addon)}
-    assert made <= named and named - made <= {"podlab/python:3", "podlab/toolbox:1"}
+    own = {addon.own_official[0]} if addon.own_official else set()
+    assert made | own <= named and named - made - own <= {"podlab/python:3", "podlab/toolbox:1"}
 
 
 @each

