@@ -9,7 +9,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,9 +18,11 @@ from common import Figure, announce, finish, machine, median, options, say, tabl
 
 from podlab import cluster
 from podlab.course import build, manuscript, needs
-from podlab.lab.chapters import needs_cluster
+from podlab.lab.chapters import find, needs_cluster
 
 COURSE = Path(__file__).parents[1]
+#: Chapters that take nodes away have a cluster of their own, one notebook at a time.
+FAULTS = f"{NAME}-faults"
 
 
 @dataclass(frozen=True)
@@ -47,9 +49,14 @@ def main() -> None:
     # One notebook after the other in turn, so that each meets all the others.
     turns = [path for _ in range(given.repeats) for path in notebooks]
     began = time.monotonic()
-    scratch, pool = tempfile.TemporaryDirectory(prefix="podlab-bench-"), ThreadPoolExecutor(given.at_once)
-    with clustered(notebooks), scratch as folder, pool:
-        runs = list(pool.map(lambda turn: execute(turn[1], Path(folder) / f"{turn[0]}"), enumerate(turns)))
+    scratch = tempfile.TemporaryDirectory(prefix="podlab-bench-")
+    calm, faults = ThreadPoolExecutor(given.at_once), ThreadPoolExecutor(1)
+    with clustered(notebooks), scratch as folder, calm, faults:
+        pools = {NAME: calm, FAULTS: faults}
+        begun = [
+            pools[cluster_of(path)].submit(execute, path, Path(folder) / f"{turn}") for turn, path in enumerate(turns)
+        ]
+        runs = [one.result() for one in begun]
     rows = []
     for path in notebooks:
         mine = [run for run in runs if run.notebook == path]
@@ -81,19 +88,33 @@ def wanted(first: int, last: int) -> list[Path]:
 
 @contextmanager
 def clustered(notebooks: Sequence[Path]) -> Iterator[None]:
-    """A cluster while it is needed by any of them, taken down whatever happens."""
-    if not any(needs_cluster(path.name[:2]) for path in notebooks):
+    """The clusters while they are needed by any of them, taken down whatever happens."""
+    with ExitStack() as stack:
+        for name in sorted({cluster_of(path) for path in notebooks if needs_cluster(path.name[:2])}):
+            stack.enter_context(taken_down(name))
+            cluster.up(name, nodes=3)
         yield
-        return
-    with taken_down():
-        cluster.up(NAME, nodes=3)
-        yield
+
+
+def cluster_of(path: Path) -> str:
+    """The name of the cluster for a notebook."""
+    return FAULTS if find(path.name[:2]).disruptive else NAME
 
 
 def execute(path: Path, output: Path) -> Run:
     """Run one notebook as a user does."""
     began = time.monotonic()
-    command = [sys.executable, "-m", "podlab", "execute", str(path), "--cluster", NAME, "--output", str(output)]
+    command = [
+        sys.executable,
+        "-m",
+        "podlab",
+        "execute",
+        str(path),
+        "--cluster",
+        cluster_of(path),
+        "--output",
+        str(output),
+    ]
     done = subprocess.run(command, cwd=COURSE, capture_output=True, text=True, check=False)
     run = Run(path, round(time.monotonic() - began, 1), (done.stdout + done.stderr)[-1500:] if done.returncode else "")
     say(f"  {path}: {'failed' if run.trouble else 'passed'} in {run.seconds:.0f} s")

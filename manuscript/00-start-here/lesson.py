@@ -85,7 +85,7 @@ lab.snapshot()
 # ## The map of the course
 #
 # Each chapter is a lesson, which you run and play with, and an assignment with exercises that check themselves. The
-# ones that give a time are ready, and any of them can be the first:
+# ones that give a time are ready (in brackets: how much of it the machine takes), and any of them can be the first:
 #
 # - from the beginning: [01 Split and conquer](01-split-and-conquer.ipynb), and why four workers are not four times
 #   faster;

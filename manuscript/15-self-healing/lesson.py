@@ -3,6 +3,7 @@
 # chapter: "15"
 # minutes: 55
 # needs: a cluster with three nodes
+# disruptive: true
 # ---
 
 # %% [markdown]

@@ -47,7 +47,7 @@ def _card(document: Document) -> dict[str, Any]:
     """What the start page says of a chapter."""
     about = document.about
     if document.part == "lesson":
-        more = {key: about[key] for key in ("programs", "packages") if key in about}
+        more = {key: about[key] for key in ("programs", "packages", "disruptive") if key in about}
         return {"notebook": document.name, "minutes": about["minutes"], "needs": about["needs"], **more}
     exercises = [registry.exercise(id) for id in document.exercises]
     return {

@@ -12,6 +12,7 @@ from typing import Any
 
 from podlab.checks import registry
 from podlab.course import build as builder
+from podlab.course import measured
 from podlab.course.manuscript import Cell, Document, cases, documents, without_solutions
 from podlab.course.release import releases
 
@@ -25,6 +26,8 @@ PREDICTIONS = 3
 #: Sections that every lesson ends with.
 SECTIONS = ("## What we have seen", "## Three questions", "## To read on")
 WRONG_ANSWERS, ALTERNATIVES = 3, 2
+#: The part of a notebook's cells that may come or go before its time has to be measured again.
+TIMES_HOLD = 0.1
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,7 @@ def inspect(course: Path) -> list[Problem]:
         problems += prose(document)
         problems += links(course, document)
         problems += lesson(document) if document.part == "lesson" else assignment(document)
+    problems += times(course)
     for path in sorted(course.glob("notebooks/*.ipynb")) + sorted(course.glob("source/*/*.ipynb")):
         problems += notebook(course, path)
     for document in found:
@@ -70,6 +74,23 @@ def stale(course: Path) -> Iterator[Problem]:
     for path in course.glob("release/*/*"):
         if path.relative_to(course) not in released:
             yield Problem(str(path.relative_to(course)), "is the release of nothing. Remove it.")
+
+
+def times(course: Path) -> Iterator[Problem]:
+    """Notebooks whose time was never measured, or when they were much shorter or longer; times of what is gone."""
+    files = set()
+    for document in documents(course / "manuscript"):
+        path = builder.target(document)
+        files.add(measured.place(path)[0])
+        was = measured.read(course, path).get("cells", 0)
+        cells = sum(cell.kind == "code" and cell.mark not in ("alternative", "wrong") for cell in document.cells)
+        if abs(cells - was) > was * TIMES_HOLD:
+            then = f"was measured with {was} cells of code and has {cells} now" if was else "has never been measured"
+            how = f"Run `podlab execute --record {path}`, then commit {measured.FOLDER}."
+            yield Problem(str(path), f"{then}. {how}")
+    for file in course.glob(f"{measured.FOLDER}/*"):
+        if file.relative_to(course) not in files:
+            yield Problem(str(file.relative_to(course)), "has the time of nothing. Remove it.")
 
 
 def prose(document: Document) -> Iterator[Problem]:
@@ -109,6 +130,16 @@ def lesson(document: Document) -> Iterator[Problem]:
         yield Problem(where, f"the median code cell has {median:g} lines; {MEDIAN_LINES} are the most.")
     if start_page:
         return
+    harms = any(re.search(r"\blab\.(kill|isolate)_node\(", cell.source) for cell in codes) or any(
+        exercise.disruptive for exercise in registry.chapter(str(document.about["chapter"])).values()
+    )
+    if harms != bool(document.about.get("disruptive")):
+        yield Problem(
+            where,
+            "takes nodes away, in the lesson or in an exercise: say `disruptive: true` in the header."
+            if harms
+            else "says `disruptive: true`, and neither lesson nor exercises take nodes away. Remove it.",
+        )
     texts = len(cells) - len(codes)
     if texts * 10 < len(codes) * 7:
         yield Problem(where, f"has {texts} cells of prose to {len(codes)} of code. Say more between them.")

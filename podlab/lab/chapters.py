@@ -20,13 +20,26 @@ class Chapter:
     @property
     def card(self) -> Mapping[str, Any]:
         """Notebook, minutes, needs and exercises; empty while the chapter is not written."""
-        file = resources.files("podlab").joinpath(f"course/cards/{self.number}.json")
-        return json.loads(file.read_text()) if file.is_file() else {}
+        return self._read("cards")
+
+    @property
+    def disruptive(self) -> bool:
+        """Whether the chapter takes nodes away, and with them the pods of whatever else runs on its cluster."""
+        return bool(self.card.get("disruptive"))
+
+    @property
+    def measured(self) -> Mapping[str, Any]:
+        """Seconds that the machine takes for "lesson" and "exercises", and which machine, as far as that is known."""
+        return self._read("measured")
 
     @property
     def ready(self) -> bool:
         """Whether the chapter can be worked through."""
         return bool(self.card.get("notebook"))
+
+    def _read(self, folder: str) -> Mapping[str, Any]:
+        file = resources.files("podlab").joinpath(f"course/{folder}/{self.number}.json")
+        return json.loads(file.read_text()) if file.is_file() else {}
 
 
 PARTS: dict[str, tuple[Chapter, ...]] = {
@@ -65,6 +78,12 @@ PARTS: dict[str, tuple[Chapter, ...]] = {
         Chapter("27", "Toward internet scale", "What breaks first at 1,000 nodes?"),
     ),
 }
+
+
+def find(number: str) -> Chapter:
+    """The chapter of a number; one without a card if the plan has none."""
+    plan = (chapter for chapters in PARTS.values() for chapter in chapters)
+    return next((chapter for chapter in plan if chapter.number == number), Chapter(number, "", ""))
 
 
 def needs_cluster(number: str) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from html import escape
 from typing import Any
@@ -16,7 +16,10 @@ HEADS = ("NO.", "CHAPTER", "ITS QUESTION", "NEEDS", "LESSON", "EXERCISES", "PASS
 
 @dataclass(frozen=True)
 class Row:
-    """One chapter's line. Minutes are for reading and trying; `passed` of `exercises` are done."""
+    """One chapter's line. Minutes are for reading and trying; `passed` of `exercises` are done.
+
+    `running` are the seconds that the machine takes for lesson and exercises, as far as they have been measured.
+    """
 
     part: str
     chapter: Chapter
@@ -25,6 +28,7 @@ class Row:
     exercise_minutes: int
     exercises: int
     passed: int
+    running: Mapping[str, int]
 
     @property
     def ready(self) -> bool:
@@ -36,17 +40,25 @@ class Row:
         """The line's cells."""
         if not self.ready:
             return [self.chapter.number, self.chapter.title, self.chapter.question, "", "to come", "", ""]
-        exercises = f"{self.exercises} in {self.exercise_minutes} min" if self.exercises else "none"
+        exercises = "none"
+        if self.exercises:
+            exercises = f"{self.exercises} in {self._minutes('exercises', self.exercise_minutes)}"
         passed = f"{self.passed} of {self.exercises}" if self.exercises else ""
         return [
             self.chapter.number,
             self.chapter.title,
             self.chapter.question,
             self.needs,
-            f"{self.minutes} min",
+            self._minutes("lesson", self.minutes),
             exercises,
             passed,
         ]
+
+    def _minutes(self, part: str, all_in_all: int) -> str:
+        running = self.running.get(part)
+        if running is None:
+            return f"{all_in_all} min"
+        return f"{all_in_all} min ({running} s)" if running < 90 else f"{all_in_all} min ({running / 60:.0f} min)"
 
 
 class CourseMap(Shown):
@@ -63,7 +75,16 @@ class CourseMap(Shown):
         minutes = sum(row.minutes + row.exercise_minutes for row in there)
         return (
             f"{len(there)} of {len(self.rows) - 1} chapters are ready, about {minutes / 60:.0f} hours; "
-            f"you have passed {passed} of {total} exercises."
+            f"you have passed {passed} of {total} exercises." + self._measured()
+        )
+
+    def _measured(self) -> str:
+        machines = {entry["machine"] for row in self.rows for entry in row.chapter.measured.values()}
+        if not machines:
+            return ""
+        return (
+            " In brackets: what of it the machine takes to run all cells, exercises with their solutions. Measured on "
+            f"{' and '.join(sorted(machines))}."
         )
 
     @property
@@ -117,4 +138,5 @@ def _rows() -> Iterator[Row]:
                 card.get("exercise_minutes", 0),
                 len(exercises),
                 sum(bool(done.get(each["id"], {}).get("passed_at")) for each in exercises),
+                {part: entry["seconds"] for part, entry in chapter.measured.items()},
             )

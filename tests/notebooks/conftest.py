@@ -1,4 +1,4 @@
-"""A cluster for notebooks, in a home of its own; nothing of it is left at the end."""
+"""Clusters for notebooks, in a home of their own; nothing of them is left at the end."""
 
 from __future__ import annotations
 
@@ -16,28 +16,29 @@ from podlab import cluster as clusters
 from podlab.cluster import Cluster
 from podlab.cluster.embedded import binaries
 
-NAME = "notebooks"
+#: The clusters: one for chapters that leave nodes alone, one for those that take nodes away.
+CALM, FAULTS = "notebooks", "notebooks-faults"
 
 
 @pytest.fixture(scope="session")
-def notebook_cluster() -> Iterator[Cluster]:
-    """A running cluster of three nodes which the labs of this run use."""
+def notebook_clusters() -> Iterator[dict[str, Cluster]]:
+    """Two running clusters of three nodes by name."""
     located = binaries.locate([name for name in binaries.PROGRAMS if name not in binaries.ALL])
     programs = binaries.ensure() | {name: found.path for name, found in located.items() if found}
     # A short path: sockets are in it.
     folder = Path(tempfile.mkdtemp(prefix="pln-"))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PODLAB_HOME", str(folder))
-        patch.setenv("PODLAB_CLUSTER", NAME)
         # nbgrader calls `alembic` by name.
         patch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
         for name, path in programs.items():
             patch.setenv(binaries.variable(name), str(path))
-        for name in ("PODLAB_KUBECONFIG", "PODLAB_NAMESPACE", "KUBECONFIG"):
+        for name in ("PODLAB_CLUSTER", "PODLAB_KUBECONFIG", "PODLAB_NAMESPACE", "KUBECONFIG"):
             patch.delenv(name, raising=False)
         try:
-            yield clusters.up(NAME, nodes=3)
+            yield {name: clusters.up(name, nodes=3) for name in (CALM, FAULTS)}
         finally:
-            with contextlib.suppress(Exception):
-                clusters.down(NAME)
+            for name in (CALM, FAULTS):
+                with contextlib.suppress(Exception):
+                    clusters.down(name)
             shutil.rmtree(folder, ignore_errors=True)

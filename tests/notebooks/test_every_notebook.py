@@ -6,17 +6,20 @@ Beside them plain `nbgrader autograde` works on the same files, as for an instru
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import CALM, FAULTS
 
 from podlab.checks import registry
 from podlab.checks.api import Api
@@ -39,9 +42,9 @@ LESSONS, SOURCES = (
 )
 #: Every notebook once (0), and every lesson a second time on the same cluster (1).
 TURNS = [*((path, 0) for path in [*LESSONS, *SOURCES]), *((path, 1) for path in LESSONS)]
-#: Jobs side by side: some wait for nodes that are theirs alone, the others mostly for what they watch.
-AT_ONCE = 6
-#: The assignment that plain nbgrader grades. It and its lesson switch nodes off.
+#: Jobs side by side on each cluster; they mostly wait for what they watch.
+AT_ONCE = {CALM: 6, FAULTS: 2}
+#: The assignment that plain nbgrader grades.
 PLAIN = "15-self-healing"
 CONFIG = """
 c = get_config()
@@ -61,9 +64,10 @@ class Run:
     copy: Path
 
 
-def switches_nodes_off(key: Any) -> bool:
-    """Whether a job takes nodes away from others."""
-    return key == PLAIN or key[0].stem == PLAIN
+def cluster_of(key: Any) -> str:
+    """The cluster for a job: those that take nodes away would take them from the others."""
+    name = key if key == PLAIN else key[0].stem
+    return FAULTS if chapters.find(name[:2]).disruptive else CALM
 
 
 def is_lesson(key: Any) -> bool:
@@ -71,31 +75,21 @@ def is_lesson(key: Any) -> bool:
     return key != PLAIN and key[0].parent.name == "notebooks"
 
 
-def needs_whole_nodes(key: Any) -> bool:
-    """Whether a job has pods of its own on nodes that another one might switch off."""
-    return not switches_nodes_off(key) and chapters.needs_cluster(key[0].stem[:2])
-
-
 class Work:
-    """Long jobs by key, some at a time: those that the selected tests ask for are begun together.
+    """Long jobs by key, some at a time on each cluster: those that the selected tests ask for are begun together.
 
-    Those that need whole nodes begin when all that switch nodes off are done, and a lesson that switches nodes off has
-    them for itself.
+    A lesson has the nodes that it takes away for itself: who comes after it waits for its end.
     """
 
-    def __init__(self, pool: ThreadPoolExecutor, jobs: dict[Any, Callable[[], Any]]) -> None:
-        self._pool, self._jobs = pool, jobs
+    def __init__(self, pools: dict[str, ThreadPoolExecutor], jobs: dict[Any, Callable[[], Any]]) -> None:
+        self._pools, self._jobs = pools, jobs
         self._begun: dict[Any, Future[Any]] = {}
 
     def begin(self, key: Any) -> None:
         if key not in self._begun:
-            breaking = {other: one for other, one in self._begun.items() if switches_nodes_off(other)}
-            before: Iterable[Future[Any]] = ()
-            if needs_whole_nodes(key):
-                before = list(breaking.values())
-            elif switches_nodes_off(key):
-                before = [one for other, one in breaking.items() if is_lesson(other)]
-            self._begun[key] = self._pool.submit(self._do, key, before)
+            name = cluster_of(key)
+            before = [one for other, one in self._begun.items() if name == cluster_of(other) == FAULTS and is_lesson(other)]
+            self._begun[key] = self._pools[name].submit(self._do, key, before)
 
     def _do(self, key: Any, before: Iterable[Future[Any]]) -> Any:
         wait(before)
@@ -110,17 +104,21 @@ class Work:
         wait(self._begun.values())
 
 
-def execute(notebook: Path, output: Path) -> Run:
+def execute(notebook: Path, output: Path, cluster: str) -> Run:
     """Run a notebook as a user would, from a fresh kernel."""
     short = notebook.relative_to(COURSE)
-    command = [sys.executable, "-m", "podlab", "execute", str(short), "--output", str(output)]
+    options = ["--output", str(output), "--cluster", cluster]
+    command = [sys.executable, "-m", "podlab", "execute", str(short), *options]
     done = subprocess.run(command, cwd=COURSE, capture_output=True, text=True, timeout=1500, check=False)
     return Run(done.returncode, done.stdout, done.stderr, output / short)
 
 
 def nbgrader(folder: Path, *arguments: str) -> None:
     command = [sys.executable, "-m", "nbgrader", *arguments]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=1500, check=False)
+    surroundings = os.environ | {"PODLAB_CLUSTER": FAULTS}
+    done = subprocess.run(
+        command, cwd=folder, env=surroundings, capture_output=True, text=True, timeout=1500, check=False
+    )
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
 
 
@@ -160,18 +158,18 @@ def nothing_is_left(cluster: Cluster) -> None:
 
 @pytest.fixture(scope="module")
 def work(
-    request: pytest.FixtureRequest, notebook_cluster: Cluster, tmp_path_factory: pytest.TempPathFactory
+    request: pytest.FixtureRequest, notebook_clusters: dict[str, Cluster], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Work]:
     """Plain nbgrader, every notebook once, and every lesson once more; whoever looks at one waits for it."""
     folder = tmp_path_factory.mktemp("executed")
     jobs: dict[Any, Callable[[], Any]] = {PLAIN: partial(marks_by_plain_nbgrader, tmp_path_factory.mktemp("plain"))}
     for path, number in TURNS:
         output = folder / f"{number}" / path.parent.name / path.stem
-        jobs[path, number] = partial(execute, path, output)
+        jobs[path, number] = partial(execute, path, output, cluster_of((path, number)))
     asked = {item.callspec.params.get("job") for item in request.session.items if hasattr(item, "callspec")}
-    with ThreadPoolExecutor(AT_ONCE) as pool:
-        found = Work(pool, jobs)
-        for key in sorted(jobs, key=lambda key: (needs_whole_nodes(key), not switches_nodes_off(key), not is_lesson(key))):
+    with ExitStack() as stack:
+        found = Work({name: stack.enter_context(ThreadPoolExecutor(most)) for name, most in AT_ONCE.items()}, jobs)
+        for key in sorted(jobs, key=lambda key: not is_lesson(key)):
             if key in asked:
                 found.begin(key)
         yield found
@@ -184,7 +182,6 @@ def name_of(turn: tuple[Path, int]) -> str:
 
 @pytest.mark.parametrize("job", TURNS, ids=name_of)
 def test_a_notebook_runs_to_its_end_beside_others(job: tuple[Path, int], work: Work) -> None:
-    """The lesson that loses a node waits for those that must not be disturbed, and they for it."""
     run = work.result(job)
     assert run.returncode == 0, run.stdout + run.stderr
 
@@ -218,6 +215,25 @@ def test_plain_nbgrader_gives_full_marks_to_the_reference_and_none_to_the_releas
     assert marks == {"ada": float(points), "bob": 0.0}
 
 
-def test_nothing_is_left_by_all_of_them(notebook_cluster: Cluster, work: Work) -> None:
+def test_chapters_that_take_nodes_away_are_executed_on_another_cluster(
+    notebook_clusters: dict[str, Cluster], tmp_path: Path
+) -> None:
+    (tmp_path / "manuscript").mkdir()
+    (tmp_path / "notebooks").mkdir()
+    cell = {"cell_type": "code", "id": "c", "metadata": {}, "execution_count": None, "outputs": []}
+    cell["source"] = 'import os\nprint(os.environ["PODLAB_CLUSTER"])'
+    notebook = builder.text_of({"cells": [cell], "metadata": builder.KERNEL, "nbformat": 4, "nbformat_minor": 5})
+    for name in ("14-x", PLAIN):
+        (tmp_path / "notebooks" / f"{name}.ipynb").write_text(notebook)
+    command = [sys.executable, "-m", "podlab", "execute", "--cluster", CALM, "--output", "out"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=600, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    for name, cluster in {"14-x": CALM, PLAIN: FAULTS}.items():
+        (cell,) = json.loads((tmp_path / "out" / "notebooks" / f"{name}.ipynb").read_text())["cells"]
+        assert "".join(cell["outputs"][0]["text"]).strip() == cluster
+
+
+def test_nothing_is_left_by_all_of_them(notebook_clusters: dict[str, Cluster], work: Work) -> None:
     work.finish()
-    nothing_is_left(notebook_cluster)
+    for cluster in notebook_clusters.values():
+        nothing_is_left(cluster)

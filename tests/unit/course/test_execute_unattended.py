@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 
 import pytest
+from typer.testing import CliRunner
 
-from podlab.course import build, execute
+from podlab.cli import app
+from podlab.course import build, execute, measured
 
 pytestmark = pytest.mark.slow
 
@@ -97,3 +99,23 @@ def test_a_grade_cell_without_full_points_is_refused(tmp_path, source):
 
 def test_a_grade_cell_with_full_points_passes(tmp_path):
     assert execute.execute(notebook(tmp_path, "float(10)", metadata=grade(10)), tmp_path / "out.ipynb").cells == 1
+
+
+def test_times_are_recorded_where_the_start_page_finds_them_and_the_machine_is_named(tmp_path):
+    (tmp_path / "manuscript").mkdir()
+    for path, sources in {"notebooks/01-x.ipynb": ["1", "2"], "source/01-x/01-x.ipynb": ["3"]}.items():
+        (tmp_path / path).parent.mkdir(parents=True)
+        notebook(tmp_path, *sources).rename(tmp_path / path)
+
+    def run(*names):
+        command = ["execute", *names, "--record", "--course", str(tmp_path), "--output", str(tmp_path / "out")]
+        done = CliRunner().invoke(app, command)
+        assert done.exit_code == 0, done.output
+        return json.loads((tmp_path / measured.FOLDER / "01.json").read_text())
+
+    first = run()
+    assert {part: entry["cells"] for part, entry in first.items()} == {"lesson": 2, "exercises": 1}
+    assert all(entry["seconds"] > 0 and "cores (" in entry["machine"] for entry in first.values())
+    notebook(tmp_path, "1").rename(tmp_path / "notebooks/01-x.ipynb")
+    second = run("notebooks/")
+    assert second["lesson"]["cells"] == 1 and second["exercises"] == first["exercises"]

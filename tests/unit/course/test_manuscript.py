@@ -12,18 +12,19 @@ from pathlib import Path
 import pytest
 
 from podlab.checks import registry
-from podlab.course import build, inspection, manuscript, release
+from podlab.course import build, inspection, manuscript, measured, release
 from podlab.errors import UsageError
 
 COURSE = Path(__file__).parents[3]
 LESSON, TASKS = "manuscript/15-self-healing/lesson.py", "manuscript/15-self-healing/assignment.py"
+OTHER_LESSON = "manuscript/16-networking/lesson.py"
 CHAPTERS = [document for document in manuscript.documents(COURSE / "manuscript") if document.part == "assignment"]
 
 
 @pytest.fixture
 def course(tmp_path):
     """A copy of the course's texts that a test may spoil."""
-    for folder in ("manuscript", "notebooks", "source", "release", "autograder"):
+    for folder in ("manuscript", "notebooks", "source", "release", "autograder", str(measured.FOLDER)):
         shutil.copytree(COURSE / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
     return tmp_path
 
@@ -182,6 +183,31 @@ def test_a_notebook_that_nothing_makes_is_seen(course):
     found = problems(course)
     assert any("source/15-self-healing/notes.txt" in line for line in found)
     assert any("release/15-self-healing/notes.txt" in line for line in found)
+
+
+def test_times_that_are_missing_old_or_of_nothing_are_seen(course):
+    times = course / measured.FOLDER
+    (times / "16.json").rename(times / "99.json")
+    edit(course, times / "15.json", '"cells": 26', '"cells": 36')
+    found = [str(problem) for problem in inspection.times(course)]
+    assert sum("16-networking.ipynb: has never been measured" in line for line in found) == 2
+    assert any(
+        "measured with 36 cells of code and has 26 now. Run `podlab execute --record note" in line for line in found
+    )
+    assert any("99.json: has the time of nothing" in line for line in found)
+
+
+@pytest.mark.parametrize(
+    ("path", "old", "new", "words"),
+    [
+        (LESSON, "# disruptive: true\n", "", "takes nodes away"),
+        (OTHER_LESSON, "# needs:", "# disruptive: true\n# needs:", "Remove it"),
+    ],
+)
+def test_a_lesson_says_whether_it_takes_nodes_away(path, old, new, words, course):
+    edit(course, path, old, new)
+    (problem,) = inspection.lesson(manuscript.read(course / path))
+    assert words in str(problem)
 
 
 def test_outputs_in_a_notebook_are_seen(course):

@@ -235,6 +235,15 @@ def test_the_map_of_the_course_shows_how_far_one_has_come_and_links_to_what_is_t
     assert "1 of 4" in shown.html and "to come" in shown.text
 
 
+def test_the_map_of_the_course_shows_the_measured_times_and_on_which_machine(monkeypatch):
+    times = {"lesson": {"cells": 9, "machine": "2 cores (X), 8 GiB", "seconds": 150}}
+    monkeypatch.setattr(chapters.Chapter, "measured", property(lambda self: times if self.number == "15" else {}))
+    shown = CourseMap()
+    row = next(row for row in shown.rows if row.chapter.number == "15")
+    assert row.words[4] == f"{row.minutes} min (2 min)" and "(" not in row.words[5]
+    assert "Measured on 2 cores (X), 8 GiB" in shown.text and "Measured on 2 cores (X), 8 GiB" in shown.html
+
+
 def test_in_a_graded_kernel_nothing_is_checked(monkeypatch, capsys):
     monkeypatch.setenv("PODLAB_GRADED_OUTSIDE", "1")
     assert start("15").score("15.1") == 0.0

@@ -1,0 +1,48 @@
+"""The time that the machine takes for a notebook from first cell to last: measured, kept, shown on the start page."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from podlab.course.execute import Execution
+
+#: The times of the chapters, one file each. `podlab execute --record` writes them, the start page reads them.
+FOLDER = Path("podlab", "course", "measured")
+
+
+def place(notebook: Path) -> tuple[Path, str]:
+    """Where the time of a notebook is: a file relative to the course, and the key in it."""
+    return FOLDER / f"{notebook.name[:2]}.json", "lesson" if notebook.parent.name == "notebooks" else "exercises"
+
+
+def read(course: Path, notebook: Path) -> Mapping[str, Any]:
+    """Seconds, cells of code at that time, the machine and its load (of 15 minutes); empty if they are not known."""
+    file, key = place(notebook)
+    return _times(course / file).get(key, {})
+
+
+def record(course: Path, executions: Iterable[Execution]) -> None:
+    """Put new times in place of older ones."""
+    for done in executions:
+        file, key = place(done.notebook)
+        entry = {"cells": done.cells, "load": round(os.getloadavg()[2], 1), "machine": machine()}
+        times = _times(course / file) | {key: {**entry, "seconds": round(done.seconds)}}
+        (course / file).parent.mkdir(parents=True, exist_ok=True)
+        (course / file).write_text(json.dumps(times, indent=1, sort_keys=True) + "\n")
+
+
+def machine() -> str:
+    """This machine in a few words."""
+    info = Path("/proc/cpuinfo").read_text().splitlines()
+    model = next((line.partition(":")[2].strip() for line in info if line.startswith("model name")), platform.machine())
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    return f"{len(os.sched_getaffinity(0))} cores ({model}), {memory:.0f} GiB"
+
+
+def _times(file: Path) -> dict[str, Any]:
+    return json.loads(file.read_text()) if file.is_file() else {}
