@@ -216,6 +216,7 @@ def test_a_shipper_and_a_spool_that_die_while_the_store_is_away_lose_nothing(
         strike(shared, "spool.py", "spool", also_ready=False)
     finally:
         kubectl(shared, *scale, "--replicas=1")
+    until(lambda: addons.status("logging", shared.name).state == "ready", "the store being back", timeout=PATIENCE)
     assert found(logging, nonce) >= 101
 
 
