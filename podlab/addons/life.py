@@ -10,9 +10,9 @@ from podlab import paths
 from podlab.addons import images
 from podlab.addons.catalogue import LABEL, Addon, find
 from podlab.addons.objects import WORKLOADS, memory, objects, requested
-from podlab.addons.pods import hindrance
 from podlab.addons.programs.object_metrics import quantity
 from podlab.checks.api import Api, ApiError
+from podlab.checks.pods import hindrance
 from podlab.cluster import clusters
 from podlab.cluster.embedded import binaries
 from podlab.cluster.progress import step

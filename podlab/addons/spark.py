@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from podlab import paths
-from podlab.addons.pods import hindrance
 from podlab.addons.programs.object_metrics import quantity
 from podlab.checks.api import Api
+from podlab.checks.pods import hindrance
 from podlab.errors import AddonError, UsageError
 from podlab.images.build import build
 from podlab.images.layout import ImageLayout

@@ -8,55 +8,29 @@ near the end of a phase, idle workers run backups of tasks that take much longer
 
 from __future__ import annotations
 
-import heapq
 import json
-import pickle
 import selectors
 import shutil
 import socket
 import statistics
 import time
 import traceback
-import zlib
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import groupby, pairwise
+from itertools import pairwise
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
 from podlab.distributed.frames import Frames, send
 from podlab.distributed.harness import Harness, Worker, announce
+from podlab.distributed.mapreduce_tasks import Job, Pair, map_task, order, partition, reduce_task
 from podlab.errors import LaboratoryError, UsageError, WorkerFailed
 
-Pair = tuple[Any, Any]
+__all__ = ["Engine", "Event", "Job", "Result", "order", "partition", "run", "sequential", "splits_of"]
+
 Event = dict[str, Any]
-
-
-def partition(key: Any, reducers: int) -> int:
-    """The reducer of a key: a checksum of it, the same in every process and every run (unlike `hash`)."""
-    return zlib.crc32(order(key).encode()) % reducers
-
-
-def order(key: Any) -> str:
-    """A text by which keys of any JSON type are sorted and told apart: strings as they are, others before them."""
-    return key if type(key) is str else "\0" + json.dumps(key, sort_keys=True)
-
-
-@dataclass(frozen=True)
-class Job:
-    """What to compute. `map(record)` yields pairs; `reduce(key, values)` returns the key's value (JSON).
-
-    `combine(key, values)`, if given, makes one value of the many that a map task has for a key; it may be applied
-    or not, so `reduce` must not notice. Values reach `reduce` in the order of splits, and of emission within one.
-    """
-
-    map: Callable[[Any], Iterable[Pair]]
-    reduce: Callable[[Any, list[Any]], Any]
-    combine: Callable[[Any, list[Any]], Any] | None = None
-    partition: Callable[[Any, int], int] = partition
-    reducers: int = 4
 
 
 @dataclass
@@ -98,48 +72,6 @@ def splits_of(records: Sequence[Any], count: int) -> list[Sequence[Any]]:
 # In a worker
 
 
-def _map_task(job: Job, split: Iterable[Any], folder: Path, number: int, attempt: str) -> dict[str, Any]:
-    """Write one file per reducer, sorted by key: a pickled list of (order, key, values)."""
-    groups: dict[str, tuple[Any, list[Any]]] = {}
-    records = 0
-    for record in split:
-        records += 1
-        for key, value in job.map(record):
-            groups.setdefault(order(key), (key, []))[1].append(value)
-    parts: list[list[tuple[str, Any, list[Any]]]] = [[] for _ in range(job.reducers)]
-    for text, (key, values) in sorted(groups.items(), key=itemgetter(0)):
-        where = job.partition(key, job.reducers)
-        if not (isinstance(where, int) and 0 <= where < job.reducers):
-            raise UsageError(f"partition({key!r}, {job.reducers}) is {where!r}; it must be 0 to {job.reducers - 1}.")
-        parts[where].append((text, key, [job.combine(key, values)] if job.combine else values))
-    size = 0
-    for reducer, part in enumerate(parts):
-        data = pickle.dumps(part, protocol=pickle.HIGHEST_PROTOCOL)
-        size += len(data)
-        (folder / f"map-{number}-{reducer}.{attempt}").write_bytes(data)
-    values = [sum(len(some) for _, _, some in part) for part in parts]
-    return {"records": records, "bytes": size, "parts": values}
-
-
-def _reduce_task(job: Job, maps: int, folder: Path, number: int, attempt: str) -> dict[str, Any]:
-    """Merge one part of every map task, reduce key by key, write JSON lines."""
-    parts = []
-    size = records = 0
-    for index in range(maps):
-        data = (folder / f"map-{index}-{number}").read_bytes()
-        size += len(data)
-        parts.append([(text, index, key, values) for text, key, values in pickle.loads(data)])
-    merged = heapq.merge(*parts, key=itemgetter(0, 1))
-    with (folder / f"part-{number:05d}.{attempt}").open("w") as file:
-        for _, group in groupby(merged, key=itemgetter(0)):
-            some = list(group)
-            key = some[0][2]
-            values = [value for _, _, _, more in some for value in more]
-            records += len(values)
-            file.write(json.dumps([key, job.reduce(key, values)]) + "\n")
-    return {"records": records, "bytes": size}
-
-
 def _work(connection: socket.socket, job: Job, splits: Sequence[Iterable[Any]], folder: Path) -> None:
     """A worker's life: take a task, do it, say so; an exception is told and does not end the worker."""
     frames = Frames()
@@ -151,9 +83,9 @@ def _work(connection: socket.socket, job: Job, splits: Sequence[Iterable[Any]], 
             announce(f"{task['kind']}-{task['number']}")
             try:
                 if task["kind"] == "map":
-                    done = _map_task(job, splits[task["number"]], folder, task["number"], task["attempt"])
+                    done = map_task(job, splits[task["number"]], folder, task["number"], task["attempt"])
                 else:
-                    done = _reduce_task(job, len(splits), folder, task["number"], task["attempt"])
+                    done = reduce_task(job, len(splits), folder, task["number"], task["attempt"])
                 answer: dict[str, Any] = {**task, **done}
             except Exception as error:
                 answer = {**task, "error": f"{type(error).__name__}: {error}", "trace": traceback.format_exc()}

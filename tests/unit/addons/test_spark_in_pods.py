@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from podlab.addons import spark
-from podlab.addons.pods import hindrance
+from podlab.checks.pods import hindrance
 from podlab.errors import AddonError, UsageError
 from podlab.spark.local import missing
 
