@@ -6,7 +6,7 @@ import json
 import secrets
 import shutil
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata, resources
 from pathlib import Path
@@ -129,7 +129,11 @@ class Application:
 
     def output(self) -> str:
         """What the program has printed so far."""
-        answer = self.api.raw("GET", f"/api/v1/namespaces/{NAMESPACE}/pods/{self.name}/log")
+        return self.log(self.name)
+
+    def log(self, pod: str) -> str:
+        """What one of its pods has printed so far."""
+        answer = self.api.raw("GET", f"/api/v1/namespaces/{NAMESPACE}/pods/{pod}/log")
         return answer.data.decode("utf-8", "replace") if answer.status == 200 else ""
 
     def rest(self, path: str) -> Any:
@@ -154,6 +158,19 @@ class Application:
         driver = self.api.get("Pod", self.name, NAMESPACE)
         return [*([driver] if driver else ()), *self.executors()]
 
+    def until_printed(self, word: str, patience: float = PATIENCE) -> None:
+        """Return when the program has printed `word`; AddonError with its last lines if it ends without."""
+
+        def printed() -> bool:
+            phase = self._over()
+            if word in self.output():
+                return True
+            if phase:
+                raise self._ended_as(phase)
+            return False
+
+        until(printed, f"{self.name} printing {word}", timeout=patience, interval=0.2, state=self._last_seen)
+
     def wait(self, patience: float = PATIENCE, tell: Callable[[str], None] = lambda _: None) -> str:
         """Wait for the program's end and return what it printed; AddonError with its last lines if it failed.
 
@@ -167,21 +184,26 @@ class Application:
                 if pod not in told:
                     tell(f"{pod} {why}")
                     told.add(pod)
-            driver = self.api.get("Pod", self.name, NAMESPACE)
-            phase = driver["status"].get("phase", "") if driver else "gone"
-            return phase if phase in ("Succeeded", "Failed", "gone") else ""
+            return self._over()
 
-        phase = until(
-            ended,
-            f"the end of the Spark application {self.name}",
-            timeout=patience,
-            interval=0.3,
-            state=lambda: f"{self.state()}; it printed: {self.output()[-300:]}",
-        )
+        what = f"the end of the Spark application {self.name}"
+        phase = until(ended, what, timeout=patience, interval=0.3, state=self._last_seen)
         if phase != "Succeeded":
-            last = "\n".join(self.output().strip().splitlines()[-15:])
-            raise AddonError(f"The Spark application {self.name} ended as {phase}. Its last lines:\n{last}")
+            raise self._ended_as(phase)
         return self.output()
+
+    def _over(self) -> str:
+        """How the driver ended: Succeeded, Failed, gone; empty if it has not."""
+        driver = self.api.get("Pod", self.name, NAMESPACE)
+        phase = driver["status"].get("phase", "") if driver else "gone"
+        return phase if phase in ("Succeeded", "Failed", "gone") else ""
+
+    def _ended_as(self, phase: str) -> AddonError:
+        last = "\n".join(self.output().strip().splitlines()[-15:])
+        return AddonError(f"The Spark application {self.name} ended as {phase}. Its last lines:\n{last}")
+
+    def _last_seen(self) -> str:
+        return f"{self.state()}; it printed: {self.output()[-300:]}"
 
     def delete(self) -> None:
         """Take the driver away, and with it everything that it has made."""
@@ -197,12 +219,14 @@ def submit(
     most: int | None = None,
     memory: str = "512m",
     arguments: Sequence[str] = (),
+    files: Mapping[str, str] | None = None,
     **more: str,
 ) -> Application:
     """Start a Python program as a Spark application; what its SparkSession is, is settled from outside.
 
     It has that many `executors` with that much of Java's `memory` each; with `most`, Spark itself makes more of them,
-    up to that many, while tasks wait, and takes idle ones away again. `more` are settings of Spark, with _ for the dot.
+    up to that many, while tasks wait, and takes idle ones away again. `files` (name -> text) lie beside the program, in
+    /program of the driver. `more` are settings of Spark, with _ for the dot.
     Raises AddonError if the add-on is not enabled or no node could ever hold an executor, UsageError for the rest.
     """
     if most is None and executors < 1:
@@ -220,7 +244,7 @@ def submit(
     given = {key.replace("_", "."): one for key, one in more.items()}
     wanted = settings(name, reference(), executors, memory, given, most)
     wanted["spark.kubernetes.executor.label.podlab.dev/spark"] = name
-    for thing in objects(name, program, wanted, arguments):
+    for thing in objects(name, program, wanted, arguments, files or {}):
         api.apply(thing, NAMESPACE)
     return Application(api, name)
 
@@ -237,10 +261,13 @@ def _room(api: Api, asked: int, memory: str) -> None:
         )
 
 
-def objects(name: str, program: str, wanted: dict[str, str], arguments: Sequence[str]) -> list[Object]:
-    """The program with `measured` beside it, and the driver's pod."""
+def objects(
+    name: str, program: str, wanted: dict[str, str], arguments: Sequence[str], beside: Mapping[str, str]
+) -> list[Object]:
+    """The program with `measured` and other files beside it, and the driver's pod."""
     conf = " ".join(f"--conf {key}={value}" for key, value in wanted.items())
     files = {
+        **beside,
         "main.py": program,
         "measured.py": resources.files("podlab.spark").joinpath("measured.py").read_text(),
         "local.py": resources.files("podlab.spark").joinpath("local.py").read_text(),

@@ -60,7 +60,7 @@ def result(output: str) -> list:
 def test_an_executor_is_killed_in_the_middle_and_the_result_is_the_same(api: Api) -> None:
     made = spark.submit(api, PROGRAM)
     try:
-        until(lambda: "session" in made.output(), "Spark's session", timeout=PATIENCE, interval=0.5, state=made.state)
+        made.until_printed("session", PATIENCE)
 
         def holder() -> str:
             """The executor that has the task that never ends by itself."""
@@ -82,6 +82,8 @@ def test_an_executor_is_killed_in_the_middle_and_the_result_is_the_same(api: Api
 def test_a_program_that_fails_says_its_last_lines(api: Api) -> None:
     made = spark.submit(api, "raise SystemExit('nothing to count')")
     try:
+        with pytest.raises(AddonError, match="nothing to count"):
+            made.until_printed("a word that it never says", PATIENCE)
         with pytest.raises(AddonError, match="nothing to count"):
             made.wait(PATIENCE)
     finally:
@@ -142,7 +144,8 @@ def test_with_dynamic_allocation_executors_come_with_waiting_tasks_and_go_when_t
     short = {f"spark.dynamicAllocation.{name}": "2s" for name in ("executorIdleTimeout", "shuffleTracking.timeout")}
     made = spark.submit(api, HELD, executors=1, most=3, **short)
     try:
-        wait_for(made, lambda: "session" in made.output() and len(made.running()) == 1, "one executor, and no work")
+        made.until_printed("session", PATIENCE)
+        wait_for(made, lambda: len(made.running()) == 1, "one executor, and no work")
         (first,) = made.executors()
         tell(made, "work")
         wait_for(made, lambda: len(made.running()) == 3, "as many executors as may be")
@@ -150,7 +153,7 @@ def test_with_dynamic_allocation_executors_come_with_waiting_tasks_and_go_when_t
         wait_for(made, lambda: len(made.rest("stages/0/0/taskList?status=running")) == 3, "three tasks in hand")
         assert first["metadata"]["name"] in made.running()
         tell(made, "finish")
-        wait_for(made, lambda: "result" in made.output(), "the result")
+        made.until_printed("result", PATIENCE)
         assert result(made.output()) == [[key, len(range(key, 2000, 7))] for key in range(7)]
         wait_for(made, lambda: len(made.executors()) == 1, "the idle executors going, to the fewest that are wanted")
         tell(made, "leave")

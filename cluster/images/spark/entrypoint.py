@@ -44,6 +44,9 @@ def main():
     command = executor(os.environ) if sys.argv[1:] == ["executor"] else sys.argv[1:]
     os.environ["SPARK_HOME"] = str(Path(pyspark.__file__).parent)
     os.environ.setdefault("MALLOC_ARENA_MAX", "2")
+    # An executor puts the files of addPyFile and addFile into its working directory.
+    if folder := os.environ.get("SPARK_LOCAL_DIRS", "").split(",")[0]:
+        os.chdir(folder)
     os.execvp(command[0], command)
 
 

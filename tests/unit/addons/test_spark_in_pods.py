@@ -35,7 +35,7 @@ class Small:
 
 def application(**more: str) -> tuple[dict, dict]:
     wanted = spark.settings("spark-1", "podlab/spark:4", 3, "600m", more)
-    config, pod = spark.objects("spark-1", "print(1)", wanted, ["ten"])
+    config, pod = spark.objects("spark-1", "print(1)", wanted, ["ten"], {"words.txt": "two words"})
     return config, pod
 
 
@@ -94,6 +94,7 @@ def test_with_dynamic_allocation_the_bounds_are_sparks_and_what_is_asked_for_goe
 def test_the_driver_is_a_pod_with_the_program_and_its_arguments() -> None:
     config, pod = application()
     (container,) = pod["spec"]["containers"]
+    assert config["data"]["words.txt"] == "two words"
     assert config["data"]["main.py"] == "print(1)" and "def measured" in config["data"]["measured.py"]
     assert container["args"][-1] == "ten" and pod["spec"]["serviceAccountName"] == "driver"
     assert container["resources"]["limits"]["memory"] == "896Mi"

@@ -1,0 +1,276 @@
+"""The words of chapter 05, counted in four ways: by our engine, by Spark here, by Spark in pods, by Indexed Jobs.
+
+Every way has two workers, the same splits and the same slow lines. In a run with a kill one task, its work done, does
+not end: its worker is killed while it is held, and another attempt has to do that work again.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import runpy
+import secrets
+import tempfile
+import time
+from abc import abstractmethod
+from collections import Counter
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any, Self
+
+from podlab.addons import spark
+from podlab.checks.api import Api
+from podlab.checks.indexed_job import IndexedJob
+from podlab.checks.world import MADE_BY
+from podlab.distributed.mapreduce import Engine, Job, splits_of
+from podlab.errors import LaboratoryError
+from podlab.spark import measured, session
+from podlab.spark.executors import executors
+from podlab.spark.measured import rest
+from podlab.waiting import until
+
+WORKERS, SPLITS, REDUCERS = 2, 8, 2
+#: Not a verdict on speed.
+PATIENCE = 600.0
+
+_WORDS = resources.files(__package__).joinpath("words.py")
+_DRIVER = resources.files(__package__).joinpath("driver.py")
+#: What a job's program is as an Indexed Job.
+PROGRAM = """
+import os
+from mapreduce_tasks import Job
+
+def map_part(record):
+    number, lines = record
+    yield from words_of(lines)
+    if KILL and number == HELD and os.environ["ATTEMPT"] == "0":
+        hold()
+
+def total(word, numbers):
+    return sum(numbers)
+
+job = Job(map_part, total, combine=total)
+"""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One run: seconds, bytes written to be shuffled, tasks that were begun, also those begun again, the counts."""
+
+    seconds: float
+    shuffled: int
+    tasks: int
+    counts: dict[str, int]
+
+
+def corpus(lines: int) -> list[str]:
+    """Lines of six words; few words are frequent."""
+    chance = random.Random(lines)
+    words = [f"word{number}" for number in range(300)]
+    return [" ".join(chance.choices(words, [1 / (n + 1) for n in range(300)], k=6)) for _ in range(lines)]
+
+
+def counts(lines: Sequence[str]) -> dict[str, int]:
+    """What has to come out."""
+    return dict(Counter(word for line in lines for word in line.split()))
+
+
+class Way(AbstractContextManager["Way"]):
+    """A way to count `lines`: entered, it has what can be got ready before the job; `run` may be called many times."""
+
+    name = ""
+
+    def __init__(self, lines: Sequence[str], api: Api | None = None) -> None:
+        self.lines = list(lines)
+        self.api = api
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Self:
+        with ExitStack() as stack:
+            self._stack = stack
+            self.start()
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self._stack.close()
+
+    def start(self) -> None:
+        """Get ready; what has to be undone is put on the stack."""
+
+    @abstractmethod
+    def run(self, kill: bool = False) -> Outcome:
+        """Count, with or without a kill; LaboratoryError if the kill did not meet a task in hand."""
+
+    def _folder(self) -> Path:
+        return Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="podlab-ways-")))
+
+
+class Ours(Way):
+    """The engine of chapter 05. Without backups, as Spark is without them unless it is told otherwise."""
+
+    name = "our engine"
+
+    def run(self, kill: bool = False) -> Outcome:
+        folder = self._folder()
+        marker, words = folder / "held", runpy.run_path(str(_WORDS))
+
+        def map_part(record: tuple[int, list[str]]) -> Any:
+            number, lines = record
+            yield from words["words_of"](lines)
+            if kill and number == words["HELD"] and not marker.exists():
+                words["hold"](str(marker))
+
+        def total(_word: str, numbers: list[int]) -> int:
+            return sum(numbers)
+
+        def strike() -> bool:
+            until(marker.exists, "a task that is held", timeout=PATIENCE, interval=0.02)
+            task = f"map-{words['HELD']}"
+            (holder,) = (worker for worker in engine.workers.values() if worker.task == task)
+            return bool(holder.kill_in_flight(task))
+
+        splits = [[record] for record in enumerate(splits_of(self.lines, SPLITS))]
+        job = Job(map_part, total, combine=total, reducers=REDUCERS)
+        engine = Engine(job, splits, folder / "job", workers=WORKERS, backups=False)
+        result, seconds, bit = _struck(engine.run, strike if kill else None)
+        _proven(self, kill, bit and result.count("lost") == 1)
+        written = sum(one["bytes"] for one in result.events if one["event"] == "end" and one["kind"] == "map")
+        return Outcome(seconds, written, result.count("start"), dict(result.pairs()))
+
+
+class SparkHere(Way):
+    """Two executors of Spark, processes of this machine."""
+
+    name = "Spark here"
+
+    def start(self) -> None:
+        master = f"local-cluster[{WORKERS},1,512]"
+        made = session("four ways", master, spark_executor_memory="512m", spark_shuffle_compress="false")
+        self._stack.callback(made.stop)
+        self.context = made.sparkContext
+        self.context.parallelize(range(WORKERS), WORKERS).map(str).collect()
+
+    def run(self, kill: bool = False) -> Outcome:
+        words, marker = runpy.run_path(str(_WORDS)), self._folder() / "held"
+        until(lambda: len(_active(self.context)) == WORKERS, "all executors being there", timeout=PATIENCE)
+
+        def strike() -> str:
+            until(marker.exists, "a task that is held", timeout=PATIENCE, interval=0.02)
+            holder = _holder(self.context, words["HELD"])
+            next(one for one in executors(self.context) if one.name == holder).kill()
+            return holder
+
+        rdd = words["counted"](self.context, self.lines, SPLITS, REDUCERS, kill, str(marker))
+        found, seconds, holder = _struck(lambda: measured(self.context, rdd.collect), strike if kill else None)
+        _proven(self, kill, holder in found.lost)
+        return Outcome(seconds, found.shuffled, found.tasks, dict(found.value))
+
+
+class SparkInPods(Way):
+    """Spark's driver and two executors as pods; the add-on has to be enabled."""
+
+    name = "Spark in pods"
+    api: Api
+
+    def start(self) -> None:
+        self.made = spark.submit(
+            self.api,
+            _DRIVER.read_text(),
+            executors=WORKERS,
+            arguments=[str(number) for number in (WORKERS, SPLITS, REDUCERS)],
+            files={"words.py": _WORDS.read_text(), "lines.json": json.dumps(self.lines)},
+            **{"spark.shuffle.compress": "false"},
+        )
+        self._stack.callback(self.made.delete)
+        self.made.until_printed("ready", PATIENCE)
+
+    def run(self, kill: bool = False) -> Outcome:
+        def strike() -> str:
+            def holder() -> str:
+                return next((name for name in self.made.running() if "held" in self.made.log(name)), "")
+
+            victim = until(holder, "a task that is held", timeout=PATIENCE, interval=0.1, state=self.made.state)
+            self.made.kill(victim)
+            return victim.rsplit("-", 1)[1]
+
+        path = f"/api/v1/namespaces/{spark.NAMESPACE}/pods/{self.made.name}:8099/proxy/{'killed' if kill else 'calm'}"
+        told, _, victim = _struck(lambda: self.api.request("POST", path, timeout=PATIENCE), strike if kill else None)
+        _proven(self, kill, victim in told["lost"])
+        return Outcome(told["seconds"], told["bytes"], told["tasks"], dict(told["pairs"]))
+
+
+class Indexed(Way):
+    """A pod for each task, made by the Job controller, with our engine's own tasks."""
+
+    name = "Indexed Job"
+    api: Api
+
+    def start(self) -> None:
+        self.namespace = f"four-ways-{secrets.token_hex(3)}"
+        labels = {MADE_BY: self.namespace}
+        made = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": self.namespace, "labels": labels}}
+        self.api.apply(made, self.namespace)
+        self._stack.callback(self.api.delete, "Namespace", self.namespace)
+        until(
+            lambda: self.api.get("ServiceAccount", "default", self.namespace),
+            f"the account of {self.namespace}",
+            timeout=PATIENCE,
+        )
+
+    def run(self, kill: bool = False) -> Outcome:
+        program = f"{_WORDS.read_text()}\nKILL = {kill}\n{PROGRAM}"
+        splits = [[record] for record in enumerate(splits_of(self.lines, SPLITS))]
+        job = IndexedJob(self.api, self.namespace, program, splits, workers=WORKERS, reducers=REDUCERS)
+
+        def strike() -> str:
+            def holder() -> str:
+                names = [pod["metadata"]["name"] for pod in job.pods("map")]
+                return next((name for name in names if "held" in job.log(name)), "")
+
+            victim = until(holder, "a task that is held", timeout=PATIENCE, interval=0.1)
+            job.kill(victim)
+            return victim
+
+        job.prepare()
+        try:
+            done, seconds, _ = _struck(job.run, strike if kill else None)
+        finally:
+            job.delete()
+        _proven(self, kill, done.failed == 1)
+        return Outcome(seconds, done.bytes, done.pods, dict(done.pairs))
+
+
+WAYS: Sequence[type[Way]] = (Ours, SparkHere, SparkInPods, Indexed)
+
+
+def _struck(work: Callable[[], Any], strike: Callable[[], Any] | None) -> tuple[Any, float, Any]:
+    """What `work` gave, its seconds, and what `strike` gave, which is called beside it."""
+    with ThreadPoolExecutor(1) as pool:
+        began = time.perf_counter()
+        struck = pool.submit(strike) if strike else None
+        done = work()
+        return done, time.perf_counter() - began, struck.result() if struck else None
+
+
+def _proven(way: Way, kill: bool, met: bool) -> None:
+    if kill and not met:
+        raise LaboratoryError(f"The kill did not meet a task in hand of {way.name}.", hint="Run it again.")
+
+
+def _active(context: Any) -> list[str]:
+    return [one["id"] for one in rest(context, "executors") if one["isActive"] and one["id"] != "driver"]
+
+
+def _holder(context: Any, partition: int) -> str:
+    """The executor that has the task of a partition in hand."""
+    for stage in rest(context, "stages?status=active"):
+        running = f"stages/{stage['stageId']}/{stage['attemptId']}/taskList?status=running&length=1000"
+        for task in rest(context, running):
+            if task["index"] == partition:
+                return task["executorId"]
+    raise LaboratoryError(f"No executor has partition {partition} in hand.")
