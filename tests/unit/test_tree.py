@@ -8,9 +8,12 @@ from pathlib import Path
 
 TESTS = Path(__file__).parents[1]
 ROOT = TESTS.parent
-#: Where code may sleep: one module for podlab and the tests; movies, which stands alone, when it tries again.
+#: Where code may sleep: one module for podlab and the tests; programs of pods, where podlab is not; movies, which
+#: stands alone, when it tries again.
 SLEEPERS = {
     "podlab/waiting.py",
+    "podlab/lab/four_ways/driver.py",
+    "podlab/lab/four_ways/words.py",
     "movies/background.py",
     "movies/runner.py",
     "movies/services/ingestion.py",
