@@ -246,6 +246,16 @@ async def test_what_is_no_event_in_the_log_does_not_stop_it(tmp_path: Path) -> N
         assert len((await all_.features.history(9_001, at_least=accepted.position)).rows) == 1
 
 
+async def test_an_id_that_the_broker_has_forgotten_still_counts_once(tmp_path: Path) -> None:
+    async with parts(tmp_path) as all_:
+        told = {"id": "once", "user": 9_001, "movie": 3, "stars": 5.0, "watched": None, "at": NOW - 10}
+        await all_.bus.publish(EVENTS, json.dumps(told).encode())
+        again = await all_.bus.publish(EVENTS, json.dumps(told | {"movie": 4, "at": NOW - 5}).encode())
+        assert not again.duplicate, "the bus takes it for another"
+        history = await all_.features.history(9_001, at_least=again.position)
+        assert [(row.movie, row.stars) for row in history.rows] == [(3, 5.0)]
+
+
 async def test_features_online_are_those_offline(tmp_path: Path) -> None:
     from movies import features
 
