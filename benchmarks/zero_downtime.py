@@ -2,13 +2,15 @@
 
 Clients ask over connections that they keep, through a node port, and never repeat a request: what is cut off, refused
 or answered with an error has failed. First the recommender's own manifest: all pods of serving are replaced by a
-rolling update, and new ratings lead to another model, until enough requests have been sent. Then a manifest that is
-wrong on purpose (no readiness probe, no drain, all pods at once), which must show failures: else nothing was measured.
+rolling update, and new ratings lead to another model, again and again until enough requests have been sent. Then a
+manifest that is wrong on purpose (no readiness probe, no drain, all pods at once), which must show failures: else
+nothing was measured.
 """
 
 from __future__ import annotations
 
 import asyncio
+import itertools
 import threading
 import time
 from collections import Counter
@@ -161,13 +163,13 @@ def model(port: int) -> str:
     return str(answer.raise_for_status().json()["version"])
 
 
-def another_model(serving: int, ingestion: int) -> None:
-    """Send ratings, and return when serving uses the model that was made because of them."""
+def another_model(serving: int, ingestion: int, turn: int) -> None:
+    """Send ratings of nobody else's, and return when serving uses the model that was made because of them."""
     before = model(serving)
     with httpx.Client(base_url=f"http://{_HOST}:{ingestion}", trust_env=False, timeout=60) as client:
         for number in range(_RATINGS):
-            user = _FIRST_USER + number % 5
-            event = {"id": f"z-{number}", "kind": "rating", "user": user, "movie": number + 1, "stars": 4}
+            user = _FIRST_USER + 5 * turn + number % 5
+            event = {"id": f"z-{turn}-{number}", "kind": "rating", "user": user, "movie": number + 1, "stars": 4}
             client.post("/events", json=event).raise_for_status()
     waiting.until(
         lambda: all(model(serving) != before for _ in range(6)),
@@ -225,10 +227,13 @@ def main() -> None:
         ours = serving_of_the_course()
 
         def update_and_reload(load: Load) -> None:
-            facts["replaced"] = replaced(api, changed(ours, "right"))
-            say(f"  all pods replaced after {load.sent} requests, {load.failed} failed")
-            another_model(serving, ingestion)
-            say(f"  another model in use after {load.sent} requests, {load.failed} failed")
+            for turn in itertools.count(1):
+                facts["replaced"] = facts.get("replaced", 0) + replaced(api, changed(ours, f"right-{turn}"))
+                another_model(serving, ingestion, turn)
+                facts["models"] = turn
+                say(f"  {facts['replaced']} pods replaced, {turn} new models: {load.sent} sent, {load.failed} failed")
+                if load.sent >= given.requests:
+                    return
 
         def update(load: Load) -> None:
             facts["wrongly_replaced"] = replaced(api, wrong(ours))
@@ -240,7 +245,7 @@ def main() -> None:
         for name, load in (("the course's manifest", right), ("a wrong manifest", bad))
     ]
     headings = ("manifest", "requests", "failed", "p99 ms", "failures")
-    table(f"{facts['replaced']} pods replaced and the model changed under load", headings, rows)
+    table(f"{facts['replaced']} pods replaced and {facts['models']} new models under load", headings, rows)
     more = {"requests": right.sent, "wrong_failed": bad.failed, "wrong_requests": bad.sent, **facts}
     met = right.failed == 0 and bad.failed > 0
     limit = "0 failed, and some with a wrong manifest"
