@@ -123,103 +123,40 @@ class Detector:
 # %% wrong="03.1" title="one missed heartbeat is death"
 # fails stopped: silence is measured or judged wrongly
 # fails killed: given up too early
-class Detector:
-    def __init__(self, nodes, now):
-        self.last = {node: now for node in nodes}
-
-    def heard(self, node, number, now):
-        self.last[node] = now
-
-    def state(self, node, now):
-        return "alive" if now - self.last[node] <= 0.35 else "dead"
+# -         return "slow" if silence <= self.patience[node] else "dead"
+# +         return "dead"
 
 # %% wrong="03.1" title="nobody is ever dead"
 # fails killed: too late, or never
-class Detector:
-    def __init__(self, nodes, now):
-        self.last = {node: now for node in nodes}
-
-    def heard(self, node, number, now):
-        self.last[node] = now
-
-    def state(self, node, now):
-        return "alive" if now - self.last[node] <= 0.35 else "slow"
+# -         return "slow" if silence <= self.patience[node] else "dead"
+# +         return "slow"
 
 # %% wrong="03.1" title="the same patience for ever"
 # fails learns: The patience does not grow
-class Detector:
-    def __init__(self, nodes, now):
-        self.last, self.number = {node: now for node in nodes}, {}
-
-    def heard(self, node, number, now):
-        if number > self.number.get(node, 0):
-            self.last[node], self.number[node] = now, number
-
-    def state(self, node, now):
-        silence = now - self.last[node]
-        return "alive" if silence <= 0.35 else "slow" if silence <= 1.2 else "dead"
+# -         if now - self.last[node] > self.patience[node]:
+# -             self.patience[node] *= 2
 
 # %% wrong="03.1" title="one patience for all"
 # fails learns: it grows for all nodes
-class Detector:
-    def __init__(self, nodes, now):
-        self.last, self.number, self.patience = {node: now for node in nodes}, {}, 1.2
-
-    def heard(self, node, number, now):
-        if number > self.number.get(node, 0):
-            if now - self.last[node] > self.patience:
-                self.patience *= 2
-            self.last[node], self.number[node] = now, number
-
-    def state(self, node, now):
-        silence = now - self.last[node]
-        return "alive" if silence <= 0.35 else "slow" if silence <= self.patience else "dead"
+# -             self.patience[node] *= 2
+# +             self.patience = {each: 2 * patience for each, patience in self.patience.items()}
 
 # %% wrong="03.1" title="one death is everybody's"
 # fails steady: Keep what you know by node
-class Detector:
-    def __init__(self, nodes, now):
-        self.last, self.number = {node: now for node in nodes}, {}
-
-    def heard(self, node, number, now):
-        if number > self.number.get(node, 0):
-            self.last[node], self.number[node] = now, number
-
-    def state(self, node, now):
-        if any(now - last > 1.2 for last in self.last.values()):
-            return "dead"
-        return "alive" if now - self.last[node] <= 0.35 else "slow"
+# -         silence = now - self.last[node]
+# +         if any(now - last > 1.2 for last in self.last.values()):
+# +             return "dead"
+# +         silence = now - self.last[node]
 
 # %% wrong="03.1" title="any heartbeat is a sign of life"
 # fails old-news: taken for a sign of life
-class Detector:
-    def __init__(self, nodes, now):
-        self.last, self.patience = {node: now for node in nodes}, {node: 1.2 for node in nodes}
-
-    def heard(self, node, number, now):
-        if now - self.last[node] > self.patience[node]:
-            self.patience[node] *= 2
-        self.last[node] = now
-
-    def state(self, node, now):
-        silence = now - self.last[node]
-        return "alive" if silence <= 0.35 else "slow" if silence <= self.patience[node] else "dead"
+# -         if number <= self.number[node]:
+# -             return
 
 # %% wrong="03.1" title="a node that was never heard of is alive"
 # fails never-heard: Nothing is known of a node before its first heartbeat
-class Detector:
-    def __init__(self, nodes, now):
-        self.last, self.number, self.patience = {}, {}, {node: 1.2 for node in nodes}
-
-    def heard(self, node, number, now):
-        if number > self.number.get(node, 0):
-            if now - self.last.get(node, now) > self.patience[node]:
-                self.patience[node] *= 2
-            self.last[node], self.number[node] = now, number
-
-    def state(self, node, now):
-        silence = now - self.last.get(node, now)
-        return "alive" if silence <= 0.35 else "slow" if silence <= self.patience[node] else "dead"
+# -         silence = now - self.last[node]
+# +         silence = now - self.last[node] if self.number[node] else 0.0
 
 # %% [markdown]
 # ## Exercise 03.2: Yours, for a while
@@ -317,147 +254,44 @@ class Lease:
 
 # %% wrong="03.2" title="counted from the answer"
 # fails ends: counted from a later moment
-class Lease:
-    def __init__(self, length, drift):
-        self.length, self.drift, self.sent, self.until = length, drift, {}, -1.0
-
-    def due(self, now):
-        return not self.sent or now - max(self.sent.values()) >= self.length / 5
-
-    def asked(self, number, now):
-        self.sent[number] = now
-
-    def granted(self, number, now):
-        self.until = max(self.until, now + self.length * (1 - self.drift) / (1 + self.drift))
-
-    def holds(self, now):
-        return now < self.until
+# -         until = self.sent[number] + self.safe
+# +         until = now + self.safe
 
 # %% wrong="03.2" title="clocks are perfect"
 # fails drift: apart by twice as much
-class Lease:
-    def __init__(self, length, drift):
-        self.length, self.drift, self.sent, self.until = length, drift, {}, -1.0
-
-    def due(self, now):
-        return not self.sent or now - max(self.sent.values()) >= self.length / 5
-
-    def asked(self, number, now):
-        self.sent[number] = now
-
-    def granted(self, number, now):
-        self.until = max(self.until, self.sent[number] + self.length)
-
-    def holds(self, now):
-        return now < self.until
+# -         self.safe = length * (1 - drift) / (1 + drift)
+# +         self.safe = length
 
 # %% wrong="03.2" title="only one of the clocks drifts"
 # fails drift: apart by twice as much
-class Lease:
-    def __init__(self, length, drift):
-        self.length, self.drift, self.sent, self.until = length, drift, {}, -1.0
-
-    def due(self, now):
-        return not self.sent or now - max(self.sent.values()) >= self.length / 5
-
-    def asked(self, number, now):
-        self.sent[number] = now
-
-    def granted(self, number, now):
-        self.until = max(self.until, self.sent[number] + self.length * (1 - self.drift))
-
-    def holds(self, now):
-        return now < self.until
+# -         self.safe = length * (1 - drift) / (1 + drift)
+# +         self.safe = length * (1 - drift)
 
 # %% wrong="03.2" title="renewed when it is over"
 # fails holds: renewed too late
-class Lease:
-    def __init__(self, length, drift):
-        self.length, self.drift, self.sent, self.until = length, drift, {}, -1.0
-
-    def due(self, now):
-        return not self.sent or now >= self.until
-
-    def asked(self, number, now):
-        self.sent[number] = now
-
-    def granted(self, number, now):
-        self.until = max(self.until, self.sent[number] + self.length * (1 - self.drift) / (1 + self.drift))
-
-    def holds(self, now):
-        return now < self.until
+# -         return not self.sent or now - max(self.sent.values()) >= self.length / 5
+# +         return self.until is None or now >= self.until
 
 # %% wrong="03.2" title="renewed at half time"
 # fails lost: no time for a third question
-class Lease:
-    def __init__(self, length, drift):
-        self.length, self.drift, self.sent, self.until = length, drift, {}, -1.0
-
-    def due(self, now):
-        return not self.sent or now - max(self.sent.values()) >= self.length / 2
-
-    def asked(self, number, now):
-        self.sent[number] = now
-
-    def granted(self, number, now):
-        self.until = max(self.until, self.sent[number] + self.length * (1 - self.drift) / (1 + self.drift))
-
-    def holds(self, now):
-        return now < self.until
+# -         return not self.sent or now - max(self.sent.values()) >= self.length / 5
+# +         return not self.sent or now - max(self.sent.values()) >= self.length / 2
 
 # %% wrong="03.2" title="asks all the time"
 # fails measure: too much for any lock service
-class Lease:
-    def __init__(self, length, drift):
-        self.length, self.drift, self.sent, self.until = length, drift, {}, -1.0
-
-    def due(self, now):
-        return True
-
-    def asked(self, number, now):
-        self.sent[number] = now
-
-    def granted(self, number, now):
-        self.until = max(self.until, self.sent[number] + self.length * (1 - self.drift) / (1 + self.drift))
-
-    def holds(self, now):
-        return now < self.until
+# -         return not self.sent or now - max(self.sent.values()) >= self.length / 5
+# +         return True
 
 # %% wrong="03.2" title="any answer is one to the newest question"
 # fails late: counted from a newer question
-class Lease:
-    def __init__(self, length, drift):
-        self.length, self.drift, self.sent, self.until = length, drift, {}, -1.0
-
-    def due(self, now):
-        return not self.sent or now - max(self.sent.values()) >= self.length / 5
-
-    def asked(self, number, now):
-        self.sent[number] = now
-
-    def granted(self, number, now):
-        self.until = max(self.until, max(self.sent.values()) + self.length * (1 - self.drift) / (1 + self.drift))
-
-    def holds(self, now):
-        return now < self.until
+# -         until = self.sent[number] + self.safe
+# +         until = max(self.sent.values()) + self.safe
 
 # %% wrong="03.2" title="asked is got"
 # fails holds: Having asked is not having got
-class Lease:
-    def __init__(self, length, drift):
-        self.length, self.last = length * (1 - drift) / (1 + drift), None
-
-    def due(self, now):
-        return self.last is None or now - self.last >= self.length / 5
-
-    def asked(self, number, now):
-        self.last = now
-
-    def granted(self, number, now):
-        pass
-
-    def holds(self, now):
-        return self.last is not None and now < self.last + self.length
+# -         self.sent[number] = now
+# +         self.sent[number] = now
+# +         self.granted(number, now)
 
 # %% [markdown]
 # ## Exercise 03.3: At most one
@@ -586,289 +420,59 @@ class Voter(Member):
 
 # %% wrong="03.3" title="two votes are enough"
 # fails partitions: led in term
-from podlab.course.lead_node.member import Member
-
-
-class Voter(Member):
-    def begin(self):
-        self.term = self.context.storage.get("term", 0)
-        self.vote = self.context.storage.get("vote")
-        if self.term > 0:
-            self.bound_until = self.context.now() + self.LEASE
-
-    def remember(self, term, vote):
-        self.context.storage.put(term=term, vote=vote)
-        self.term, self.vote = term, vote
-
-    def may_vote(self, candidate, term):
-        if self.context.now() < self.bound_until and candidate != self.vote:
-            return False
-        return term > self.term or (term == self.term and self.vote in (None, candidate))
-
-    def won(self):
-        return len(set(self.voters)) >= 2
-
-    def lease_end(self):
-        return self.asked_at + self.LEASE * (1 - self.DRIFT) / (1 + self.DRIFT)
+# -         return len(set(self.voters)) > len(self.members) / 2
+# +         return len(set(self.voters)) >= 2
 
 # %% wrong="03.3" title="memory is enough"
 # fails crashes: voted for both
-from podlab.course.lead_node.member import Member
-
-
-class Voter(Member):
-    def begin(self):
-        self.term, self.vote = 0, None
-
-    def remember(self, term, vote):
-        self.term, self.vote = term, vote
-
-    def may_vote(self, candidate, term):
-        if self.context.now() < self.bound_until and candidate != self.vote:
-            return False
-        return term > self.term or (term == self.term and self.vote in (None, candidate))
-
-    def won(self):
-        return len(set(self.voters)) > len(self.members) / 2
-
-    def lease_end(self):
-        return self.asked_at + self.LEASE * (1 - self.DRIFT) / (1 + self.DRIFT)
+# -         self.context.storage.put(term=term, vote=vote)
 
 # %% wrong="03.3" title="the vote is kept, the promise forgotten"
 # fails crashes: crashed, and then voted
-from podlab.course.lead_node.member import Member
-
-
-class Voter(Member):
-    def begin(self):
-        self.term = self.context.storage.get("term", 0)
-        self.vote = self.context.storage.get("vote")
-
-    def remember(self, term, vote):
-        self.context.storage.put(term=term, vote=vote)
-        self.term, self.vote = term, vote
-
-    def may_vote(self, candidate, term):
-        if self.context.now() < self.bound_until and candidate != self.vote:
-            return False
-        return term > self.term or (term == self.term and self.vote in (None, candidate))
-
-    def won(self):
-        return len(set(self.voters)) > len(self.members) / 2
-
-    def lease_end(self):
-        return self.asked_at + self.LEASE * (1 - self.DRIFT) / (1 + self.DRIFT)
+# -         if self.term > 0:
+# -             self.bound_until = self.context.now() + self.LEASE
 
 # %% wrong="03.3" title="a higher term ends every promise"
 # fails partitions: broke its promise
-from podlab.course.lead_node.member import Member
-
-
-class Voter(Member):
-    def begin(self):
-        self.term = self.context.storage.get("term", 0)
-        self.vote = self.context.storage.get("vote")
-        if self.term > 0:
-            self.bound_until = self.context.now() + self.LEASE
-
-    def remember(self, term, vote):
-        self.context.storage.put(term=term, vote=vote)
-        self.term, self.vote = term, vote
-
-    def may_vote(self, candidate, term):
-        return term > self.term or (term == self.term and self.vote in (None, candidate))
-
-    def won(self):
-        return len(set(self.voters)) > len(self.members) / 2
-
-    def lease_end(self):
-        return self.asked_at + self.LEASE * (1 - self.DRIFT) / (1 + self.DRIFT)
+# -         if self.context.now() < self.bound_until and candidate != self.vote:
+# -             return False
 
 # %% wrong="03.3" title="votes again when the promise has ended"
 # fails crashes: voted for both
-from podlab.course.lead_node.member import Member
-
-
-class Voter(Member):
-    def begin(self):
-        self.term = self.context.storage.get("term", 0)
-        self.vote = self.context.storage.get("vote")
-        if self.term > 0:
-            self.bound_until = self.context.now() + self.LEASE
-
-    def remember(self, term, vote):
-        self.context.storage.put(term=term, vote=vote)
-        self.term, self.vote = term, vote
-
-    def may_vote(self, candidate, term):
-        free = self.context.now() >= self.bound_until or candidate == self.vote
-        return free and term >= self.term
-
-    def won(self):
-        return len(set(self.voters)) > len(self.members) / 2
-
-    def lease_end(self):
-        return self.asked_at + self.LEASE * (1 - self.DRIFT) / (1 + self.DRIFT)
+# -         return term > self.term or (term == self.term and self.vote in (None, candidate))
+# +         return term >= self.term
 
 # %% wrong="03.3" title="counts from the answer"
 # fails clocks: was longer than it
-from podlab.course.lead_node.member import Member
-
-
-class Voter(Member):
-    def begin(self):
-        self.term = self.context.storage.get("term", 0)
-        self.vote = self.context.storage.get("vote")
-        if self.term > 0:
-            self.bound_until = self.context.now() + self.LEASE
-
-    def remember(self, term, vote):
-        self.context.storage.put(term=term, vote=vote)
-        self.term, self.vote = term, vote
-
-    def may_vote(self, candidate, term):
-        if self.context.now() < self.bound_until and candidate != self.vote:
-            return False
-        return term > self.term or (term == self.term and self.vote in (None, candidate))
-
-    def won(self):
-        return len(set(self.voters)) > len(self.members) / 2
-
-    def lease_end(self):
-        return self.context.now() + self.LEASE * (1 - self.DRIFT) / (1 + self.DRIFT)
+# -         return self.asked_at + self.LEASE * (1 - self.DRIFT) / (1 + self.DRIFT)
+# +         return self.context.now() + self.LEASE * (1 - self.DRIFT) / (1 + self.DRIFT)
 
 # %% wrong="03.3" title="clocks are perfect"
 # fails clocks: was longer than it
-from podlab.course.lead_node.member import Member
-
-
-class Voter(Member):
-    def begin(self):
-        self.term = self.context.storage.get("term", 0)
-        self.vote = self.context.storage.get("vote")
-        if self.term > 0:
-            self.bound_until = self.context.now() + self.LEASE
-
-    def remember(self, term, vote):
-        self.context.storage.put(term=term, vote=vote)
-        self.term, self.vote = term, vote
-
-    def may_vote(self, candidate, term):
-        if self.context.now() < self.bound_until and candidate != self.vote:
-            return False
-        return term > self.term or (term == self.term and self.vote in (None, candidate))
-
-    def won(self):
-        return len(set(self.voters)) > len(self.members) / 2
-
-    def lease_end(self):
-        return self.asked_at + self.LEASE
+# -         return self.asked_at + self.LEASE * (1 - self.DRIFT) / (1 + self.DRIFT)
+# +         return self.asked_at + self.LEASE
 
 # %% wrong="03.3" title="counts answers, not nodes"
 # fails duplicates: of 5 votes
-from podlab.course.lead_node.member import Member
-
-
-class Voter(Member):
-    def begin(self):
-        self.term = self.context.storage.get("term", 0)
-        self.vote = self.context.storage.get("vote")
-        if self.term > 0:
-            self.bound_until = self.context.now() + self.LEASE
-
-    def remember(self, term, vote):
-        self.context.storage.put(term=term, vote=vote)
-        self.term, self.vote = term, vote
-
-    def may_vote(self, candidate, term):
-        if self.context.now() < self.bound_until and candidate != self.vote:
-            return False
-        return term > self.term or (term == self.term and self.vote in (None, candidate))
-
-    def won(self):
-        return len(self.voters) > len(self.members) / 2
-
-    def lease_end(self):
-        return self.asked_at + self.LEASE * (1 - self.DRIFT) / (1 + self.DRIFT)
+# -         return len(set(self.voters)) > len(self.members) / 2
+# +         return len(self.voters) > len(self.members) / 2
 
 # %% wrong="03.3" title="all five must agree"
 # fails again: nobody led
-from podlab.course.lead_node.member import Member
-
-
-class Voter(Member):
-    def begin(self):
-        self.term = self.context.storage.get("term", 0)
-        self.vote = self.context.storage.get("vote")
-        if self.term > 0:
-            self.bound_until = self.context.now() + self.LEASE
-
-    def remember(self, term, vote):
-        self.context.storage.put(term=term, vote=vote)
-        self.term, self.vote = term, vote
-
-    def may_vote(self, candidate, term):
-        if self.context.now() < self.bound_until and candidate != self.vote:
-            return False
-        return term > self.term or (term == self.term and self.vote in (None, candidate))
-
-    def won(self):
-        return len(set(self.voters)) == len(self.members)
-
-    def lease_end(self):
-        return self.asked_at + self.LEASE * (1 - self.DRIFT) / (1 + self.DRIFT)
+# -         return len(set(self.voters)) > len(self.members) / 2
+# +         return len(set(self.voters)) == len(self.members)
 
 # %% wrong="03.3" title="nobody ever wins"
 # fails elects: Nobody ever wins
-from podlab.course.lead_node.member import Member
-
-
-class Voter(Member):
-    def begin(self):
-        self.term = self.context.storage.get("term", 0)
-        self.vote = self.context.storage.get("vote")
-        if self.term > 0:
-            self.bound_until = self.context.now() + self.LEASE
-
-    def remember(self, term, vote):
-        self.context.storage.put(term=term, vote=vote)
-        self.term, self.vote = term, vote
-
-    def may_vote(self, candidate, term):
-        if self.context.now() < self.bound_until and candidate != self.vote:
-            return False
-        return term > self.term or (term == self.term and self.vote in (None, candidate))
-
-    def won(self):
-        return False
-
-    def lease_end(self):
-        return self.asked_at + self.LEASE * (1 - self.DRIFT) / (1 + self.DRIFT)
+# -         return len(set(self.voters)) > len(self.members) / 2
+# +         return False
 
 # %% wrong="03.3" title="a node votes once in its life"
 # fails again: A promise that never ends
-from podlab.course.lead_node.member import Member
-
-
-class Voter(Member):
-    def begin(self):
-        self.term = self.context.storage.get("term", 0)
-        self.vote = self.context.storage.get("vote")
-        if self.term > 0:
-            self.bound_until = self.context.now() + self.LEASE
-
-    def remember(self, term, vote):
-        self.context.storage.put(term=term, vote=vote)
-        self.term, self.vote = term, vote
-
-    def may_vote(self, candidate, term):
-        return term >= self.term and self.vote in (None, candidate)
-
-    def won(self):
-        return len(set(self.voters)) > len(self.members) / 2
-
-    def lease_end(self):
-        return self.asked_at + self.LEASE * (1 - self.DRIFT) / (1 + self.DRIFT)
+# -         if self.context.now() < self.bound_until and candidate != self.vote:
+# -             return False
+# -         return term > self.term or (term == self.term and self.vote in (None, candidate))
+# +         return term >= self.term and self.vote in (None, candidate)
 
 # %% [markdown]
 # ## Exercise 03.4: Too late
@@ -943,47 +547,25 @@ class Store:
 
 # %% wrong="03.4" title="whoever writes last"
 # fails stale: comes from a former leader
-class Store:
-    def __init__(self, disk):
-        self.disk = disk
-
-    def write(self, key, value, token):
-        self.disk.put(**{key: value})
-        return True
-
-    def read(self, key):
-        return self.disk.get(key)
+# -         if token < self.disk.get("token", 0):
+# -             return False
 
 # %% wrong="03.4" title="only a higher token"
 # fails fresh: an equal token is no older one
-class Store:
-    def __init__(self, disk):
-        self.disk = disk
-
-    def write(self, key, value, token):
-        if token <= self.disk.get("token", 0):
-            return False
-        self.disk.put(token=token, data={**self.disk.get("data", {}), key: value})
-        return True
-
-    def read(self, key):
-        return self.disk.get("data", {}).get(key)
+# -         if token < self.disk.get("token", 0):
+# +         if token <= self.disk.get("token", 0):
 
 # %% wrong="03.4" title="the token in memory"
 # fails crash: forgotten which token it had seen
-class Store:
-    def __init__(self, disk):
-        self.disk, self.token = disk, 0
-
-    def write(self, key, value, token):
-        if token < self.token:
-            return False
-        self.token = token
-        self.disk.put(**{key: value})
-        return True
-
-    def read(self, key):
-        return self.disk.get(key)
+# -         self.disk = disk
+# +         self.disk, self.token = disk, 0
+#
+# -         if token < self.disk.get("token", 0):
+# +         if token < self.token:
+#
+# -         self.disk.put(token=token, data={**self.disk.get("data", {}), key: value})
+# +         self.token = token
+# +         self.disk.put(data={**self.disk.get("data", {}), key: value})
 
 # %% wrong="03.4" title="everything in memory"
 # fails crash: lost in a crash
@@ -1002,18 +584,9 @@ class Store:
 
 # %% wrong="03.4" title="refused, and written all the same"
 # fails stale: has changed the value
-class Store:
-    def __init__(self, disk):
-        self.disk = disk
-
-    def write(self, key, value, token):
-        self.disk.put(data={**self.disk.get("data", {}), key: value})
-        highest = self.disk.get("token", 0)
-        self.disk.put(token=max(token, highest))
-        return token >= highest
-
-    def read(self, key):
-        return self.disk.get("data", {}).get(key)
+# -             return False
+# +             self.disk.put(data={**self.disk.get("data", {}), key: value})
+# +             return False
 
 # %% wrong="03.4" title="a token for each key"
 # fails whole: ends the former leader's rights to every key
@@ -1034,20 +607,10 @@ class Store:
 
 # %% wrong="03.4" title="compared with the last token that came"
 # fails old: comes from a former leader
-class Store:
-    def __init__(self, disk):
-        self.disk = disk
-
-    def write(self, key, value, token):
-        last = self.disk.get("token", 0)
-        self.disk.put(token=token)
-        if token < last:
-            return False
-        self.disk.put(data={**self.disk.get("data", {}), key: value})
-        return True
-
-    def read(self, key):
-        return self.disk.get("data", {}).get(key)
+# -         if token < self.disk.get("token", 0):
+# +         last = self.disk.get("token", 0)
+# +         self.disk.put(token=token)
+# +         if token < last:
 
 # %% [markdown]
 # ## Exercise 03.5: How long without a leader
