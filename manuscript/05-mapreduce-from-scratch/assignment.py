@@ -410,149 +410,44 @@ class Coordinator:
 # %% wrong="05.4" title="nobody is ever lost"
 # fails crash: was not put back
 # fails last: was not put back
-class Coordinator:
-    def __init__(self, tasks):
-        self.tasks, self.waiting, self.hands, self.counted = tasks, list(range(tasks)), {}, set()
-
-    def next(self, worker):
-        if not self.waiting:
-            return None
-        self.hands[worker] = self.waiting.pop(0)
-        return self.hands[worker]
-
-    def ended(self, worker, task):
-        self.hands.pop(worker, None)
-        first = task not in self.counted
-        self.counted.add(task)
-        return first
-
-    def lost(self, worker):
-        self.hands.pop(worker, None)
-
-    def finished(self):
-        return len(self.counted) == self.tasks
+# -         if task is not None and task not in self.counted:
+# -             self.waiting.insert(0, task)
 
 # %% wrong="05.4" title="every end counts"
 # fails once: counted twice
-class Coordinator:
-    def __init__(self, tasks):
-        self.tasks, self.waiting, self.hands, self.counted = tasks, list(range(tasks)), {}, set()
-
-    def next(self, worker):
-        if not self.waiting:
-            return None
-        self.hands[worker] = self.waiting.pop(0)
-        return self.hands[worker]
-
-    def ended(self, worker, task):
-        self.hands.pop(worker, None)
-        self.counted.add(task)
-        return True
-
-    def lost(self, worker):
-        if worker in self.hands:
-            self.waiting.append(self.hands.pop(worker))
-
-    def finished(self):
-        return len(self.counted) == self.tasks
+# -         if task in self.counted:
+# -             return False
 
 # %% wrong="05.4" title="finished when nothing waits"
 # fails all: that is not the end
-class Coordinator:
-    def __init__(self, tasks):
-        self.tasks, self.waiting, self.hands, self.counted = tasks, list(range(tasks)), {}, set()
-
-    def next(self, worker):
-        if not self.waiting:
-            return None
-        self.hands[worker] = self.waiting.pop(0)
-        return self.hands[worker]
-
-    def ended(self, worker, task):
-        self.hands.pop(worker, None)
-        first = task not in self.counted
-        self.counted.add(task)
-        return first
-
-    def lost(self, worker):
-        if worker in self.hands:
-            self.waiting.append(self.hands.pop(worker))
-
-    def finished(self):
-        return not self.waiting
+# -         return len(self.counted) == self.tasks
+# +         return not self.waiting
 
 # %% wrong="05.4" title="a task stays on the list until it has counted"
 # fails all: stays on the list
-class Coordinator:
-    def __init__(self, tasks):
-        self.tasks, self.waiting, self.hands, self.counted = tasks, list(range(tasks)), {}, set()
-
-    def next(self, worker):
-        self.hands[worker] = next((task for task in range(self.tasks) if task not in self.counted), None)
-        return self.hands[worker]
-
-    def ended(self, worker, task):
-        self.hands.pop(worker, None)
-        first = task not in self.counted
-        self.counted.add(task)
-        return first
-
-    def lost(self, worker):
-        if worker in self.hands:
-            self.waiting.append(self.hands.pop(worker))
-
-    def finished(self):
-        return len(self.counted) == self.tasks
+# -         if not self.waiting:
+# -             return None
+# -         self.hands[worker] = self.waiting.pop(0)
+# +         self.hands[worker] = next((task for task in range(self.tasks) if task not in self.counted), None)
 
 # %% wrong="05.4" title="all that a lost worker has ever done is done again"
 # fails idle: which had counted already
-class Coordinator:
-    def __init__(self, tasks):
-        self.tasks, self.waiting, self.hands, self.counted = tasks, list(range(tasks)), {}, set()
-        self.given = {}
-
-    def next(self, worker):
-        if not self.waiting:
-            return None
-        self.hands[worker] = self.waiting.pop(0)
-        self.given.setdefault(worker, []).append(self.hands[worker])
-        return self.hands[worker]
-
-    def ended(self, worker, task):
-        self.hands.pop(worker, None)
-        first = task not in self.counted
-        self.counted.add(task)
-        return first
-
-    def lost(self, worker):
-        self.waiting += self.given.pop(worker, [])
-
-    def finished(self):
-        return len(self.counted) == self.tasks
+# -         self.hands = {}
+# +         self.hands, self.given = {}, {}
+#
+# -         self.hands[worker] = self.waiting.pop(0)
+# +         self.hands[worker] = self.waiting.pop(0)
+# +         self.given.setdefault(worker, []).append(self.hands[worker])
+#
+# -         task = self.hands.pop(worker, None)
+# -         if task is not None and task not in self.counted:
+# -             self.waiting.insert(0, task)
+# +         self.waiting += self.given.pop(worker, [])
 
 # %% wrong="05.4" title="lost workers must have had a task"
 # fails idle: raised KeyError
-class Coordinator:
-    def __init__(self, tasks):
-        self.tasks, self.waiting, self.hands, self.counted = tasks, list(range(tasks)), {}, set()
-
-    def next(self, worker):
-        if not self.waiting:
-            return None
-        self.hands[worker] = self.waiting.pop(0)
-        return self.hands[worker]
-
-    def ended(self, worker, task):
-        self.hands.pop(worker, None)
-        first = task not in self.counted
-        self.counted.add(task)
-        return first
-
-    def lost(self, worker):
-        self.waiting.append(self.hands.pop(worker))
-
-    def finished(self):
-        return len(self.counted) == self.tasks
+# -         task = self.hands.pop(worker, None)
+# +         task = self.hands.pop(worker)
 
 # %% [markdown]
 # ## Exercise 05.5: Backups for a straggler
