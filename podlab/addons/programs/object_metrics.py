@@ -19,7 +19,7 @@ from typing import Any
 try:
     from podlab.addons.programs.in_cluster import ApiServer
 except ImportError:  # in a pod the programs lie side by side
-    from in_cluster import ApiServer  # type: ignore[import-not-found, no-redef]
+    from in_cluster import ApiServer  # type: ignore[no-redef]
 
 Object = dict[str, Any]
 #: (name, labels, value)

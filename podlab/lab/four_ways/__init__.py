@@ -178,13 +178,14 @@ class SparkInPods(Way):
     api: Api
 
     def start(self) -> None:
+        settings: dict[str, Any] = {"spark.shuffle.compress": "false"}
         self.made = spark.submit(
             self.api,
             _DRIVER.read_text(),
             executors=WORKERS,
             arguments=[str(number) for number in (WORKERS, SPLITS, REDUCERS)],
             files={"words.py": _WORDS.read_text(), "lines.json": json.dumps(self.lines)},
-            **{"spark.shuffle.compress": "false"},
+            **settings,
         )
         self._stack.callback(self.made.delete)
         self.made.until_printed("ready", PATIENCE)
