@@ -1,9 +1,9 @@
 """addons-footprint: how long each add-on takes to start, and how much memory its programs then have.
 
-The programs must be there (`podlab binaries ensure prometheus alertmanager victoria-logs vlagent`): building them is
-not what is measured. Of each add-on: seconds of `podlab addon enable` on a cluster that never had it, and after
-`settle` seconds the resident and proportional memory of its containers, asked of the machine itself. The value is
-the memory of all add-ons together; there is no floor.
+The programs must be there (`podlab binaries ensure prometheus alertmanager victoria-logs vlagent`; OpenSearch's jars
+come with its first enabling): building them is not what is measured. Of each add-on: seconds of `podlab addon enable`
+on a cluster that never had it, and after `settle` seconds the resident and proportional memory of its containers,
+asked of the machine itself. The value is the memory of all add-ons together; there is no floor.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from common import Figure, announce, finish, machine, options, say, table
 from processes import descendants, used
 
 from podlab import addons
+from podlab.addons import opensearch
 from podlab.cluster.embedded import binaries
 from podlab.waiting import pause
 
@@ -30,6 +31,8 @@ def program(pid: int) -> str:
         words = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").split("\0")
     except OSError:
         return ""
+    if "org.opensearch.bootstrap.OpenSearch" in words:
+        return "opensearch"
     for name in SCRIPTS:
         if any(word.endswith(f"{name}.py") for word in words):
             return name.replace("_", "-")
@@ -52,7 +55,7 @@ def measure(name: str, settle: int) -> tuple[float, list[tuple[str, str, int, fl
             row[0] += 1
             row[1] += memory.resident / MIB
             row[2] += memory.proportional / MIB
-    known = {image.name for image in addons.TABLE[name].images} | {one.replace("_", "-") for one in SCRIPTS}
+    known = {name} | {image.name for image in addons.TABLE[name].images} | {one.replace("_", "-") for one in SCRIPTS}
     return seconds, [(name, word, int(row[0]), row[1], row[2]) for word, row in sorted(found.items()) if word in known]
 
 
@@ -65,6 +68,8 @@ def main() -> None:
     names = [
         addon.name for addon in addons.TABLE.values() if all(located[image.name] is not None for image in addon.images)
     ]
+    if opensearch.missing() or opensearch.find() is None:
+        names.remove("opensearch")
     for name in set(addons.TABLE) - set(names):
         say(f"  {name}: its programs are not on this machine; left out")
     seconds, rows = {}, []

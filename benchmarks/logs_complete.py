@@ -26,7 +26,7 @@ from podlab.addons.logs import Logs
 from podlab.checks.api import Api
 from podlab.checks.world import make_namespace
 from podlab.cluster import clusters
-from podlab.errors import WaitTimeout
+from podlab.errors import AddonError, WaitTimeout
 from podlab.waiting import pause, until
 
 PLACE = "logs-complete"
@@ -113,8 +113,8 @@ class Run:
                     words = file.read().split(b"\0")
             except OSError:
                 continue
-            # A Python program is the third word: python3 -I /programs/NAME.
-            word = words[2] if words[1:2] == [b"-I"] else words[0]
+            # A Python program is the second word.
+            word = words[1] if words[0].rpartition(b"/")[2].startswith(b"python") else words[0]
             if word.decode(errors="replace").rsplit("/", 1)[-1] == name:
                 found.append(pid)
         return found
@@ -149,6 +149,16 @@ class Run:
             self.api.delete("Pod", life.name, PLACE, grace=0)
             self.begin(life.writer, life.known)
         self.kills[what] = self.kills.get(what, 0) + 1
+
+    def restarts(self) -> str:
+        """How often the containers of the add-on were started again, and why the last one of each ended."""
+        told = []
+        for pod in self.api.list("Pod", "logging"):
+            for one in pod["status"].get("containerStatuses") or ():
+                if one["restartCount"]:
+                    why = ((one.get("lastState") or {}).get("terminated") or {}).get("reason", "")
+                    told.append(f"{pod['metadata']['name']}/{one['name']} {one['restartCount']} ({why})")
+        return ", ".join(told) or "none"
 
     def found(self) -> dict[str, tuple[int, int, int, int]]:
         """Life -> lines, different ones, the first and the last number, as the store has them."""
@@ -217,12 +227,20 @@ def main() -> None:
         wrote = time.monotonic() - began
         say(f"  all written after {wrote:.0f} s; kills: {run.kills}")
         try:
-            until(lambda: run.missing() == 0, "every line being found", timeout=min(PATIENCE, 30 + wrote), interval=1)
+            until(
+                lambda: run.missing() == 0,
+                "every line being found",
+                timeout=min(PATIENCE, 60 + wrote),
+                interval=2,
+                ignore=(AddonError,),  # the store is on its way back
+            )
         except WaitTimeout as error:
             say(f"  {error}")
         took = time.monotonic() - began
+        until(lambda: addons.status("logging", NAME).state == "ready", "the add-on being ready", timeout=PATIENCE)
         lost, counts = run.missing(), run.found()
         run.look()
+        say(f"  containers that were started again: {run.restarts()}")
     lines, different = (sum(row[place] for row in counts.values()) for place in (0, 1))
     told = [("missing", lost), ("different lines", different), ("came again", lines - different)]
     table("lines", ("", "number"), [*told, ("per second, to the last found", round(different / took))])
