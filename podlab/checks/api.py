@@ -12,15 +12,16 @@ import ssl
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
 
 import urllib3
 import yaml
-from kubernetes import client as kubernetes_client
-from kubernetes import config as kubernetes_config
 
 from podlab.errors import PodlabError
+
+if TYPE_CHECKING:
+    from kubernetes import client as kubernetes_client
 
 Object = dict[str, Any]
 
@@ -69,6 +70,9 @@ class Api:
     @classmethod
     def connect(cls, kubeconfig: Path | str | None = None, context: str | None = None) -> Api:
         """Connect with a kubeconfig file (None: KUBECONFIG, ~/.kube/config); PodlabError if it is unusable."""
+        # A third of what a notebook takes to start; many need no cluster.
+        from kubernetes import config as kubernetes_config
+
         try:
             api_client = kubernetes_config.new_client_from_config(
                 str(kubeconfig) if kubeconfig else None, context, persist_config=False

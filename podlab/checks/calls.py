@@ -174,7 +174,7 @@ def _read(process: Started, results: int, answers: int, deadline: float) -> tupl
     """
     assert process.stdout is not None
     found, printed = bytearray(), bytearray()
-    end = ""
+    lines, end = 0, ""
     with selectors.DefaultSelector() as selector:
         selector.register(results, selectors.EVENT_READ, found)
         selector.register(process.stdout, selectors.EVENT_READ, printed)
@@ -182,10 +182,10 @@ def _read(process: Started, results: int, answers: int, deadline: float) -> tupl
         while not end:
             left, seen = deadline - time.monotonic(), len(found)
             over = _take(selector, found, max(0.0, left))
-            answers -= found.count(b"\n", seen)
+            lines += found.count(b"\n", seen)
             if len(found) > MOST_RESULTS:
                 end = "huge"
-            elif over or answers <= 0:
+            elif over or (lines >= answers and sum(1 for _ in _parsed(found, "")) >= answers):
                 end = "over"
             elif left <= 0:
                 end = "late"
@@ -213,13 +213,13 @@ def _take(selector: selectors.BaseSelector, results: bytearray, seconds: float) 
 _WORDS = {"raised": "raised", "unfit": "returned", "unusable": "cannot be called, since the cell raised"}
 
 
-def _parsed(lines: bytes, output: str) -> Iterator[Called]:
+def _parsed(lines: bytes | bytearray, output: str) -> Iterator[Called]:
     for line in lines.split(b"\n"):
         if called := reply(line, output):
             yield called
 
 
-def reply(line: bytes, output: str = "") -> Called | None:
+def reply(line: bytes | bytearray, output: str = "") -> Called | None:
     """What one line of the caller says; None for a line that was cut off, or that the learner's code has written."""
     try:
         entry = json.loads(line)

@@ -13,6 +13,7 @@ from podlab.checks.bench import Bench
 from podlab.grading.house import Box, House
 
 #: A box for calls waits in this; what is called is started beside it.
+#: The kernel reaps what a call has left behind, since the signal of its end is ignored.
 _IDLE = (
     *("python3", "-I", "-S", "-c"),
     "import signal\nsignal.signal(signal.SIGCHLD, signal.SIG_IGN)\nwhile True: signal.pause()",

@@ -171,9 +171,22 @@ def _borrowed(found: host.Interpreter, *, packages: bool) -> host.Borrowed:
     return host.python(found, base, private=private, packages=packages)
 
 
+#: Makes borrowed folders site folders, whose own .pth files are read too. But not those of editable installs: where
+#: they lead to is not in the image, and every start of Python would pay for them.
+_SITE_FOLDERS = """
+import os, site, sys
+for folder in {folders!r}:
+    if folder not in sys.path:
+        sys.path.append(folder)
+        for name in sorted(os.listdir(folder)):
+            if name.endswith('.pth') and not name.startswith('__editable__'):
+                site.addpackage(folder, name, None)
+"""
+
+
 def _path_file(packages: tuple[str, ...]) -> str:
-    """A .pth file that makes the borrowed folders site folders, so that their own .pth files are read too."""
-    return "".join(f"import site; site.addsitedir({folder!r})\n" for folder in packages)
+    """A .pth file that adds the borrowed folders. Its lines have no names of their own, so the program gets some."""
+    return f"import site; exec({_SITE_FOLDERS.format(folders=packages)!r}, {{}})\n"
 
 
 def _image(

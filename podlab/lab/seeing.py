@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from podlab import addons
-from podlab.addons import prometheus
-from podlab.addons.logs import Line, Logs
-from podlab.addons.opensearch import OpenSearch
-from podlab.addons.prometheus import Prometheus
 from podlab.checks.faults import undisturbed
 from podlab.lab.learning import columns
 from podlab.lab.notebook import ProgressLine
 from podlab.lab.pictures import Pictures
 from podlab.lab.show import Listing, Note
+
+if TYPE_CHECKING:
+    from podlab.addons.logs import Line, Logs
+    from podlab.addons.opensearch import OpenSearch
+    from podlab.addons.prometheus import Prometheus
 
 
 class Seeing(Pictures):
@@ -21,6 +21,8 @@ class Seeing(Pictures):
 
     def enable(self, addon: str) -> Note:
         """Bring an add-on ("monitoring", "logging", "opensearch") into the cluster, and return when it is ready."""
+        from podlab import addons
+
         name, line = self._need().name, ProgressLine()
         # Its pods are on nodes that other notebooks may want to break: they wait for the end of this lab.
         try:
@@ -34,6 +36,8 @@ class Seeing(Pictures):
     @property
     def prometheus(self) -> Prometheus:
         """The cluster's Prometheus: `query`, `query_range`, `number`, `targets`, `rules`, `alerts`."""
+        from podlab.addons.prometheus import Prometheus
+
         return Prometheus.of_cluster(self._need().api)
 
     def promql(self, expression: str, minutes: float = 5, title: str = "PromQL") -> Any:
@@ -45,11 +49,15 @@ class Seeing(Pictures):
     @property
     def log_store(self) -> Logs:
         """The cluster's VictoriaLogs, with the lines of all namespaces: `query`, `count`, `hits`, `bulk`."""
+        from podlab.addons.logs import Logs
+
         return Logs.of_cluster(self._need().api)
 
     @property
     def opensearch(self) -> OpenSearch:
         """The cluster's OpenSearch, with the lines of all namespaces, asked in the query DSL: `search`, `lines`."""
+        from podlab.addons.opensearch import OpenSearch
+
         return OpenSearch(self._need().api)
 
     @property
@@ -71,6 +79,8 @@ class Seeing(Pictures):
 
     def notifications(self, app: str = "") -> Listing:
         """What Alertmanager has told its receiver of this namespace, the oldest first."""
+        from podlab.addons import prometheus
+
         rows = [
             {"row": [alert["labels"].get("alertname", ""), alert["status"], alert["annotations"].get("summary", "")]}
             for one in prometheus.notifications(self._need().api)

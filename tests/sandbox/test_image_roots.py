@@ -80,6 +80,7 @@ def home(node: Node) -> Path:
     (packages / "given" / "__init__.py").write_text("value = 42\n")
     (packages / "further.pth").write_text("import sys; sys.further = 7\n")
     (packages / "editable.pth").write_text(f"{folder / 'project'}\n")
+    (packages / "__editable__.mine-1.pth").write_text("import sys; sys.costly = 1\n")
     node.room.own(folder)
     return folder
 
@@ -92,6 +93,7 @@ async def test_python_comes_with_the_packages_of_the_environment_and_nothing_els
 import sys, importlib.util, json, ssl, sqlite3, subprocess, given
 print(json.dumps({
     "prefix": sys.prefix, "value": given.value, "further": sys.further, "path": sys.path,
+    "costly": hasattr(sys, "costly"),
     "editable": bool(importlib.util.find_spec("mine")), "podlab": bool(importlib.util.find_spec("podlab")),
     "shell": subprocess.check_output("echo $((6 * 7)) | awk '{print $1}'", shell=True, text=True),
 }))
@@ -101,7 +103,7 @@ print(json.dumps({
         assert exit_.status == 0
         seen = json.loads(out)
         assert (seen["prefix"], seen["value"], seen["further"]) == ("/opt/podlab", 42, 7)
-        assert (seen["editable"], seen["podlab"], seen["shell"]) == (False, False, "42\n")
+        assert (seen["editable"], seen["costly"], seen["podlab"], seen["shell"]) == (False, False, False, "42\n")
     there = await node.shell(pod, f"cd {home}; find . | grep -v '/lib/python'; id -u", **image.settings)
     assert there.split() == [".", "./project", "./project/.venv", "./project/.venv/lib", "0"]
     refused = await node.shell(

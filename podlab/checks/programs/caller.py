@@ -6,14 +6,12 @@ descriptor RESULTS. With "talk", lines that follow are more calls, {"name", "arg
 Standard library only. What the source prints goes wherever standard output goes; results have a way of their own.
 """
 
-import ctypes
 import json
 import os
 import resource
 import signal
 import sys
 import time
-import traceback
 import types
 
 PR_SET_PDEATHSIG = 1
@@ -27,9 +25,12 @@ def main():
         # Into a box lead three descriptors only: errors go where the output goes, and results have the third.
         descriptor = os.dup(2)
         os.dup2(1, 2)
+    else:
+        # With the checker dies what it has started, as all that is in a box does.
+        import ctypes
+
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     results = os.fdopen(descriptor, "w", buffering=1)
-    # With the checker dies what it has started.
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     limit = int(sys.argv[2])
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
@@ -103,6 +104,8 @@ def cut(value):
 
 def told(error, source):
     """The exception in one line, with the line of the source that it came from."""
+    import traceback  # costs a third of the time to start, and most calls go well
+
     lines = source.splitlines()
     where = ""
     if isinstance(error, SyntaxError) and error.lineno:

@@ -81,6 +81,12 @@ def test_a_child_that_holds_the_pipe_is_not_waited_for():
     assert first.ok and second.kind == "ended", second
 
 
+def test_lines_that_are_no_answers_do_not_end_a_call():
+    """In a box, what Python itself says when it starts comes this way."""
+    source = "import os, sys\ndef f():\n    os.write(int(sys.argv[1]), b'a warning\\n' * 9)\n    return 7"
+    assert calls.call(source, "f", seconds=30).value == 7
+
+
 def test_what_was_printed_is_told_with_the_error():
     called = calls.call("def f():\n    print('as far as here')\n    return [][1]", "f", seconds=30)
     assert "it had printed: as far as here" in called.trouble("a list", "f()").observed
