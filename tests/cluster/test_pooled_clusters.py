@@ -35,7 +35,7 @@ def identity(lent: OwnCluster) -> str:
     return found["metadata"]["uid"]
 
 
-def test_work_in_its_own_namespaces_is_tidied_up_and_the_cluster_lent_again(pool: Pool) -> None:
+def test_work_in_its_own_namespaces_is_tidied_up_and_the_cluster_lent_again(pool: Pool, said: list[str]) -> None:
     with pool.lent(NAME, 1) as lent:
         first, before = identity(lent), pool.reused
         with lent.world(1) as world:
@@ -44,7 +44,7 @@ def test_work_in_its_own_namespaces_is_tidied_up_and_the_cluster_lent_again(pool
         secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "s"}, "stringData": {"answer": "42"}}
         lent.api.apply(secret, "submission")
     with pool.lent(NAME, 1) as lent:
-        assert identity(lent) == first
+        assert identity(lent) == first, said
         assert lent.api.get("Namespace", "submission") is None
     assert pool.reused >= before + 1
 

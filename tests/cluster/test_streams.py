@@ -282,8 +282,9 @@ def test_exec_on_a_terminal(shared: Cluster, programs: dict[str, Path], websocke
         screen.resize(44, 132)
         screen.type("while ! stty size | grep '44 132'; do :; done\n")
         screen.shows(r"44 132\r\n")
-        screen.type("sleep 1000\n")
-        screen.shows(r"sleep 1000\r\n")
+        # What it prints proves that it, and no longer the shell that starts it, is interrupted.
+        screen.type("sh -c 'echo $((41 + 1)); exec sleep 1000'\n")
+        screen.shows(r"\r\n42\r\n")
         screen.type("\x03")
         screen.shows(r"[#$] ")
         screen.type("exit 4\n")
