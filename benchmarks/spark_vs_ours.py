@@ -28,6 +28,7 @@ from podlab.spark import missing
 
 #: Seconds between two looks at memory.
 LOOK = 0.25
+KILLED = ("killed_s", "killed_more_s", "killed_more_tasks")
 
 
 @dataclass
@@ -132,9 +133,9 @@ def figure(lines: int, found: dict[str, Runs], right: dict[str, int]) -> Figure:
             "killed_more_s": killed - calm,
             "killed_more_tasks": middle(runs.killed, lambda one: one.tasks) - middle(runs.calm, lambda one: one.tasks),
         }
-    heads = ("way", "start s", "first s", "job s", "CPU s", "MiB", "bytes", "one killed s", "more s", "more tasks")
     title = f"{lines} lines, {four_ways.WORKERS} workers, {four_ways.SPLITS} splits; the middle of the runs"
-    table(title, heads, [(name, *row.values()) for name, row in rows.items()])
+    for heads in (("start_s", "first_s", "job_s", "cpu_s", "memory_mib"), ("shuffled_bytes", *KILLED)):
+        table(title, ("way", *heads), [(name, *(row[head] for head in heads)) for name, row in rows.items()])
     wrong = sum(one.counts != right for runs in found.values() for one in [*runs.first, *runs.calm, *runs.killed])
     more = {key: {name: round(row[key], 2) for name, row in rows.items()} for key in next(iter(rows.values()))} | {
         "wrong_results": wrong

@@ -190,8 +190,13 @@ class SparkInPods(Way):
             files={"words.py": _WORDS.read_text(), "lines.json": json.dumps(self.lines)},
             **settings,
         )
-        self._stack.callback(self.made.delete)
+        self._stack.callback(self._end)
         self.made.until_printed("ready", PATIENCE)
+
+    def _end(self) -> None:
+        """Executors go with their driver, a little later; whoever measures what comes next needs them gone."""
+        self.made.delete()
+        until(lambda: not self.made.executors(), "the end of the executors", timeout=PATIENCE, interval=0.3)
 
     def run(self, kill: bool = False) -> Outcome:
         def strike() -> str:
