@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import IO, Any
 
 from podlab.checks.bench import Bench
+from podlab.errors import RuntimeRefused
 from podlab.grading.house import Box, House
 
 #: A box for calls waits in this; what is called is started beside it.
@@ -35,9 +36,17 @@ class BoxedCode(contextlib.AbstractContextManager["BoxedCode"]):
 
     def start(self, arguments: Sequence[str], stdin: Any, stdout: Any, results: int, _folder: str) -> Boxed:
         """Start Python in the box (checks.calls.Start)."""
+        try:
+            return Boxed(self._needed(), arguments, stdin, stdout, results)
+        except RuntimeRefused:
+            # What was called before has taken its box along, by all its memory say: its fault, and its failure.
+            self.__exit__()
+            return Boxed(self._needed(), arguments, stdin, stdout, results)
+
+    def _needed(self) -> Box:
         if self._box is None:
             self._box = self._stack.enter_context(self._house().box(_IDLE))
-        return Boxed(self._box, arguments, stdin, stdout, results)
+        return self._box
 
 
 class BoxedBench(Bench):

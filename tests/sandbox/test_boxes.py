@@ -165,6 +165,28 @@ def test_children_that_hold_the_pipe_are_not_waited_for_and_end_with_the_call(ho
         assert len(bench.call(_LEAVES_CHILDREN, "f", "who", seconds=60).value) == 2
 
 
+_HOGS = """
+import os
+def f(word):
+    if word == "hog":
+        for _ in range(3):
+            if os.fork() == 0:
+                break
+        held = []
+        while True:
+            held.append(b"x" * 10_000_000)
+    return word
+"""
+
+
+def test_a_call_that_takes_its_box_along_fails_and_the_next_has_a_new_one(house: House) -> None:
+    with BoxedBench(house, seed=1) as bench:
+        assert bench.call(_HOGS, "f", "before").ok
+        assert bench.call(_HOGS, "f", "hog", seconds=60).kind in ("ended", "raised")
+        # Its end may still be on its way to the box's first process, and strike whoever is called meanwhile.
+        waiting.until(lambda: bench.call(_HOGS, "f", "after").ok, "a call in a new box", timeout=60)
+
+
 def test_whoever_is_talked_with_is_not_disturbed_by_the_end_of_a_call(house: House) -> None:
     with BoxedBench(house, seed=1) as bench, bench.talk(_LEAVES_CHILDREN, seconds=60) as talk:
         assert bench.call(_LEAVES_CHILDREN, "f", "leave", seconds=60).ok

@@ -182,5 +182,6 @@ def test_a_container_is_not_told_to_ignore_what_its_cluster_was_told_to_ignore()
         "print(pathlib.Path('/proc/self/status').read_text())\n"
     )
     status = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
-    masks = [line.split()[1] for line in status.splitlines() if line.startswith(("SigIgn", "SigCgt"))]
-    assert [mask.strip("0") for mask in masks] == ["", ""]
+    masks = [int(line.split()[1], 16) for line in status.splitlines() if line.startswith(("SigIgn", "SigCgt"))]
+    # Signals 32 and 33 are the C library's own, which nobody can set; whoever started this may have them ignored.
+    assert [mask & ~(0b11 << 31) for mask in masks] == [0, 0]

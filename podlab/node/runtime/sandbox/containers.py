@@ -236,8 +236,10 @@ class Containers:
                 kill(pid, signal.SIGKILL)
 
     def kill_others(self, name: str) -> None:
-        """Kill every process of a running container but its first."""
-        found = self.running(name)
+        """Kill every process of a container but its first, which takes them along if it has ended."""
+        found = self._by_id.get(name)
+        if found is None or found.state != "running":
+            return
         if not found.own_pids:
             raise Refused(f"container {name} shares its processes with others")
         self._kill_rest(found)
