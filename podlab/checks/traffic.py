@@ -15,11 +15,14 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
 from podlab.checks.api import Api, ApiAway, ApiError
+from podlab.checks.contract import Inconclusive
 
 if TYPE_CHECKING:
     from podlab.checks.world import Room
 
 PROBER_PORT = 8099
+#: What programs/prober.py says of a request that it had no room to send.
+_UNSENT = "too many requests under way"
 
 
 @dataclass(frozen=True)
@@ -131,14 +134,21 @@ class Prober:
         self._seen: list[Record] = []
 
     def poll(self) -> float:
-        """Fetch what is new and return the prober's own time now; ApiError if the prober cannot be asked."""
+        """Fetch what is new and return the prober's own time now; ApiError if the prober cannot be asked.
+
+        Inconclusive if it could not send at a steady rate. Its patience lets 200 requests be under way at once only
+        on a machine that starves it, and what it did not send proves nothing about who would have been asked.
+        """
         reply = ask(
             self.room.api, self.room.namespace, self.name, "/records", port=PROBER_PORT, timeout=10, since=self._next
         )
         if not reply.ok:
             raise ApiError(503, "ProberAway", f"The prober {self.name} does not answer: {reply.error or reply.status}.")
         self._next = reply.body["next"]
-        self._seen.extend(_records(reply.body["records"]))
+        fresh = _records(reply.body["records"])
+        self._seen.extend(fresh)
+        if unsent := sum(record.error == _UNSENT for record in fresh):
+            raise Inconclusive(f"the machine is too busy for steady requests: {unsent} of {len(fresh)} were not sent")
         return float(reply.body["now"])
 
     def window(self, start: float | None = None, end: float | None = None) -> Window:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from podlab.checks.api import ApiError, Object
+from podlab.checks.contract import Inconclusive
 from podlab.checks.faults import exclusive
 from podlab.checks.traffic import Client, Prober, Record, Reply, Window, url
 from podlab.checks.world import MADE_BY
@@ -128,6 +129,10 @@ class Traffic:
                 return self._prober.poll()
         except ApiError as error:
             raise LabError(error.message, hint="Start it again: traffic = lab.requests(...).") from None
+        except Inconclusive as error:
+            raise LabError(
+                f"Nothing can be measured now: {error}.", hint="End what else runs, or ask for fewer."
+            ) from None
 
     def records(self) -> Sequence[Record]:
         """Every request so far that has ended, in the order of the sending."""
