@@ -308,7 +308,8 @@ def test_who_wants_to_harm_nodes_is_not_kept_waiting_by_those_who_come_later():
             first.stdin.close()
             assert harming.wait(60)
             go_on.set()
-            assert second.stdout.readline() == "has them\n"
+            # It may say once more that it waits, for the node this time.
+            assert "has them\n" in iter(second.stdout.readline, "")
             second.stdin.close()
         thread.join()
 
