@@ -135,7 +135,7 @@ build_image() {
   for _ in $(seq 300); do docker exec "$holder" ctr version >/dev/null 2>&1 && break; sleep 0.1; done
   docker save "${tags[@]}" | docker exec -i "$holder" ctr -n k8s.io images import --label=io.cri-containerd.pinned=pinned --no-unpack - >/dev/null
   for name in "${tags[@]}"; do
-    docker exec "$holder" ctr -n k8s.io images ls -q | grep -qxF "$name" || fail "The image $name is not in the node image."
+    docker exec "$holder" ctr -n k8s.io images ls -q | grep -xF "$name" >/dev/null || fail "The image $name is not in the node image."
   done
   docker exec "$holder" sh -c 'kill $(pidof containerd); while pidof containerd >/dev/null; do sleep 0.1; done; rm -rf /run/containerd'
   docker commit -c 'ENTRYPOINT ["/usr/local/bin/entrypoint"]' "$holder" podlab/kind-node:full >/dev/null
