@@ -344,11 +344,11 @@ def seen(store: OpenSearch, nonce: str, lines: int = 101) -> None:
         answer = store.search({"query": query, "size": 500})
         return len({hit["_source"]["message"] for hit in answer["hits"]["hits"]})
 
-    # A new index has no answer until its shard is there.
+    # A new index has no answer until its shard is there; a spool whose store died while it answered waits a minute.
     until(
         lambda: distinct() >= lines,
         f"{lines} lines of {nonce} being found",
-        timeout=PATIENCE,
+        timeout=4 * PATIENCE,
         interval=0.5,
         ignore=(AddonError,),
     )
