@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib.metadata
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -103,3 +104,11 @@ def whole_file(path: Path, mode: str = "w", folder: Path | None = None, **option
     except BaseException:
         Path(draft).unlink(missing_ok=True)
         raise
+
+
+def link_or_copy(source: Path | str, target: Path | str) -> None:
+    """Give a file a second name; a copy where the name is on another file system."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy(source, target)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -23,7 +22,7 @@ def make(image: Image, programs: Mapping[str, Path]) -> None:
         folder = Path(name)
         shutil.copy(dockerfile(image), folder / "Dockerfile")
         program = folder / image.name
-        _link(programs[image.name], program)
+        paths.link_or_copy(programs[image.name], program)
         build.build(layout, folder, [Reference.parse(image.reference)])
 
 
@@ -34,10 +33,3 @@ def official(text: str, images: Sequence[Image], own: tuple[str, str] | None = N
     for image in images:
         text = text.replace(image.reference, image.official)
     return text.replace("podlab/python:3", "docker.io/library/python:3.14-slim")
-
-
-def _link(source: Path, target: Path) -> None:
-    try:
-        os.link(source, target)
-    except OSError:  # another file system
-        shutil.copy(source, target)

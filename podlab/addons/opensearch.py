@@ -165,17 +165,10 @@ def make_image(folder: Path, say: Callable[[str], None] = lambda _: None) -> str
         context = Path(scratch) / "context"
         shutil.copytree(folder, context)
         for place in sorted({jar.folder for jar in jars()}):
-            shutil.copytree(home / place, context / place, dirs_exist_ok=True, copy_function=_link)
+            shutil.copytree(home / place, context / place, dirs_exist_ok=True, copy_function=paths.link_or_copy)
         say(IMAGE)
         build_image(ImageLayout(paths.cache() / "images"), context, [Reference.parse(IMAGE)])
     return IMAGE
-
-
-def _link(source: str, target: str) -> None:
-    try:
-        os.link(source, target)
-    except OSError:  # another file system
-        shutil.copy(source, target)
 
 
 class OpenSearch:

@@ -32,9 +32,9 @@ class Life:
         return cls(meta["name"], meta["uid"], container(pod).get("containerID", ""), restarts(pod))
 
 
-def lives(room: Room) -> dict[str, Life]:
-    """The lives of the learner's live pods by uid."""
-    return {pod["metadata"]["uid"]: Life.of(pod) for pod in room.live()}
+def lives(pods: Sequence[Object]) -> dict[str, Life]:
+    """The lives of pods by uid."""
+    return {pod["metadata"]["uid"]: Life.of(pod) for pod in pods}
 
 
 def still(room: Room, life: Life) -> bool:

@@ -3,23 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
+from boxed_answers import COURSE, judged_as_outside, open_house
 
-from podlab import paths
-from podlab.checks import answers, registry, runner, seeds
+from podlab.checks import registry
 from podlab.cluster import Cluster
 from podlab.course import manuscript
-from podlab.grading import kernel_image
 from podlab.grading.house import House
 from podlab.grading.own_cluster import OwnCluster
-from podlab.images.pull import Images
-from podlab.lab.show import ReportView
 
 pytestmark = [pytest.mark.slow, pytest.mark.cluster]
-
-COURSE = Path(__file__).parents[2]
 
 
 def cases() -> list[manuscript.Case]:
@@ -43,22 +37,10 @@ def cluster(cluster_for: Callable[[str], Cluster]) -> OwnCluster:
 
 @pytest.fixture(scope="module")
 def house(cluster: OwnCluster) -> Iterator[House]:
-    root = Images(paths.cache() / "images").resolve(kernel_image.build_image()).root
-    with House(root) as made:
+    with open_house() as made:
         yield made
 
 
 @pytest.mark.parametrize("case", cases(), ids=lambda case: f"{case.exercise} {case.kind}")
 def test_in_a_box_it_is_judged_as_outside(cluster: OwnCluster, house: House, case: manuscript.Case) -> None:
-    exercise = registry.exercise(case.exercise, COURSE / "autograder" / "hidden")
-    answer = answers.collect([exercise], case.names)[case.exercise]
-    seed = seeds.seed_for(case.title, case.exercise)
-    report = runner.run(exercise, answer, lambda: cluster.boxed_world(seed, lambda: house), hidden=True)
-    told = ReportView(report).text
-    if case.kind == "reference":
-        assert report.score == float(report.points), told
-    else:
-        assert report.score is not None and report.score < report.points, told
-        for check, words in case.fails.items():
-            result = report.result(check)
-            assert words in f"{result.observed}\n{result.cause}\n{result.next_step}\n{result.expected}", told
+    judged_as_outside(case, lambda seed: cluster.boxed_world(seed, lambda: house))

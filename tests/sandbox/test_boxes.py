@@ -10,21 +10,19 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from boxed_answers import open_house
 
-from podlab import paths, waiting
+from podlab import waiting
 from podlab.checks.calls import Called
-from podlab.grading import kernel_image
 from podlab.grading.boxed import BoxedBench
 from podlab.grading.house import House
-from podlab.images.pull import Images
 
 pytestmark = pytest.mark.sandbox
 
 
 @pytest.fixture(scope="module")
 def house() -> Iterator[House]:
-    root = Images(paths.cache() / "images").resolve(kernel_image.build_image()).root
-    with House(root) as made:
+    with open_house() as made:
         yield made
 
 

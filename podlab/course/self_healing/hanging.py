@@ -20,6 +20,7 @@ from podlab.checks.world import Room, World, container, is_ready, restarts
 from podlab.course.scenes import (
     Life,
     bring_up,
+    lives,
     mentions,
     once,
     quiet,
@@ -65,7 +66,7 @@ def stage(answer: Answer, world: World) -> Scene:
     pods = room.live()
     if len(pods) < REPLICAS:
         raise Inconclusive(f"a replica that was Ready has gone: {room.states()}")
-    before = {pod["metadata"]["uid"]: Life.of(pod) for pod in pods}
+    before = lives(pods)
     # On a slow machine an eager probe may have struck already.
     struck = any(restarts(pod) and not is_ready(pod) for pod in pods)
     restless = room.states() if struck else quiet(room, before, world.deadline(6))
