@@ -28,7 +28,7 @@ def short_pause(scene: hanging.Scene, world: World) -> Result:
     room = scene.room
     uid = scene.well["metadata"]["uid"]
     expected = f"a replica that pauses for {PAUSE} s, once, keeps its container"
-    life = lives(room).get(uid)
+    life = lives(room.live()).get(uid)
     if life is None:
         return failed(
             expected,
