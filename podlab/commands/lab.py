@@ -40,6 +40,20 @@ except PodlabError as error:
 """
 
 
+#: JupyterLab as `python -m jupyterlab` runs it, but for its end. A thread that reads a file for a request (anyio's)
+#: ends with that request, and a request that is under way when the server stops never ends: Python would wait for
+#: the thread for ever. The server has ended its kernels and taken away its files when `main` returns.
+_JUPYTERLAB = """
+import logging, os, sys
+from jupyterlab.labapp import main
+main()
+logging.shutdown()
+sys.stdout.flush()
+sys.stderr.flush()
+os._exit(0)
+"""
+
+
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def lab(
     context: typer.Context,
@@ -81,7 +95,7 @@ def command(work: Path, page: Path, as_root: bool, further: list[str]) -> list[s
     options.append(f"--LabApp.app_settings_dir={JUPYTER / 'settings'}")
     if as_root:
         options.append("--allow-root")
-    return [sys.executable, "-m", "jupyterlab", *options, *further]
+    return [sys.executable, "-c", _JUPYTERLAB, *options, *further]
 
 
 def surroundings(environment: Mapping[str, str], name: str, kubectl: Path | None) -> dict[str, str]:

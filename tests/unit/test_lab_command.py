@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import http.client
 import json
 import os
 import signal
 import subprocess
 import sys
+import threading
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -137,10 +140,23 @@ def test_jupyterlab_serves_the_copies_on_loopback_and_only_with_its_token(course
         with urllib.request.urlopen(f"{info['url']}api/contents/notebooks?token={info['token']}", timeout=60) as reply:
             names = {entry["name"] for entry in json.load(reply)["content"]}
         assert names == {"00-start-here.ipynb", "15-lesson.ipynb"}
+        file = f"{info['url']}api/contents/notebooks/15-lesson.ipynb?token={info['token']}"
+        readers = [threading.Thread(target=_read_until_it_ends, args=(file,)) for _ in range(4)]
+        for reader in readers:
+            reader.start()
     finally:
         process.send_signal(signal.SIGTERM)
+        # Its end does not wait for requests that are under way: they never end.
         said, _ = process.communicate(timeout=120)
+    for reader in readers:
+        reader.join()
     assert f"127.0.0.1:{info['port']}/lab/tree/notebooks/00-start-here.ipynb?token=" in said
+
+
+def _read_until_it_ends(file: str) -> None:
+    with contextlib.suppress(OSError, http.client.HTTPException):
+        while True:
+            urllib.request.urlopen(file, timeout=60).read()
 
 
 def _server(runtime: Path, process: subprocess.Popen[str]) -> dict | None:
