@@ -9,7 +9,9 @@ import subprocess
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
+import httpx
 import pytest
+import yaml
 from bus_contract import BusContract, first
 
 from movies.bus import EVENTS, Bus, connect
@@ -37,13 +39,21 @@ class TestFileBus(BusContract):
             await connect(f"file:{tmp_path / 'taken'}").open()
 
 
+_MANIFEST = Path(__file__).parents[2] / "cluster" / "manifests" / "movies" / "20-broker.yaml"
+LIVENESS = next(
+    one["spec"]["template"]["spec"]["containers"][0]["livenessProbe"]["httpGet"]["path"]
+    for one in yaml.safe_load_all(_MANIFEST.read_text())
+    if one["kind"] == "StatefulSet"
+)
+
+
 class Broker:
     """nats-server on loopback."""
 
     def __init__(self, folder: Path) -> None:
-        (self.port,) = free_ports(1)
+        self.port, self._monitor = free_ports(2)
         self.address = f"nats://127.0.0.1:{self.port}"
-        self._command = command(folder, self.port)
+        self._command = [*command(folder, self.port), "--http_port", str(self._monitor)]
         self.start()
 
     def start(self) -> None:
@@ -53,6 +63,11 @@ class Broker:
     def _made(self) -> bool:
         with socket.socket() as probe:
             return probe.connect_ex(("127.0.0.1", self.port)) == 0
+
+    def alive(self) -> bool:
+        """Whether the broker passes the liveness probe of its pod."""
+        probe = httpx.get(f"http://127.0.0.1:{self._monitor}{LIVENESS}", timeout=60, trust_env=False)
+        return probe.is_success
 
     def kill(self) -> None:
         self.process.kill()
@@ -157,15 +172,19 @@ class TestNatsBus(BusContract):
                 for number in range(20):
                     await bus.publish(EVENTS, b"%08d" % number)
                     acknowledged += 1
+                assert await asyncio.to_thread(small.alive)
                 small.fill()
                 with pytest.raises(BrokerError) as refused:
                     for number in range(20, 120):
                         await bus.publish(EVENTS, b"%08d" % number * 1_000)
                         acknowledged += 1
             assert acknowledged < 120 and "disk" in str(refused.value)
+            # Only a new start makes it take anything again, so its pod has to be restarted.
+            assert not await asyncio.to_thread(small.alive)
             await asyncio.to_thread(small.kill)
             small.room()
             await asyncio.to_thread(small.start)
+            assert await asyncio.to_thread(small.alive)
             async with opened(connect(small.address, stream_bytes=small_bytes)) as bus:
                 kept = await first(bus.follow(EVENTS), acknowledged)
                 assert [int(one.data[:8]) for one in kept][:acknowledged] == list(range(acknowledged))
