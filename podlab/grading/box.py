@@ -129,6 +129,11 @@ def objects(name: str, image: str, job: str, limits: Limits) -> list[Object]:
                         "imagePullPolicy": "IfNotPresent",
                         "command": ["python3", "-m", "podlab.grading.inside", "/submission/job.json"],
                         "env": [{"name": key, "value": value} for key, value in environment.items()],
+                        "securityContext": {
+                            "allowPrivilegeEscalation": False,
+                            "capabilities": {"drop": ["ALL"]},
+                            "seccompProfile": {"type": "RuntimeDefault"},
+                        },
                         "resources": {"limits": {"memory": MEMORY}, "requests": {"memory": "256Mi", "cpu": "100m"}},
                         "volumeMounts": [{"name": "submission", "mountPath": "/submission", "readOnly": True}],
                     }

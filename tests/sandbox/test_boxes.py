@@ -15,7 +15,8 @@ from boxed_answers import open_house
 from podlab import waiting
 from podlab.checks.calls import Called
 from podlab.grading.boxed import BoxedBench
-from podlab.grading.house import House
+from podlab.grading.house import Box, House
+from podlab.node.runtime.sandbox import seccomp
 
 pytestmark = pytest.mark.sandbox
 
@@ -33,6 +34,15 @@ def says(house: House, program: str) -> dict:
         text = box.output(100_000)
         assert exit_ is not None and exit_.status == 0, (exit_, text)
     return json.loads(text.splitlines()[-1])
+
+
+def executed(box: Box, *argv: str) -> dict:
+    """What a further program in a box prints as JSON."""
+    reading, writing = os.pipe()
+    with Path(os.devnull).open("r+b") as nothing, os.fdopen(reading) as output:
+        box.execute(argv, (nothing.fileno(), writing, nothing.fileno()))
+        os.close(writing)
+        return json.loads(output.read())
 
 
 _NAMESPACES = """
@@ -57,16 +67,19 @@ def test_a_box_shares_no_namespace_with_the_grader_and_none_with_another_box(hou
 
 def test_a_box_is_nobody_without_privileges_and_knows_nothing_of_the_graders_environment(house: House) -> None:
     os.environ["PODLAB_TEST_SECRET"] = "x"
-    found = says(
-        house,
+    program = (
         "import json, os\n"
         "status = dict(l.split(':', 1) for l in open('/proc/self/status') if ':' in l)\n"
         "print(json.dumps({'uid': os.getuid(), 'caps': status['CapEff'].strip(), 'new': status['NoNewPrivs'].strip(),"
-        " 'environment': sorted(os.environ), 'pid': os.getpid()}))",
+        " 'filter': status['Seccomp'].strip(), 'environment': sorted(os.environ), 'pid': os.getpid()}))"
     )
-    assert found["uid"] == 65534 and int(found["caps"], 16) == 0 and found["new"] == "1" and found["pid"] == 1
-    assert "PODLAB_TEST_SECRET" not in found["environment"]
-    assert "KUBECONFIG" not in found["environment"]
+    with house.box(["sleep", "60"]) as box:
+        further = executed(box, "python3", "-c", program)
+    for found in (says(house, program), further):
+        assert found["uid"] == 65534 and int(found["caps"], 16) == 0 and found["new"] == "1"
+        assert found["filter"] == ("2" if seccomp.supported() else "0"), "the filter of system calls"
+        assert "PODLAB_TEST_SECRET" not in found["environment"]
+        assert "KUBECONFIG" not in found["environment"]
 
 
 def test_the_only_place_to_write_is_a_small_tmpfs_that_is_empty_for_the_next(house: House) -> None:
@@ -212,7 +225,8 @@ import sys
 from pathlib import Path
 from podlab import paths
 from podlab.grading import kernel_image
-from podlab.grading.house import House
+from podlab.grading.house import Box, House
+from podlab.node.runtime.sandbox import seccomp
 from podlab.images.pull import Images
 root = Images(paths.cache() / "images").resolve(kernel_image.build_image()).root
 with House(root) as house, house.box(["python3", "-c", "import time; time.sleep(1000)"]):
