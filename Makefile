@@ -36,7 +36,10 @@ lab: setup ## Set up, start JupyterLab on the start page and the cluster behind 
 	@$(BIN)/podlab lab $(ARGS)
 
 test: setup ## Set up and pass all tests
-	@printf '%s\n' $(TESTS) | xargs -P $(TEST_JOBS) -I FOLDER tools/test-folder FOLDER
+	@rm -rf build/tests
+	@printf '%s\n' $(TESTS) | xargs -P $(TEST_JOBS) -I FOLDER tools/test-folder FOLDER || { \
+		printf '\n== What failed, with the errors (all of it is in build/tests)\n'; \
+		grep -hE '^[a-z]+: (E   |FAILED |ERROR )' build/tests/*.log | cut -c1-300 | tail -n 60; exit 1; }
 
 demo: setup ## The main job without a browser: cluster, lesson, graded class
 	@$(BIN)/podlab demo $(ARGS)
