@@ -24,9 +24,10 @@ from podlab.checks.places import place
 
 #: Bytes of what the code prints that are kept; it may print more.
 KEPT_OUTPUT = 4_000
-#: Bytes of results that are read, and of memory that the code may take.
+#: Bytes of results that are read, and of private memory that one process of the code may take: more ends in a
+#: MemoryError, before a box of the grader is full.
 MOST_RESULTS = 8 * 1024 * 1024
-MOST_MEMORY = 2 * 1024 * 1024 * 1024
+MOST_MEMORY = 1100 * 1024**2
 #: Bytes that a pipe may hold.
 PIPE = 1024 * 1024
 

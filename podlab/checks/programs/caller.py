@@ -33,7 +33,7 @@ def main():
     results = os.fdopen(descriptor, "w", buffering=1)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     limit = int(sys.argv[2])
-    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+    resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
     task = json.loads(sys.stdin.readline())
     # A module that can be found by its name: processes that the code starts get its functions by reference.
     module = sys.modules["answer"] = types.ModuleType("answer")

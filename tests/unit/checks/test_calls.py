@@ -27,7 +27,7 @@ def f(what):
         while True: pass
     if what == "huge": return "x" * 9_000_000
     if what == "print": print("x" * 5_000_000)
-    if what == "memory": return len("x" * (3 << 30))
+    if what == "memory": return len("x" * (1300 << 20))  # less than a box of the grader has
     if what == "child":
         return os.fork() or time.sleep(600)
     return [what, (1, None)]
