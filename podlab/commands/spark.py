@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Annotated
 
@@ -26,9 +27,10 @@ def run(
     executors: Annotated[int, typer.Option(help="Pods that compute.")] = 2,
     most: Annotated[int | None, typer.Option(help="Up to so many while tasks wait; idle ones go again.")] = None,
     memory: Annotated[str, typer.Option(help="Java's memory in each of them.")] = "512m",
+    timeout: Annotated[float, typer.Option(min=0, help="End the program after so many seconds; 0: never.")] = 0,
     name: Annotated[str, typer.Option("--name", help="The cluster.", envvar="PODLAB_CLUSTER")] = "default",
 ) -> None:
-    """Run a program and print what it printed; then nothing of it is left in the cluster.
+    """Run a program and print what it printed; then nothing of it is left in the cluster. Ctrl-C ends it.
 
     In it SparkSession.builder.getOrCreate() is the session in pods.
     """
@@ -37,6 +39,6 @@ def run(
     made = spark.submit(api, program, executors=executors, most=most, memory=memory, arguments=words)
     typer.echo(f"driver: pod {made.name} in the namespace {spark.NAMESPACE}", err=True)
     try:
-        typer.echo(made.wait(tell=lambda line: typer.echo(line, err=True)), nl=False)
+        typer.echo(made.wait(timeout or math.inf, lambda line: typer.echo(line, err=True)), nl=False)
     finally:
         made.delete()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -88,6 +90,15 @@ def test_a_program_that_fails_says_its_last_lines(api: Api) -> None:
             made.wait(PATIENCE)
     finally:
         made.delete()
+
+
+def test_a_program_that_takes_longer_than_it_may_is_ended_with_its_pods(api: Api, shared: Cluster, tmp_path) -> None:
+    file = tmp_path / "endless.py"
+    file.write_text("import threading\nthreading.Event().wait()\n")
+    command = [sys.executable, "-m", "podlab", "spark", "run", "--timeout=2", f"--name={shared.name}", str(file)]
+    run = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)
+    assert run.returncode != 0 and "within 2 s" in run.stderr, run
+    assert not api.list("Pod", spark.NAMESPACE)
 
 
 #: Tasks ask the driver whether they may end, and the driver is told so through the API server.
