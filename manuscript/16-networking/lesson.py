@@ -74,7 +74,7 @@ visitor = lab.visitor()
 pod = lab.pods()[0]
 address = pod["status"]["podIP"]
 answers = visitor.visit(f"http://{address}:8080/recommend/123", 5)
-print(address, answers.summary(), "; asked from", {record.client for record in answers.records})
+print(f"{address}: {answers.summary()}; asked from {', '.join({record.client for record in answers.records})}")
 
 # %% [markdown]
 # Now the pod is deleted. The Deployment replaces it, as it should.
@@ -169,13 +169,16 @@ lab.reconcile("pods behind one connection", len(answers.share()))
 #
 # Between the question of the Service and the rules on the nodes stands an object that we can look at. A controller
 # keeps the list of the pods that fit, with their readiness: the *EndpointSlice*.
-#
+
+# %%
+lab.get("endpointslices")
+
+# %% [markdown]
 # One replica loses its model for twenty seconds and says 503 on every page.
 #
 # **Predict.** Once the cluster has noticed: what share of the requests, in percent, will still reach it?
 
 # %%
-print(lab.get("endpointslices"))
 lab.predict("share of the pod that is not ready", None, "%")
 
 # %%

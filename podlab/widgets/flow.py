@@ -126,7 +126,9 @@ def picture(title: str, service: str, moment: Moment) -> str:
         page.text(604, y + 4, f"{count} ({_share(count, total) or '0 %'})", size=11)
     if moment.failed:
         y = top + len(pods) * high + high / 2
-        page.text(300, y + 4, f"✕ nobody: {moment.why[:26]}", size=11)
+        # All of it is in the table; here it ends before the bar.
+        why = moment.why if len(moment.why) <= 17 else f"{moment.why[:16]}…"
+        page.text(300, y + 4, f"✕ nobody: {why}", size=11)
         page.rect(478, y - 8, 120 * moment.failed / total, 16, fill=ORANGE, stroke=INK, stroke_dasharray="4 2")
         page.text(604, y + 4, f"{moment.failed} ({_share(moment.failed, total)})", size=11)
     bottom = top + rows_high + 20
