@@ -41,6 +41,18 @@ def explained(expression: str) -> list[str]:
     return [told for pattern, told in PARTS.items() if re.search(pattern, bare)]
 
 
+def told_apart(series: Sequence[Series]) -> list[str]:
+    """A short name for each series: the one label that tells all of them apart, else all those that differ."""
+    if len(series) == 1:
+        return [shown(series[0].labels) if series[0].labels else "the result"]
+    keys = {key for one in series for key in one.labels}
+    kinds = {key: {one.labels.get(key, "") for one in series} for key in keys}
+    alone = [key for key in keys if len(kinds[key]) == len(series)]
+    # Of a pod's labels its name says most.
+    chosen = [min(alone, key=lambda key: (key != "pod", key))] if alone else [k for k in keys if len(kinds[k]) > 1]
+    return [shown({key: one.labels[key] for key in chosen if key in one.labels}) for one in series]
+
+
 class Playground(Replay):
     """An expression that can be changed; its values over the last minutes. `ask(expression)` does it from code."""
 
@@ -92,12 +104,21 @@ class Playground(Replay):
     def acted(self, name: str) -> None:
         self.ask()
 
+    def names(self) -> list[str]:
+        """A short name for each series."""
+        return told_apart(self.series)
+
+    def _time(self) -> str:
+        return "1 minute" if self.minutes == 1 else f"{self.minutes:g} minutes"
+
     def summary(self) -> str:
         if self.mark:
             return f"{self.expression}: refused"
         if not self.series:
-            return f"{self.expression}: no series in the last {self.minutes:g} minutes"
-        told = ", ".join(f"{shown(one.labels)} {one.value:.4g}" for one in self.series[: len(LOOKS)])
+            return f"{self.expression}: no series within {self._time()}"
+        told = ", ".join(
+            f"{name} {one.value:.4g}" for name, one in list(zip(self.names(), self.series, strict=True))[: len(LOOKS)]
+        )
         more = f" and {len(self.series) - len(LOOKS)} more" if len(self.series) > len(LOOKS) else ""
         return f"{self.expression}: {told}{more}"
 
@@ -125,6 +146,7 @@ class Playground(Replay):
             _, y = at(self._begin, value)
             page.line(left, y, right, y, stroke=LINE, **{"stroke-opacity": 0.5})
             page.text(left - 6, y + 4, f"{value:.3g}", size=10, anchor="end")
+        names = self.names()
         for number_, one in enumerate(self.series[: len(LOOKS)]):
             colour, dash = LOOKS[number_]
             style = {"stroke-width": 2, **({"stroke-dasharray": dash} if dash else {})}
@@ -132,9 +154,9 @@ class Playground(Replay):
                 page.path([at(*point) for point in piece], stroke=colour, **style)
             y = top + high + 36 + 16 * number_
             page.path([(left, y - 4), (left + 26, y - 4)], stroke=colour, **style)
-            label = shown(one.labels)
+            label = names[number_]
             page.text(left + 32, y, label if len(label) < 85 else label[:82] + "...", size=11)
-        page.text(left, top + high + 16, f"{self.minutes:g} minutes ago", size=10)
+        page.text(left, top + high + 16, f"{self._time()} ago", size=10)
         page.text(right, top + high + 16, "now", size=10, anchor="end")
         page.line(left, top + high, right, top + high, stroke=INK)
         return page.document(top + high + 48 + 16 * min(len(self.series), len(LOOKS)), self.summary())
@@ -145,8 +167,8 @@ class Playground(Replay):
 
         made = Figure(figsize=(7, 3), layout="constrained")
         axes = made.subplots()
-        for one in self.series:
-            axes.plot([at - self._end for at, _ in one.points], _values(one), label=shown(one.labels))
+        for name, one in zip(self.names(), self.series, strict=True):
+            axes.plot([at - self._end for at, _ in one.points], _values(one), label=name)
         axes.set(xlabel="seconds from now", title=self.expression)
         if self.series:
             axes.legend(fontsize="small")

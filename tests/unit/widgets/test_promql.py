@@ -4,7 +4,7 @@ import pytest
 
 from podlab.addons.prometheus import QueryError, Series
 from podlab.errors import UsageError
-from podlab.widgets.promql import LOOKS, Playground, explained
+from podlab.widgets.promql import LOOKS, Playground, explained, told_apart
 
 
 class Fake:
@@ -54,6 +54,24 @@ def test_many_series_and_none_and_numbers_that_are_none() -> None:
     assert f"and {9 - len(LOOKS)} more" in many.summary()
     assert "no series" in playground().summary() and playground().to_svg()
     assert playground(line("a", float("nan"), 1, float("inf"))).to_svg()
+
+
+@pytest.mark.parametrize(
+    ("labels", "names"),
+    [
+        ([{"pod": "a", "node": "1", "job": "x"}, {"pod": "b", "node": "2", "job": "x"}], ['{pod="a"}', '{pod="b"}']),
+        ([{"code": "200", "job": "x"}, {"code": "500", "job": "x"}], ['{code="200"}', '{code="500"}']),
+        (
+            [{"pod": "a", "code": "1"}, {"pod": "a", "code": "2"}, {"pod": "b", "code": "1"}],
+            ['{code="1", pod="a"}', '{code="2", pod="a"}', '{code="1", pod="b"}'],
+        ),
+        ([{"__name__": "up", "job": "x"}], ['up{job="x"}']),
+        ([{}], ["the result"]),
+        ([], []),
+    ],
+)
+def test_a_series_is_called_by_what_tells_it_from_the_others(labels, names) -> None:
+    assert told_apart([Series(one, [(0.0, 1.0)]) for one in labels]) == names
 
 
 def test_no_line_is_drawn_over_a_gap() -> None:
