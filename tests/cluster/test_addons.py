@@ -119,8 +119,7 @@ def found(logs: Logs, nonce: str, lines: int = 101) -> int:
     """Wait until so many different lines with the word are found; returns how many there are with those twice."""
 
     def distinct() -> bool:
-        rows = logs.query(f'"{nonce}" | stats count_uniq(_msg) n')
-        return int(rows[0]["n"]) >= lines
+        return len({row["_msg"] for row in logs.query(f'"{nonce}"', limit=0)}) >= lines
 
     until(distinct, f"{lines} lines of {nonce} being found", timeout=PATIENCE, interval=0.3)
     return logs.count(f'"{nonce}"')

@@ -7,8 +7,9 @@ checker decides where a connection breaks, and nothing depends on luck.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from podlab.checks.api import ApiError, Object
@@ -127,11 +128,24 @@ class Keeper:
         for event in self.events(version):
             self.talk.ask("it.event", {**event, "object": _plain(event["object"])})
 
-    def events(self, version: Any, seconds: int = WATCH_SECONDS) -> Sequence[Object]:
-        """The events after a version, until the watch ends; a refusal (410) as the event that the API makes of it."""
-        found = []
+    def other(self, number: int) -> None:
+        """Make an object that is none of the mirror's."""
+        item = {"apiVersion": "v1", "kind": KIND, "metadata": {"name": f"other-{number}", "labels": {OURS: "other"}}}
+        self.room.api.apply(item, self.room.namespace)
+
+    def events(
+        self, version: Any, seconds: int = WATCH_SECONDS, begun: Callable[[], None] = lambda: None
+    ) -> Sequence[Object]:
+        """The events after a version, until the watch ends; a refusal (410) as the event that the API makes of it.
+
+        `begun` is called when the first event has come.
+        """
+        found, first = [], True
         try:
             for event in self.room.api.watch(KIND, self.room.namespace, str(version), seconds):
+                if first:
+                    first = False
+                    begun()
                 labels = event["object"].get("metadata", {}).get("labels") or {}
                 if event["type"] in ("BOOKMARK", "ERROR") or labels.get(OURS) == "mirrored":
                     found.append(event)
@@ -200,13 +214,12 @@ def _bookmark(scene: Scene, keeper: Keeper) -> None:
     asked = keeper.next()
     if not isinstance(asked, dict) or not str(asked.get("watch", "")).isdigit():
         return
-    for number in range(3):
-        other = {"apiVersion": "v1", "kind": KIND, "metadata": {"name": f"other-{number}", "labels": {OURS: "other"}}}
-        keeper.room.api.apply(other, keeper.room.namespace)
-    # The API promises no bookmark. It tries to send one in the last two seconds of a watch, and a busy one may be late:
-    # the same watch again brings the same events.
-    for _ in range(MOST_WATCHES):
-        events = keeper.events(asked["watch"], WITH_BOOKMARK)
+    keeper.other(0)
+    # The API promises no bookmark. It tries to send one in the last two seconds of a watch, with the version of the
+    # newest write, if that came after the watch had begun; and a busy one may be late. The same watch again brings the
+    # same events.
+    for turn in range(1, MOST_WATCHES + 1):
+        events = keeper.events(asked["watch"], WITH_BOOKMARK, partial(keeper.other, turn))
         marks = [int(each["object"]["metadata"]["resourceVersion"]) for each in events if each["type"] == "BOOKMARK"]
         if marks:
             break
