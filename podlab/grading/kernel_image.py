@@ -10,10 +10,17 @@ import shutil
 import struct
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import podlab
 from podlab import paths
 from podlab.errors import ImagePullError
+from podlab.images.catalogue import PATHS_LABEL
+
+if TYPE_CHECKING:
+    from podlab.images.layout import ImageLayout
+    from podlab.images.pull import Images
+    from podlab.images.reference import Reference
 
 IMAGE = "podlab/grading-kernel"
 BASE = "podlab/python:latest"
@@ -30,26 +37,42 @@ _WORD = 0xFFFFFFFF
 def build_image() -> str:
     """Build the image of the learner's kernel into the local store and return its reference.
 
-    Builds are deterministic and layers content-addressed; an image of this very package is left as it is.
+    Builds are deterministic and layers content-addressed; an image of this very package is left as it is. Its tag says
+    what it is made of: a grader of another version, or of another environment, with which the store is shared, does not
+    take it away from the boxes to come.
     """
     from podlab.images.build import build
     from podlab.images.layout import ImageLayout
     from podlab.images.pull import Images
     from podlab.images.reference import Reference
 
-    layout, reference = ImageLayout(paths.cache() / "images"), Reference.parse(IMAGE)
+    layout = ImageLayout(paths.cache() / "images")
     images = Images(layout.folder)
     made_of = digest(images.image(Reference.parse(BASE)).id)
+    reference = Reference.parse(f"{IMAGE}:{made_of[:12]}")
     with contextlib.suppress(ImagePullError):
         if images.image(reference).labels.get(LABEL) == made_of:
-            return f"{IMAGE}:latest"
+            return reference.familiar
     with tempfile.TemporaryDirectory(prefix="podlab-kernel-") as folder:
         context = Path(folder)
         write_package(context / "podlab")
         lines = (f"FROM {BASE}", "COPY podlab /opt/course/podlab", "WORKDIR /tmp", f"LABEL {LABEL}={made_of}")
         (context / "Dockerfile").write_text("\n".join(lines) + "\n")
         build(layout, context, [reference])
-    return f"{IMAGE}:latest"
+    _forget_older(layout, images, reference)
+    return reference.familiar
+
+
+def _forget_older(layout: ImageLayout, images: Images, newest: Reference) -> None:
+    """Take the names of images that earlier versions of this environment's package had."""
+    ours = images.image(newest).labels[PATHS_LABEL]
+    for name in layout.images():
+        other = type(newest).parse(name)
+        if other.repository != newest.repository or other == newest:
+            continue
+        with contextlib.suppress(ImagePullError):
+            if images.image(other).labels.get(PATHS_LABEL) == ours:
+                layout.untag(other)
 
 
 def digest(base: str) -> str:

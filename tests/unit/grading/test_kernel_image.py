@@ -10,6 +10,9 @@ from pathlib import Path
 import pytest
 
 from podlab.grading import kernel_image
+from podlab.images.build import build
+from podlab.images.layout import ImageLayout
+from podlab.images.reference import Reference
 
 #: Imports from the folder of the image alone: neither this package as it is installed, nor the working directory.
 IMPORT = """
@@ -64,9 +67,26 @@ def test_an_image_of_this_very_package_is_left_as_it_is(tmp_path: Path, monkeypa
     reference, before = kernel_image.build_image(), index.stat()
     assert kernel_image.build_image() == reference
     assert index.stat().st_mtime_ns == before.st_mtime_ns
+
+
+def test_graders_that_share_a_store_have_an_image_each_and_keep_none_of_their_own_older_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PODLAB_HOME", str(tmp_path))
+    layout = ImageLayout(tmp_path / "cache" / "images")
+
+    def kernels() -> set[str]:
+        return {Reference.parse(name).familiar for name in layout.images() if kernel_image.IMAGE in name}
+
+    first = kernel_image.build_image()
+    # Of another environment: it borrows other folders of the machine.
+    elsewhere = Reference.parse(f"{kernel_image.IMAGE}:elsewhere")
+    (tmp_path / "Dockerfile").write_text("FROM podlab/toolbox\n")
+    build(layout, tmp_path, [elsewhere])
+    assert kernels() == {first, elsewhere.familiar}
     monkeypatch.setattr(kernel_image, "digest", lambda _base: "another")
-    kernel_image.build_image()
-    assert index.stat().st_mtime_ns != before.st_mtime_ns
+    second = kernel_image.build_image()
+    assert first != second and kernels() == {second, elsewhere.familiar}
 
 
 def test_no_grader_is_in_the_image(tmp_path: Path) -> None:
