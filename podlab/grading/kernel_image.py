@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 import podlab
 from podlab import paths
 from podlab.errors import ImagePullError
-from podlab.images.catalogue import PATHS_LABEL
 
 if TYPE_CHECKING:
     from podlab.images.layout import ImageLayout
@@ -65,9 +64,12 @@ def build_image() -> str:
 
 def _forget_older(layout: ImageLayout, images: Images, newest: Reference) -> None:
     """Take the names of images that earlier versions of this environment's package had."""
+    from podlab.images.catalogue import PATHS_LABEL
+    from podlab.images.reference import Reference
+
     ours = images.image(newest).labels[PATHS_LABEL]
     for name in layout.images():
-        other = type(newest).parse(name)
+        other = Reference.parse(name)
         if other.repository != newest.repository or other == newest:
             continue
         with contextlib.suppress(ImagePullError):

@@ -67,6 +67,9 @@ def test_an_image_of_this_very_package_is_left_as_it_is(tmp_path: Path, monkeypa
     reference, before = kernel_image.build_image(), index.stat()
     assert kernel_image.build_image() == reference
     assert index.stat().st_mtime_ns == before.st_mtime_ns
+    monkeypatch.setattr(kernel_image, "digest", lambda _base: "another")
+    kernel_image.build_image()
+    assert index.stat().st_mtime_ns != before.st_mtime_ns
 
 
 def test_graders_that_share_a_store_have_an_image_each_and_keep_none_of_their_own_older_ones(
