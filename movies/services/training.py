@@ -117,18 +117,21 @@ class Training:
 
     async def _train(self) -> None:
         run = await self._begin()
-        began = time.perf_counter()
+        began, known = time.perf_counter(), self._rows
         try:
             rows, _ = await self._features.snapshot()
             self._rows = len(rows)  # what cannot be trained on is not tried again before there is news
             model = await asyncio.to_thread(train_on, rows, self._movies)
             ended = _ended(run, model, *await models.publish(self._bus, model))
             self._trained = True
+        except Unavailable as error:
+            self._rows = known  # somebody was away, and the rows are not at fault: the next look tries again
+            ended = _failed(run, str(error))
         except MoviesError as error:
-            ended = run.model_copy(update={"state": "failed", "detail": str(error)})
+            ended = _failed(run, str(error))
         except Exception as error:
             _log.exception("training failed")
-            ended = run.model_copy(update={"state": "failed", "detail": f"An error of the program: {error!r}"})
+            ended = _failed(run, f"An error of the program: {error!r}")
         seconds = time.perf_counter() - began
         self._runs[0] = ended = ended.model_copy(update={"seconds": round(seconds, 3)})
         RUNS.labels(ended.state).inc()
@@ -151,6 +154,10 @@ def train_on(rows: Interactions, movies: list[int], recipe: Recipe | None = None
     if not len(rows):
         raise NotEnoughData("There is nothing to train on: not one interaction is stored.")
     return training.train(rows, movies, recipe=recipe, as_of=int(rows.at.max()) + 1)
+
+
+def _failed(run: Run, detail: str) -> Run:
+    return run.model_copy(update={"state": "failed", "detail": detail})
 
 
 def _ended(run: Run, model: Model, state: str, version: str) -> Run:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, ExitStack
 
+from podlab.checks import calm
 from podlab.checks.api import ApiError
 from podlab.checks.bench import Bench
 from podlab.checks.contract import (
@@ -28,6 +29,8 @@ from podlab.errors import PodlabError
 
 #: How often an exercise is tried when the machine, and not the answer, was in the way.
 ATTEMPTS = 3
+#: Seconds to wait for a calm machine before another attempt: what was in the way of the last one may still be there.
+PATIENCE = 60.0
 #: An answer longer than this is not looked at (characters of one text).
 LONGEST_TEXT = 64 * 1024
 
@@ -47,8 +50,9 @@ def run(
     """Return the report of all checks (`hidden`: the hidden ones too) on `answer`.
 
     `world()` opens a fresh world for each attempt. An attempt is repeated while one of its lines was
-    inconclusive, and while a failure came from a machine that got much slower during the run; after the last
-    attempt such lines are infrastructure errors, which are never scored. Nothing here raises on a bad answer.
+    inconclusive, and while a failure came from a machine that got much slower during the run, each time
+    once the machine is calm or PATIENCE is over; after the last attempt such lines are infrastructure
+    errors, which are never scored. Nothing here raises on a bad answer.
     """
     exercise = exercise if hidden else exercise.visible()
     began = time.monotonic()
@@ -61,7 +65,8 @@ def run(
             break
         notes.append(f"Attempt {attempt}: {trouble}")
         if attempt < attempts:
-            say(f"That run proved nothing ({trouble}). Once more.")
+            say(f"That run proved nothing ({trouble}). Once more, when the machine is calm.")
+            calm.wait(PATIENCE)
     return _report(exercise, lines, began, seed, nonce, attempt, notes)
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from podlab.checks import answers, faults, registry, results, runner, seeds
+from podlab.checks import answers, calm, faults, registry, results, runner, seeds
 from podlab.checks.api import Api
 from podlab.checks.bench import Bench
 from podlab.checks.contract import Exercise, Json, Report, Verdict
@@ -24,6 +24,7 @@ from podlab.checks.world import World
 from podlab.cluster import Cluster
 from podlab.course import manuscript, needs
 from podlab.lab.show import ReportView
+from podlab.waiting import until
 
 pytestmark = [pytest.mark.slow]
 
@@ -62,13 +63,38 @@ def marks(case: manuscript.Case) -> list[pytest.MarkDecorator]:
     return found
 
 
+class Turnstile:
+    """Lets another answer begin when the machine is calm: many mostly wait side by side, and few compute."""
+
+    def __init__(self) -> None:
+        self.entrance = threading.Lock()
+        self.inside: list[str] = []
+
+    @contextlib.contextmanager
+    def passed(self, name: str) -> Iterator[None]:
+        """Be inside; somebody always may."""
+        with self.entrance:
+            until(
+                lambda: not self.inside or calm.pressure() <= calm.MOST,
+                f"a calm machine for {name}",
+                timeout=3600,
+                interval=0,
+                state=lambda: f"{', '.join(self.inside)} had begun",
+            )
+            self.inside.append(name)
+        try:
+            yield
+        finally:
+            self.inside.remove(name)
+
+
 class Desk:
     """Runs all wanted cases at once when the first is asked for."""
 
     def __init__(self, cluster_for: Callable[[str], Cluster]) -> None:
         self.cluster_for = cluster_for
         self.pools = {place: ThreadPoolExecutor(number) for place, number in AT_ONCE.items()}
-        self.lock = threading.Lock()
+        self.lock, self.turnstile = threading.Lock(), Turnstile()
         self.free: queue.SimpleQueue[str] = queue.SimpleQueue()
         for number in range(AT_ONCE["nodes"]):
             self.free.put(f"nodes-{number + 1}")
@@ -90,7 +116,7 @@ class Desk:
         answer = answers.collect([exercise], case.names)[exercise.id]
         if not exercise.cluster:
             return runner.run(exercise, answer, lambda: Bench(seed=seed), hidden=True)
-        with self.place(exercise) as name:
+        with self.place(exercise) as name, self.turnstile.passed(case_name(case)):
             return self.run_on(self.cluster_for(name), exercise, answer, seed)
 
     @contextlib.contextmanager

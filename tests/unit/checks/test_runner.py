@@ -11,7 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from podlab.checks import faults, results, runner
+from podlab.checks import calm, faults, results, runner
 from podlab.checks.api import ApiAway
 from podlab.checks.contract import (
     Exercise,
@@ -81,6 +81,14 @@ def bad(scene, world):
     return FAIL
 
 
+@pytest.fixture(autouse=True)
+def waits(monkeypatch) -> list[float]:
+    """The seconds of patience with which a calm machine was waited for; here it always is one."""
+    waited: list[float] = []
+    monkeypatch.setattr(calm, "wait", lambda patience: waited.append(patience) or True)
+    return waited
+
+
 def run(made, worlds=None, answer=None, **options):
     return runner.run(made, {"text": "x"} if answer is None else answer, worlds or Worlds(), **options)
 
@@ -106,7 +114,7 @@ def test_a_check_whose_need_has_failed_is_not_run_and_says_so():
     assert result.verdict is Verdict.FAIL and "has not passed" in result.observed and report.score == 0
 
 
-def test_an_inconclusive_run_is_repeated_in_a_fresh_world_until_it_speaks():
+def test_an_inconclusive_run_is_repeated_in_a_fresh_world_until_it_speaks(waits):
     tries = iter([Inconclusive("the fault did not bite"), Inconclusive("again"), PASS])
 
     def fickle(scene, world):
@@ -119,6 +127,12 @@ def test_an_inconclusive_run_is_repeated_in_a_fresh_world_until_it_speaks():
     report = run(exercise(fickle), worlds)
     assert report.passed and report.attempts == 3 and (worlds.opened, worlds.closed) == (3, 3)
     assert "the fault did not bite" in report.notes[0]
+    assert waits == [runner.PATIENCE] * 2  # before each further attempt, and not before the first
+
+
+def test_a_run_that_speaks_waits_for_nothing(waits):
+    assert run(exercise(bad, good)).attempts == 1
+    assert waits == []
 
 
 def test_what_stays_inconclusive_is_an_infrastructure_error_and_never_scored():

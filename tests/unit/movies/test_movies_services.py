@@ -197,6 +197,28 @@ async def test_training_begins_by_itself_when_there_is_news(tmp_path: Path) -> N
         await waiting.until_async(lambda: runs(2), "a second model is made", timeout=120)
 
 
+async def test_a_model_that_could_not_be_published_is_made_again(tmp_path: Path) -> None:
+    async with parts(tmp_path, start=False) as all_:
+        put, refused = all_.bus.put, []
+
+        async def away_at_first(name: str, content: bytes) -> None:
+            if name.startswith("model-") and not refused:
+                refused.append(name)
+                raise Unavailable("The broker did not answer.")
+            await put(name, content)
+
+        all_.bus.put = away_at_first  # type: ignore[method-assign]
+        await all_.ingestion.start()
+        await all_.features.start()
+        await all_.training.start()
+
+        async def published() -> bool:
+            return any(run.state == "published" for run in (await all_.training.runs()).runs)
+
+        await waiting.until_async(published, "a model is published", timeout=120)
+        assert refused and (await all_.training.runs()).runs[-1].state == "failed"
+
+
 async def test_the_snapshot_is_what_the_histories_say(tmp_path: Path) -> None:
     async with parts(tmp_path) as all_, all_.http("features") as client:
         accepted = await all_.ingestion.accept(rating(user=9_001, stars=2))
