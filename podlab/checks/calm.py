@@ -7,6 +7,7 @@ documentation (admin-guide/accounting/psi).
 from __future__ import annotations
 
 import re
+import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -20,26 +21,38 @@ LOOK = 2.0
 MOST = 0.7
 
 
-def pressure(seconds: float = LOOK, source: Path = PRESSURE) -> float:
+class Meter:
+    """Counts from its making on."""
+
+    def __init__(self, source: Path | None = None) -> None:
+        self._source = source or PRESSURE
+        self._began, self._before = time.monotonic(), self._waited()
+
+    def share(self) -> float:
+        """The share (0 to 1) of the time in which some process waited for a processor; 0 if nobody counts that."""
+        now, waited = time.monotonic(), self._waited()
+        if self._before is None or waited is None or now <= self._began:
+            return 0.0
+        return min(1.0, (waited - self._before) / (now - self._began))
+
+    def _waited(self) -> float | None:
+        """Seconds since the machine's start in which somebody waited; None if the kernel does not say."""
+        try:
+            found = re.search(r"^some .*total=(\d+)", self._source.read_text(), re.MULTILINE)
+        except OSError:
+            return None
+        return int(found[1]) / 1e6 if found else None
+
+
+def pressure(seconds: float = LOOK) -> float:
     """The share (0 to 1) of the next `seconds` in which some process waits for a processor; 0 if nobody counts that."""
-    try:
-        before = _waited(source)
-        pause(seconds)
-        return min(1.0, (_waited(source) - before) / seconds)
-    except (OSError, ValueError):  # a kernel without it, or one that refuses
-        return 0.0
+    meter = Meter()
+    pause(seconds)
+    return meter.share()
 
 
-def wait(patience: float, most: float = MOST, source: Path = PRESSURE) -> bool:
+def wait(patience: float) -> bool:
     """Wait up to `patience` seconds for a calm look at the machine; whether there was one."""
     with suppress(WaitTimeout):
-        return until(lambda: pressure(source=source) <= most, "a calm machine", timeout=patience, interval=0)
+        return until(lambda: pressure() <= MOST, "a calm machine", timeout=patience, interval=0)
     return False
-
-
-def _waited(source: Path) -> float:
-    """Seconds since the machine's start in which somebody waited for a processor; ValueError if that is not told."""
-    found = re.search(r"^some .*total=(\d+)", source.read_text(), re.MULTILINE)
-    if not found:
-        raise ValueError(f"{source} does not say how long somebody waited.")
-    return int(found[1]) / 1e6

@@ -31,6 +31,8 @@ from podlab.errors import PodlabError
 ATTEMPTS = 3
 #: Seconds to wait for a calm machine before another attempt: what was in the way of the last one may still be there.
 PATIENCE = 60.0
+#: The share of an attempt in which somebody waited for a processor from which on a failure is doubted once.
+CROWDED = 0.9
 #: An answer longer than this is not looked at (characters of one text).
 LONGEST_TEXT = 64 * 1024
 
@@ -51,30 +53,34 @@ def run(
 
     `world()` opens a fresh world for each attempt. An attempt is repeated while one of its lines was
     inconclusive, and while a failure came from a machine that got much slower during the run, each time
-    once the machine is calm or PATIENCE is over; after the last attempt such lines are infrastructure
-    errors, which are never scored. Nothing here raises on a bad answer.
+    once the machine is calm or PATIENCE is over. What fails on a CROWDED machine counts once it has failed
+    twice. After the last attempt such lines are infrastructure errors, which are never scored. Nothing here
+    raises on a bad answer.
     """
     exercise = exercise if hidden else exercise.visible()
     began = time.monotonic()
     if misfit := _misfit(exercise, answer):
         return _report(exercise, _all(exercise.checks, misfit), began, 0, "", 0, ())
     notes: list[str] = []
+    lines: list[Line] = []
     for attempt in range(1, attempts + 1):
-        lines, seed, nonce, trouble = _attempt(exercise, answer, world, say)
+        lines, seed, nonce, trouble = _attempt(exercise, answer, world, say, _failures(lines))
         if not trouble:
             break
         notes.append(f"Attempt {attempt}: {trouble}")
         if attempt < attempts:
             say(f"That run proved nothing ({trouble}). Once more, when the machine is calm.")
             calm.wait(PATIENCE)
+    if trouble and not any(line.result.verdict is Verdict.INFRASTRUCTURE for line in lines):
+        lines = _all(exercise.checks, _in_the_way(trouble))
     return _report(exercise, lines, began, seed, nonce, attempt, notes)
 
 
 def _attempt(
-    exercise: Exercise, answer: Answer, world_factory: WorldFactory, say: Say
+    exercise: Exercise, answer: Answer, world_factory: WorldFactory, say: Say, before: set[str]
 ) -> tuple[list[Line], int, str, str]:
-    """One attempt: its lines, seed and nonce, and what made it void ('' if nothing did)."""
-    seed, nonce = 0, ""
+    """One attempt: its lines, seed and nonce, and what made it void ('' if nothing did); `before`: what failed then."""
+    seed, nonce, meter = 0, "", calm.Meter()
     try:
         with ExitStack() as stack:
             world = stack.enter_context(world_factory())
@@ -83,17 +89,24 @@ def _attempt(
             seed, nonce = world.seed, world.nonce
             lines = _lines(exercise, answer, world, say)
             unclear = [line for line in lines if line.result.verdict is Verdict.INFRASTRUCTURE]
-            failures = any(line.result.verdict is Verdict.FAIL for line in lines)
+            failures = _failures(lines)
             if unclear:
                 return lines, seed, nonce, unclear[0].result.observed
+            if failures and failures != before and meter.share() > CROWDED:
+                return lines, seed, nonce, BUSY
             if failures and not world.steady():
-                return _all(exercise.checks, _in_the_way(SLOWER)), seed, nonce, SLOWER
+                return lines, seed, nonce, SLOWER
             return lines, seed, nonce, ""
     except (Inconclusive, PodlabError) as error:
         return _all(exercise.checks, _in_the_way(str(error))), seed, nonce, str(error)
 
 
 SLOWER = "the machine became much slower while the checks ran"
+BUSY = "the machine was so busy while the checks ran that a failure says little"
+
+
+def _failures(lines: Sequence[Line]) -> set[str]:
+    return {line.check for line in lines if line.result.verdict is Verdict.FAIL}
 
 
 def _lines(exercise: Exercise, answer: Answer, world: World | Bench, say: Say) -> list[Line]:

@@ -85,6 +85,7 @@ def bad(scene, world):
 def waits(monkeypatch) -> list[float]:
     """The seconds of patience with which a calm machine was waited for; here it always is one."""
     waited: list[float] = []
+    monkeypatch.setattr(calm.Meter, "share", lambda _meter: 0.0)
     monkeypatch.setattr(calm, "wait", lambda patience: waited.append(patience) or True)
     return waited
 
@@ -176,7 +177,41 @@ def test_a_failure_on_a_machine_that_got_slower_is_void():
     assert report.score is None
 
 
-def test_a_pass_is_not_doubted():
+@pytest.fixture
+def crowded(monkeypatch):
+    monkeypatch.setattr(calm.Meter, "share", lambda _meter: 0.99)
+
+
+def test_a_failure_on_a_crowded_machine_counts_once_it_has_failed_twice(crowded):
+    report = run(exercise(good, bad))
+    assert report.attempts == 2 and report.score == 5.0 and "busy" in report.notes[0]
+
+
+def test_a_failure_on_a_crowded_machine_that_does_not_come_again_costs_nothing(crowded):
+    outcomes = iter([FAIL, PASS])
+
+    def shaken(scene, world):
+        return next(outcomes)
+
+    report = run(exercise(good, shaken))
+    assert report.passed and report.attempts == 2
+
+
+def test_a_crowded_machine_on_which_something_else_fails_each_time_is_never_scored(crowded):
+    first, second = iter([FAIL, PASS, FAIL]), iter([PASS, FAIL, PASS])
+
+    def one(scene, world):
+        return next(first)
+
+    def other(scene, world):
+        return next(second)
+
+    report = run(exercise(one, other))
+    assert report.score is None and report.attempts == 3
+    assert {line.result.verdict for line in report.lines} == {Verdict.INFRASTRUCTURE}
+
+
+def test_a_pass_is_not_doubted(crowded):
     report = run(exercise(good), Worlds(Surroundings(steady=False)))
     assert report.passed and report.attempts == 1
 
