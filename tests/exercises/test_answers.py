@@ -15,8 +15,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from turnstile import Turnstile
 
-from podlab.checks import answers, calm, faults, registry, results, runner, seeds
+from podlab.checks import answers, faults, registry, results, runner, seeds
 from podlab.checks.api import Api
 from podlab.checks.bench import Bench
 from podlab.checks.contract import Exercise, Json, Report, Verdict
@@ -24,7 +25,6 @@ from podlab.checks.world import World
 from podlab.cluster import Cluster
 from podlab.course import manuscript, needs
 from podlab.lab.show import ReportView
-from podlab.waiting import until
 
 pytestmark = [pytest.mark.slow]
 
@@ -61,31 +61,6 @@ def marks(case: manuscript.Case) -> list[pytest.MarkDecorator]:
     if lacks := MISSING[exercise.chapter]:
         found.append(pytest.mark.skip(reason=needs.told(lacks)))
     return found
-
-
-class Turnstile:
-    """Lets another answer begin when the machine is calm: many mostly wait side by side, and few compute."""
-
-    def __init__(self) -> None:
-        self.entrance = threading.Lock()
-        self.inside: list[str] = []
-
-    @contextlib.contextmanager
-    def passed(self, name: str) -> Iterator[None]:
-        """Be inside; somebody always may."""
-        with self.entrance:
-            until(
-                lambda: not self.inside or calm.pressure() <= calm.MOST,
-                f"a calm machine for {name}",
-                timeout=3600,
-                interval=0,
-                state=lambda: f"{', '.join(self.inside)} had begun",
-            )
-            self.inside.append(name)
-        try:
-            yield
-        finally:
-            self.inside.remove(name)
 
 
 class Desk:

@@ -20,6 +20,7 @@ from typing import Any
 
 import pytest
 from conftest import CALM, FAULTS
+from turnstile import Turnstile
 
 from podlab.checks import registry
 from podlab.checks.api import Api
@@ -82,7 +83,7 @@ class Work:
     """
 
     def __init__(self, pools: dict[str, ThreadPoolExecutor], jobs: dict[Any, Callable[[], Any]]) -> None:
-        self._pools, self._jobs = pools, jobs
+        self._pools, self._jobs, self._turnstile = pools, jobs, Turnstile()
         self._begun: dict[Any, Future[Any]] = {}
 
     def begin(self, key: Any) -> None:
@@ -93,7 +94,8 @@ class Work:
 
     def _do(self, key: Any, before: Iterable[Future[Any]]) -> Any:
         wait(before)
-        return self._jobs[key]()
+        with self._turnstile.passed(str(key)):
+            return self._jobs[key]()
 
     def result(self, key: Any) -> Any:
         self.begin(key)

@@ -1,0 +1,35 @@
+"""How many long jobs run side by side: as many as the machine can take."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Iterator
+
+from podlab.checks import calm
+from podlab.waiting import until
+
+
+class Turnstile:
+    """Lets another job begin when the machine is calm: many side by side that mostly wait, and few that compute."""
+
+    def __init__(self) -> None:
+        self._entrance = threading.Lock()
+        self._inside: list[str] = []
+
+    @contextlib.contextmanager
+    def passed(self, name: str) -> Iterator[None]:
+        """Be inside; somebody always may."""
+        with self._entrance:
+            until(
+                lambda: not self._inside or calm.pressure() <= calm.MOST,
+                f"a calm machine for {name}",
+                timeout=3600,
+                interval=0,
+                state=lambda: f"{', '.join(self._inside)} had begun",
+            )
+            self._inside.append(name)
+        try:
+            yield
+        finally:
+            self._inside.remove(name)
