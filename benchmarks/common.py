@@ -1,12 +1,14 @@
 """What every benchmark shares: options, the machine's name, repeated and interleaved runs, the table, the last line.
 
 A benchmark measures ours and its floor in the same run, one after the other in turn, so that both meet the same
-machine. Its last line is JSON: {"name", "value", "unit", "floor", "ratio"} and what else belongs to the figure.
+machine. Its last line is JSON: {"name", "value", "unit", "floor", "ratio"} and what else belongs to the figure. With
+`--record` it is kept in benchmarks/results/, from which report.py makes docs/benchmarks.md.
 """
 
 from __future__ import annotations
 
 import argparse
+import datetime
 import json
 import os
 import platform
@@ -19,10 +21,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import report
 from rich.console import Console
 from rich.table import Table
 
 _told = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+#: Whether the result is kept; set by `options`.
+_record = False
 
 
 @dataclass
@@ -47,10 +54,16 @@ def options(description: str | None, **defaults: tuple[int, int, str]) -> argpar
     """Command-line options: `--small`, and NAME=(default, default with --small, help) as whole numbers."""
     parser = argparse.ArgumentParser(description=(description or "").strip().splitlines()[0])
     parser.add_argument("--small", action="store_true", help="a short run that only shows that it works")
+    parser.add_argument("--record", action="store_true", help="keep the result, for docs/benchmarks.md")
     for name, (full, small, help_) in defaults.items():
         text = f"{help_} (default {full}, small {small})"
         parser.add_argument(f"--{name.replace('_', '-')}", type=int, default=None, help=text)
     given = parser.parse_args()
+    usual = all(getattr(given, name) in (None, full) for name, (full, _, _) in defaults.items())
+    if given.record and (given.small or not usual):
+        parser.error("only a run with the default numbers is kept: leave --record out, or the other options")
+    global _record
+    _record = given.record
     # Ended from outside, a benchmark takes its cluster down as after any other error.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     for name, (full, small, _) in defaults.items():
@@ -157,6 +170,8 @@ def finish(figure: Figure, here: dict[str, Any]) -> None:
         **(figure.more or {}),
         "machine": here,
     }
+    if _record:
+        report.record(line | {"measured": datetime.datetime.now(datetime.UTC).date().isoformat()})
     print(json.dumps(line))
     sys.exit(1 if figure.met is False else 0)
 

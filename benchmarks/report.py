@@ -1,0 +1,85 @@
+"""docs/benchmarks.md from the results that were kept: `python benchmarks/report.py` writes it anew."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).parent
+RESULTS = HERE / "results"
+PAGE = HERE.parent / "docs" / "benchmarks.md"
+HEAD = """# What was measured
+
+Every figure comes from a program in `benchmarks/` (`make bench NAME=...`) with its default numbers, run by itself. It
+has its floor, or the peer that it is held against, beside it in the same run; the ratio is that of the two. *Goal* is
+what we set ourselves; a goal that is missed says no. `ARGS=--record` keeps the result of a run in `benchmarks/results/`
+and writes this page anew, `ARGS=--small` only shows that a benchmark works.
+
+| benchmark | what | goal | measured | beside | ratio | met | when, on |
+|---|---|---|---|---|---|---|---|
+"""
+
+
+def record(line: Mapping[str, Any]) -> None:
+    """Keep the last line of a benchmark, and write the page anew."""
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / f"{line['name']}.json").write_text(json.dumps(line, indent=1) + "\n")
+    PAGE.write_text(page())
+
+
+def page() -> str:
+    """The page, made of the results; benchmarks without one are named below the table."""
+    found = [json.loads(path.read_text()) for path in sorted(RESULTS.glob("*.json"))]
+    about = benchmarks()
+    machines = {json.dumps(_machine(line)): _machine(line) for line in found}
+    letters = {key: chr(ord("A") + number) for number, key in enumerate(machines)}
+    rows = [_row(line, about[line["name"]], letters[json.dumps(_machine(line))]) for line in found]
+    kinds = [f"- **{letters[key]}**: {_told(kind)}" for key, kind in machines.items()]
+    missing = [f"- {name}: {what}" for name, what in about.items() if not (RESULTS / f"{name}.json").exists()]
+    parts = [HEAD + "\n".join(rows)]
+    if kinds:
+        parts.append("The number after a machine is its load when the benchmark began.\n\n" + "\n".join(kinds))
+    if missing:
+        parts.append("Not yet kept from a full run:\n\n" + "\n".join(missing))
+    return "\n\n".join(parts) + "\n"
+
+
+def benchmarks() -> dict[str, str]:
+    """Name of each benchmark -> what it measures, as its first line says."""
+    found = {}
+    for path in sorted(HERE.glob("*.py")):
+        text = path.read_text()
+        if re.search(r"^    finish\(", text, re.MULTILINE):
+            name = path.stem.replace("_", "-")
+            first = (ast.get_docstring(ast.parse(text)) or "").splitlines()[0]
+            found[name] = first.removeprefix(f"{name}: ").strip()
+    return found
+
+
+def _row(line: Mapping[str, Any], what: str, letter: str) -> str:
+    met = {True: "yes", False: "**no**", None: ""}[line["met"]]
+    floor = "" if line["floor"] is None else f"{line['floor']:g}"
+    ratio = "" if line["ratio"] is None else f"{line['ratio']:g}"
+    measured = f"{line['value']:g} {line['unit']}"
+    when = f"{line['measured']}, {letter} {line['machine']['load']:g}"
+    cells = (line["name"], what, line["limit"], measured, floor, ratio, met, when)
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+
+def _machine(line: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in line["machine"].items() if key != "load"}
+
+
+def _told(here: Mapping[str, Any]) -> str:
+    return (
+        f"{here['cores']} cores ({here['processor']}), {here['memory']} MiB, Linux {here['kernel']}, "
+        f"Python {here['python']}, {here['user']} user"
+    )
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page())
