@@ -58,6 +58,8 @@ def team_on(scene: handing_over.Scene, world: World) -> str | Problem:
     try:
         now = handing_over.apply(room, "team", handing_over.last_of_team(scene))
     except ApiError as error:
+        if error.server:
+            raise
         return Problem(
             f"{error.status} {error.reason}: {error.message}",
             "The team's manifest still names the number, which is the scaler's now.",

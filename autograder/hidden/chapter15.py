@@ -81,7 +81,7 @@ def clean_start(scene: traffic.Scene, world: World) -> Result:
     def newcomers() -> list[Mapping[str, Any]]:
         return [pod for pod in room.live() if pod["metadata"]["uid"] not in before]
 
-    if not room.eventually(lambda: [pod for pod in newcomers() if "running" in _state(pod)], "a new replica", 20):
+    if not room.eventually(lambda: [pod for pod in newcomers() if "running" in _state(pod)], "a new replica", 60):
         raise Inconclusive(f"no new replica started: {room.states()}")
     arrived = room.eventually(lambda: _answers(room, newcomers()), "the new replica answering", traffic.START + 20)
     end = prober.poll() + 1
@@ -93,11 +93,14 @@ def clean_start(scene: traffic.Scene, world: World) -> Result:
         took = _time_to_ready(newcomers())
         if took is not None and took < traffic.START - 1:
             # Nobody came in time to be refused: that is the machine's merit, not the manifest's.
-            raise Inconclusive(f"the new replica was called ready after {took:.0f} s, and no request reached it")
-        return passed(expected, window.summary())
+            seen = f"the new replica was called ready after {took:.0f} s, and its model takes {traffic.START} s"
+        else:
+            return passed(expected, window.summary())
+    else:
+        seen = window.summary()
     return failed(
         expected,
-        window.summary(),
+        seen,
         cause="The new replica counted as ready before its model was loaded, and requests were refused.",
         next_step="A container without a readiness probe is ready as soon as its process exists.",
     )

@@ -11,7 +11,7 @@ from podlab.addons import images
 from podlab.addons.catalogue import LABEL, Addon, find
 from podlab.addons.objects import WORKLOADS, memory, objects, requested
 from podlab.addons.programs.object_metrics import quantity
-from podlab.checks.api import Api, ApiError
+from podlab.checks.api import AGAIN, Api, ApiError
 from podlab.checks.pods import hindrance
 from podlab.cluster import clusters
 from podlab.cluster.embedded import binaries
@@ -229,7 +229,7 @@ def _path(api: Api, thing: Object) -> str:
 
 
 def _there(api: Api, thing: Object) -> bool:
-    return api.raw("GET", _path(api, thing)).status == 200
+    return api.raw("GET", _path(api, thing), again=AGAIN).status == 200
 
 
 def _delete(api: Api, thing: Object) -> None:

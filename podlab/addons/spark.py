@@ -14,7 +14,7 @@ from typing import Any
 
 from podlab import paths
 from podlab.addons.programs.object_metrics import quantity
-from podlab.checks.api import Api
+from podlab.checks.api import AGAIN, Api
 from podlab.checks.pods import hindrance
 from podlab.errors import AddonError, UsageError
 from podlab.images.build import build
@@ -133,7 +133,7 @@ class Application:
 
     def log(self, pod: str) -> str:
         """What one of its pods has printed so far."""
-        answer = self.api.raw("GET", f"/api/v1/namespaces/{NAMESPACE}/pods/{pod}/log")
+        answer = self.api.raw("GET", f"/api/v1/namespaces/{NAMESPACE}/pods/{pod}/log", again=AGAIN)
         return answer.data.decode("utf-8", "replace") if answer.status == 200 else ""
 
     def rest(self, path: str) -> Any:

@@ -30,6 +30,10 @@ logging.getLogger("urllib3").addHandler(logging.NullHandler())
 logging.getLogger("urllib3").propagate = False
 
 
+#: Seconds for the second try of what only reads: with the first, about as long as the API server itself takes at most.
+AGAIN = 45.0
+
+
 class ApiAway(PodlabError):
     """The API server does not answer: nothing can be said of the cluster."""
 
@@ -41,6 +45,11 @@ class ApiError(PodlabError):
         super().__init__(text)
         self.status = status
         self.reason = reason
+
+    @property
+    def server(self) -> bool:
+        """Whether the server, and not what was asked of it, is in the way: it is overloaded, or has failed."""
+        return self.status >= 500 or self.status == 429
 
 
 @dataclass(frozen=True)
@@ -98,8 +107,12 @@ class Api:
         content_type: str = "application/json",
         timeout: float = 15.0,
         stream: bool = False,
+        again: float = 0,
     ) -> urllib3.BaseHTTPResponse:
-        """One HTTP exchange, whatever its status; ApiAway when there is no answer within `timeout` seconds."""
+        """One HTTP exchange, whatever its status; ApiAway when there is no answer within `timeout` seconds.
+
+        `again`: seconds for a second try where the first had no answer in time or its connection had died.
+        """
         headers = {"Accept": "application/json"}
         for setting in self.client.configuration.auth_settings().values():
             headers[setting["key"]] = setting["value"]
@@ -111,25 +124,37 @@ class Api:
             headers["Content-Type"] = content_type
             data = body.encode() if isinstance(body, str) else json.dumps(body).encode()
         url = self.client.configuration.host + path + (f"?{urlencode(query)}" if query else "")
-        try:
-            return self.client.rest_client.pool_manager.request(
-                method,
-                url,
-                body=data,
-                headers=headers,
-                retries=False,
-                redirect=False,
-                preload_content=not stream,
-                timeout=urllib3.Timeout(connect=5.0, read=timeout),
-            )
-        except (urllib3.exceptions.HTTPError, ssl.SSLError, OSError) as error:
-            raise ApiAway(
-                f"The API server at {self.client.configuration.host} does not answer: {_short(error)}.",
-                hint="See `podlab cluster status`; bring it back with `podlab cluster start`.",
-            ) from error
+        away: Exception
+        for seconds in (timeout, again) if again else (timeout,):
+            try:
+                return self.client.rest_client.pool_manager.request(
+                    method,
+                    url,
+                    body=data,
+                    headers=headers,
+                    retries=False,
+                    redirect=False,
+                    preload_content=not stream,
+                    # To connect is to shake hands, too, for which a busy server needs a processor.
+                    timeout=urllib3.Timeout(connect=max(5.0, seconds), read=seconds),
+                )
+            except (urllib3.exceptions.ReadTimeoutError, urllib3.exceptions.ProtocolError) as error:
+                away = error
+            except (urllib3.exceptions.HTTPError, ssl.SSLError, OSError) as error:
+                away = error
+                break
+        raise ApiAway(
+            f"The API server at {self.client.configuration.host} does not answer: {_short(away)}.",
+            hint="See `podlab cluster status`; bring it back with `podlab cluster start`.",
+        ) from away
 
     def request(self, method: str, path: str, **options: Any) -> Object:
-        """One exchange whose answer is an object; ApiError with the server's words for any refusal."""
+        """One exchange whose answer is an object; ApiError with the server's words for any refusal.
+
+        What only reads is tried once more, unless the caller says how long it may take.
+        """
+        if method == "GET" and "timeout" not in options:
+            options["again"] = AGAIN
         response = self.raw(method, path, **options)
         try:
             answer = json.loads(response.data) if response.data else {}
@@ -223,7 +248,13 @@ class Api:
             "timeoutSeconds": seconds,
             "allowWatchBookmarks": "true",
         }
-        response = self.raw("GET", path, query=query, timeout=seconds + 5, stream=True)
+        response = self.raw("GET", path, query=query, timeout=seconds + 30, stream=True)
+        if response.status >= 400:
+            try:
+                told = json.loads(response.data)
+            except ValueError:
+                told = {}
+            raise ApiError(response.status, told.get("reason", ""), told.get("message", f"HTTP {response.status}"))
         rest = b""
         try:
             for piece in response.stream(65536):

@@ -19,6 +19,8 @@ PRESSURE = Path("/proc/pressure/cpu")
 LOOK = 2.0
 #: The share of a look in which somebody may wait for a processor, and checks can still be trusted to measure.
 MOST = 0.7
+#: The share of a longer time from which on the machine is crowded: deadlines grow, and failures are doubted.
+CROWDED = 0.85
 
 
 class Meter:

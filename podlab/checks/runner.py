@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, ExitStack
 
@@ -31,8 +33,8 @@ from podlab.errors import PodlabError
 ATTEMPTS = 3
 #: Seconds to wait for a calm machine before another attempt: what was in the way of the last one may still be there.
 PATIENCE = 60.0
-#: The share of an attempt in which somebody waited for a processor from which on a failure is doubted once.
-CROWDED = 0.9
+#: How many attempts in a row a check must fail to be believed: on a crowded machine, and on one that got slower.
+CROWDED_TWICE, SLOWER_THRICE = 2, 3
 #: An answer longer than this is not looked at (characters of one text).
 LONGEST_TEXT = 64 * 1024
 
@@ -53,18 +55,18 @@ def run(
 
     `world()` opens a fresh world for each attempt. An attempt is repeated while one of its lines was
     inconclusive, and while a failure came from a machine that got much slower during the run, each time
-    once the machine is calm or PATIENCE is over. What fails on a CROWDED machine counts once it has failed
-    twice. After the last attempt such lines are infrastructure errors, which are never scored. Nothing here
-    raises on a bad answer.
+    once the machine is calm or PATIENCE is over. What fails on a crowded machine counts once it has failed
+    twice in a row. After the last attempt such lines are infrastructure errors, which are never scored.
+    Nothing here raises on a bad answer.
     """
     exercise = exercise if hidden else exercise.visible()
     began = time.monotonic()
     if misfit := _misfit(exercise, answer):
         return _report(exercise, _all(exercise.checks, misfit), began, 0, "", 0, ())
     notes: list[str] = []
-    lines: list[Line] = []
+    streaks: Counter[str] = Counter()
     for attempt in range(1, attempts + 1):
-        lines, seed, nonce, trouble = _attempt(exercise, answer, world, say, _failures(lines))
+        lines, seed, nonce, trouble = _attempt(exercise, answer, world, say, streaks)
         if not trouble:
             break
         notes.append(f"Attempt {attempt}: {trouble}")
@@ -77,9 +79,12 @@ def run(
 
 
 def _attempt(
-    exercise: Exercise, answer: Answer, world_factory: WorldFactory, say: Say, before: set[str]
+    exercise: Exercise, answer: Answer, world_factory: WorldFactory, say: Say, streaks: Counter[str]
 ) -> tuple[list[Line], int, str, str]:
-    """One attempt: its lines, seed and nonce, and what made it void ('' if nothing did); `before`: what failed then."""
+    """One attempt: its lines, seed and nonce, and what made it void ('' if nothing did).
+
+    `streaks`: how often in a row each check has failed, this attempt included when it ends.
+    """
     seed, nonce, meter = 0, "", calm.Meter()
     try:
         with ExitStack() as stack:
@@ -89,12 +94,12 @@ def _attempt(
             seed, nonce = world.seed, world.nonce
             lines = _lines(exercise, answer, world, say)
             unclear = [line for line in lines if line.result.verdict is Verdict.INFRASTRUCTURE]
-            failures = _failures(lines)
+            least = _count(lines, streaks)
             if unclear:
                 return lines, seed, nonce, unclear[0].result.observed
-            if failures and failures != before and meter.share() > CROWDED:
+            if least < CROWDED_TWICE and meter.share() > calm.CROWDED:
                 return lines, seed, nonce, BUSY
-            if failures and not world.steady():
+            if least < SLOWER_THRICE and not world.steady():
                 return lines, seed, nonce, SLOWER
             return lines, seed, nonce, ""
     except (Inconclusive, PodlabError) as error:
@@ -105,8 +110,14 @@ SLOWER = "the machine became much slower while the checks ran"
 BUSY = "the machine was so busy while the checks ran that a failure says little"
 
 
-def _failures(lines: Sequence[Line]) -> set[str]:
-    return {line.check for line in lines if line.result.verdict is Verdict.FAIL}
+def _count(lines: Sequence[Line], streaks: Counter[str]) -> float:
+    """Count what has failed and forget what has passed; the shortest streak of what has failed now."""
+    for line in lines:
+        if line.result.verdict is Verdict.FAIL:
+            streaks[line.check] += 1
+        elif line.result.verdict is Verdict.PASS:
+            del streaks[line.check]
+    return min((streaks[line.check] for line in lines if line.result.verdict is Verdict.FAIL), default=math.inf)
 
 
 def _lines(exercise: Exercise, answer: Answer, world: World | Bench, say: Say) -> list[Line]:

@@ -124,6 +124,10 @@ class Window:
         return f"{len(self.records)} requests{failures if self.failed else ', none failed'}; answered by: {answered}"
 
 
+class Silent(ApiError):
+    """A program of ours in the cluster does not answer."""
+
+
 class Prober:
     """A pod that asks a Service at a steady rate; started by Room.prober."""
 
@@ -134,7 +138,7 @@ class Prober:
         self._seen: list[Record] = []
 
     def poll(self) -> float:
-        """Fetch what is new and return the prober's own time now; ApiError if the prober cannot be asked.
+        """Fetch what is new and return the prober's own time now; Silent if the prober cannot be asked.
 
         Inconclusive if it could not send at a steady rate. Its patience lets 200 requests be under way at once only
         on a machine that starves it, and what it did not send proves nothing about who would have been asked.
@@ -143,7 +147,7 @@ class Prober:
             self.room.api, self.room.namespace, self.name, "/records", port=PROBER_PORT, timeout=10, since=self._next
         )
         if not reply.ok:
-            raise ApiError(503, "ProberAway", f"The prober {self.name} does not answer: {reply.error or reply.status}.")
+            raise Silent(503, "ProberAway", f"The prober {self.name} does not answer: {reply.error or reply.status}.")
         self._next = reply.body["next"]
         fresh = _records(reply.body["records"])
         self._seen.extend(fresh)
@@ -183,7 +187,7 @@ class Client:
     def _told(self, path: str, timeout: float, **query: Any) -> Mapping[str, Any]:
         reply = ask(self.room.api, self.room.namespace, self.name, path, port=PROBER_PORT, timeout=timeout, **query)
         if not reply.ok:
-            raise ApiError(503, "ClientAway", f"The client {self.name} does not answer: {reply.error or reply.status}.")
+            raise Silent(503, "ClientAway", f"The client {self.name} does not answer: {reply.error or reply.status}.")
         return reply.body
 
     def resolve(self, name: str) -> list[str]:
@@ -191,12 +195,14 @@ class Client:
         return list(self._told("/resolve", 15, name=name)["addresses"])
 
     def visit(
-        self, target: str, times: int = 1, *, keep: bool = False, patience: float = 2.0, every: float = 0
+        self, target: str, times: int = 1, *, keep: bool = False, patience: float | None = None, every: float = 0
     ) -> Window:
         """Ask a page some times, one after the other, `every` seconds after the last answer.
 
-        `keep`: all over one connection, as far as the server lets.
+        `keep`: all over one connection, as far as the server lets. An answer may take `patience` seconds; 2, stretched,
+        if nothing is said.
         """
+        patience = patience or self.room.world.deadline(2)
         query = {"url": target, "times": times, "keep": int(keep), "patience": patience, "every": every}
         rows = self._told("/visit", times * (patience + every) + 15, **query)["answers"]
         return Window(
@@ -235,7 +241,11 @@ def _program_objects(
                 "imagePullPolicy": "IfNotPresent",
                 "command": ["python3", "-S", f"/program/{program}.py"],
                 "env": [{"name": key, "value": value} for key, value in environment.items()],
-                "readinessProbe": {"httpGet": {"path": "/healthz", "port": PROBER_PORT}, "periodSeconds": 1},
+                "readinessProbe": {
+                    "httpGet": {"path": "/healthz", "port": PROBER_PORT},
+                    "periodSeconds": 1,
+                    "timeoutSeconds": 5,
+                },
                 "volumeMounts": [{"name": "program", "mountPath": "/program"}],
             }
         ],
@@ -256,5 +266,8 @@ def _program_objects(
 
 
 def url(service: str, namespace: str, path: str, port: int = 80, **query: str) -> str:
-    """The address of a Service's page as clients inside the cluster write it."""
-    return f"http://{service}.{namespace}.svc.cluster.local:{port}{path}" + (f"?{urlencode(query)}" if query else "")
+    """The address of a Service's page as clients inside the cluster write it.
+
+    The final dot says that the name is whole, so that DNS is asked for one name and not for four.
+    """
+    return f"http://{service}.{namespace}.svc.cluster.local.:{port}{path}" + (f"?{urlencode(query)}" if query else "")

@@ -10,16 +10,17 @@ import random
 import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from typing import Any, TypeVar
 
+from podlab.checks import calm
 from podlab.checks.api import Api, ApiAway, ApiError, Object, documents
 from podlab.checks.calls import Start, start_here
 from podlab.checks.code import Code
 from podlab.checks.contract import Inconclusive, Refused, failed
 from podlab.checks.faults import NodeFaults
 from podlab.checks.owners import OWNER, own
-from podlab.checks.traffic import Client, Prober, Reply, ask, client_objects, prober_objects
+from podlab.checks.traffic import Client, Prober, Reply, Silent, ask, client_objects, prober_objects
 from podlab.errors import PodlabError, WaitTimeout
 from podlab.waiting import pause, until
 
@@ -42,6 +43,8 @@ PLAIN_RUNTIME = "the plain runtime"
 USUAL_START = 1.5
 MOST_STRETCH = 2.0
 EXTRA_STARTS = 4
+#: How many times as long a deadline is if processes had to wait for a processor nearly all the time.
+CROWDED_TIMES = 3
 #: A machine on which a small pod takes longer than this says nothing about anybody's answer.
 SLOWEST_START = 60.0
 
@@ -172,7 +175,7 @@ class Room:
             try:
                 applied.append(self.learner.apply(item, self.namespace, manager="learner"))
             except ApiError as error:
-                if error.status >= 500:
+                if error.server:
                     raise
                 raise Refused(
                     failed(
@@ -208,13 +211,14 @@ class Room:
         pods = self.pods()
         return "; ".join(describe(pod) for pod in pods) if pods else "there is no pod"
 
-    def ask(self, pod: Object, path: str, *, method: str = "GET", timeout: float = 5.0, **query: Any) -> Reply:
-        """Ask one pod directly, through the API server."""
+    def ask(self, pod: Object, path: str, *, method: str = "GET", timeout: float | None = None, **query: Any) -> Reply:
+        """Ask one pod directly, through the API server; it has `timeout` seconds (5, stretched) to answer."""
+        timeout = timeout or self.world.deadline(5)
         return ask(self.api, self.namespace, pod["metadata"]["name"], path, method=method, timeout=timeout, **query)
 
     def trouble(self, pod: Object, switch: str, **arguments: Any) -> Reply:
         """Throw a switch of the serving program in one pod; Inconclusive if the pod does not confirm it."""
-        reply = self.ask(pod, f"/trouble/{switch}", method="POST", timeout=self.world.deadline(5), **arguments)
+        reply = self.ask(pod, f"/trouble/{switch}", method="POST", **arguments)
         if not reply.ok:
             raise Inconclusive(
                 f"the switch {switch} could not be thrown in {pod['metadata']['name']}: "
@@ -225,11 +229,32 @@ class Room:
     def eventually(
         self, condition: Callable[[], T | None], what: str, within: float, *, interval: float = 0.25
     ) -> T | None:
-        """The first truthy value of `condition()` within the stretched deadline, or None."""
-        try:
-            return until(condition, what, timeout=self.world.deadline(within), interval=interval)
-        except WaitTimeout:
-            return None
+        """The first truthy value of `condition()` within the stretched deadline, or None.
+
+        If the machine turns out to be crowded meanwhile, the deadline is CROWDED_TIMES as long. A look at which the
+        API server or a program of ours is silent proves nothing; if the last one was such a look, its error is raised.
+        """
+        meter, silence = calm.Meter(), None
+
+        def look() -> T | None:
+            nonlocal silence
+            try:
+                found = condition()
+            except (ApiAway, Silent) as error:
+                silence = error
+                return None
+            silence = None
+            return found
+
+        seconds = self.world.deadline(within)
+        for more in (seconds, (CROWDED_TIMES - 1) * seconds):
+            with suppress(WaitTimeout):
+                return until(look, what, timeout=more, interval=interval)
+            if meter.share() <= calm.CROWDED:
+                break
+        if silence:
+            raise silence
+        return None
 
     def constantly(
         self, condition: Callable[[], bool], seconds: float, *, interval: float = 0.5, polls: int = 4
@@ -264,7 +289,7 @@ class Room:
             until(
                 lambda: is_ready(self.api.get("Pod", name, self.namespace) or {}),
                 f"the {name} being Ready",
-                timeout=self.world.deadline(20),
+                timeout=self.world.deadline(60),
                 interval=0.2,
                 state=lambda: describe(self.api.get("Pod", name, self.namespace) or {}),
             )

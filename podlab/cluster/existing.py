@@ -27,6 +27,8 @@ from podlab.errors import ClusterError, EnvironmentUnsuitable, UsageError
 LABEL = "podlab.dev/owner"
 #: The oldest Kubernetes that the course is for.
 FLOOR = (1, 36)
+#: Seconds that an answer may take: the API server itself takes a minute at most.
+_PATIENCE = 60
 _PRODUCTION = re.compile(r"(?<![a-z])(prod|prd|production|live)(?![a-z])")
 
 Config = dict[str, Any]
@@ -208,7 +210,7 @@ def _ask(kubeconfig: Path) -> tuple[str, str]:
     from kubernetes import client as library
 
     with client(kubeconfig) as api:
-        code = library.VersionApi(api).get_code(_request_timeout=10)
+        code = library.VersionApi(api).get_code(_request_timeout=_PATIENCE)
         numbers = tuple(int(re.sub(r"\D", "", part) or 0) for part in (code.major, code.minor))
         if numbers < FLOOR:
             raise EnvironmentUnsuitable(
@@ -219,7 +221,9 @@ def _ask(kubeconfig: Path) -> tuple[str, str]:
         review = library.V1SelfSubjectAccessReview(
             spec=library.V1SelfSubjectAccessReviewSpec(resource_attributes=attributes)
         )
-        answer: Any = library.AuthorizationV1Api(api).create_self_subject_access_review(review, _request_timeout=10)
+        answer: Any = library.AuthorizationV1Api(api).create_self_subject_access_review(
+            review, _request_timeout=_PATIENCE
+        )
     note = (
         "" if answer.status.allowed else "You may not make namespaces: have one made, and set PODLAB_NAMESPACE to it."
     )
@@ -232,7 +236,7 @@ def _nodes(kubeconfig: Path) -> list[ComponentStatus]:
 
     with client(kubeconfig) as api:
         try:
-            nodes: list[Any] = library.CoreV1Api(api).list_node(_request_timeout=10).items
+            nodes: list[Any] = library.CoreV1Api(api).list_node(_request_timeout=_PATIENCE).items
         except library.ApiException as error:
             if error.status == 403:
                 return []
@@ -251,7 +255,8 @@ def _sweep(kubeconfig: Path) -> list[str]:
 
     with client(kubeconfig) as api:
         core: Any = library.CoreV1Api(api)
-        names = [one.metadata.name for one in core.list_namespace(label_selector=LABEL, _request_timeout=10).items]
+        ours = core.list_namespace(label_selector=LABEL, _request_timeout=_PATIENCE).items
+        names = [one.metadata.name for one in ours]
         for name in names:
-            core.delete_namespace(name, _request_timeout=10)
+            core.delete_namespace(name, _request_timeout=_PATIENCE)
     return names

@@ -42,7 +42,7 @@ def connect(name: str | None = None) -> Connection:
     name = name or chosen()
     kubeconfig = Path(given) if given else _kubeconfig(name)
     api = Api.connect(kubeconfig)
-    version = api.request("GET", "/version", timeout=5).get("gitVersion", "")
+    version = api.request("GET", "/version").get("gitVersion", "")
     # A kubeconfig from elsewhere may be any cluster; its nodes are ours to break only if the cluster is named.
     ours = not given or "PODLAB_CLUSTER" in os.environ
     return Connection(name, api, faults.of_cluster(name) if ours else None, version)

@@ -30,8 +30,8 @@ class Heartbeat:
         self._configuration = configuration
         self._node_uid = node_uid
         self._recovered = recovered
-        #: A short time-out: a renewal that hangs longer than a period is worth nothing.
-        self._timeout = max(1.0, min(10.0, configuration.lease_period))
+        #: A renewal that comes before the lease is over still counts, however late it is.
+        self._timeout = max(1.0, min(10.0, configuration.lease_duration - configuration.lease_period))
 
     async def run(self) -> None:
         """Renew until cancelled. Failures are tried again quickly and never end the heartbeat."""

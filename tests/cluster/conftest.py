@@ -145,13 +145,15 @@ def make(home: Path, machine: list[str]) -> Iterator[Make]:
 
 
 Kubectl = Callable[..., str]
+#: Seconds for anything to happen: no verdict on the machine's speed.
+PATIENCE = 240
 
 
 @pytest.fixture(scope="session")
 def kubectl(programs: dict[str, Path], machine: list[str]) -> Kubectl:
     """kubectl(cluster, "get", "nodes", stdin="...") -> what it printed; fails with what it complained about."""
 
-    def run(cluster: Cluster, *arguments: str, stdin: str | None = None, timeout: float = 60) -> str:
+    def run(cluster: Cluster, *arguments: str, stdin: str | None = None, timeout: float = 2 * PATIENCE) -> str:
         command = [*machine, str(programs["kubectl"]), "--kubeconfig", str(cluster.kubeconfig), *arguments]
         done = subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=timeout, check=False)
         assert done.returncode == 0, f"kubectl {' '.join(arguments)}: {done.stderr}"

@@ -7,6 +7,8 @@ import urllib.error
 import urllib.request
 from typing import Any
 
+from podlab.waiting import until
+
 SERVER = """
 import http.server, os, socket
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -75,3 +77,8 @@ def ask(port: int, host: str = "127.0.0.1") -> tuple[str, str, str]:
 
 #: What a request may meet while endpoints change.
 TROUBLE = (urllib.error.URLError, ConnectionError, TimeoutError)
+
+
+def answered(port: int, host: str = "127.0.0.1") -> tuple[str, str, str]:
+    """The first answer at a node port: rules follow endpoints, and a rollout waits for neither."""
+    return until(lambda: ask(port, host), f"an answer at {host}:{port}", timeout=240, ignore=TROUBLE)

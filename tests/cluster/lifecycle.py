@@ -11,6 +11,9 @@ from podlab.cluster import Cluster
 from podlab.node.clock import parse
 from podlab.waiting import until
 
+#: Seconds for anything to happen: no verdict on the machine's speed.
+PATIENCE = 240
+
 TOOLBOX, PYTHON = "podlab/toolbox:1", "podlab/python:3"
 #: A shell that ends at once when it is told to.
 POLITE = 'trap "exit 0" TERM; while :; do sleep 0.1; done'
@@ -53,7 +56,9 @@ class Pods:
     def container(self, name: str, index: int = 0, field: str = "containerStatuses") -> dict[str, Any]:
         return self.status(name).get(field, [{}] * (index + 1))[index]
 
-    def wait(self, name: str, test: Callable[[dict[str, Any]], Any], what: str, timeout: float = 60) -> dict[str, Any]:
+    def wait(
+        self, name: str, test: Callable[[dict[str, Any]], Any], what: str, timeout: float = PATIENCE
+    ) -> dict[str, Any]:
         """The pod's status once `test` holds for it."""
         last: dict[str, Any] = {}
 
@@ -62,16 +67,17 @@ class Pods:
             last.update(self.status(name))
             return bool(test(last))
 
-        until(look, f"pod {name} {what}", timeout=timeout, interval=0.2, state=lambda: last)
+        # What kubectl could not tell is not yet so.
+        until(look, f"pod {name} {what}", timeout=timeout, interval=0.2, state=lambda: last, ignore=(AssertionError,))
         return last
 
-    def phase(self, name: str, phase: str, timeout: float = 60) -> dict[str, Any]:
+    def phase(self, name: str, phase: str, timeout: float = PATIENCE) -> dict[str, Any]:
         return self.wait(name, lambda status: status.get("phase") == phase, f"becoming {phase}", timeout)
 
-    def ready(self, name: str, timeout: float = 60) -> dict[str, Any]:
+    def ready(self, name: str, timeout: float = PATIENCE) -> dict[str, Any]:
         return self.wait(name, is_ready, "becoming Ready", timeout)
 
-    def waiting(self, name: str, reason: str, timeout: float = 60) -> dict[str, Any]:
+    def waiting(self, name: str, reason: str, timeout: float = PATIENCE) -> dict[str, Any]:
         """The pod's status once its first container waits for `reason`."""
 
         def test(status: dict[str, Any]) -> bool:
@@ -86,7 +92,7 @@ class Pods:
     def events(self, name: str) -> list[dict[str, Any]]:
         return self.get("events", "--field-selector", f"involvedObject.name={name}")["items"]
 
-    def event(self, name: str, reason: str, text: str = "", timeout: float = 30) -> dict[str, Any]:
+    def event(self, name: str, reason: str, text: str = "", timeout: float = PATIENCE) -> dict[str, Any]:
         """The first event of `reason` whose message contains `text`."""
 
         def look() -> dict[str, Any] | None:
@@ -102,7 +108,7 @@ class Pods:
         )
 
     def delete(self, name: str, *options: str) -> float:
-        """Delete a pod and return the seconds until it is gone."""
+        """Delete a pod and return the seconds until it is gone; fails if that takes longer than all patience."""
         begun = time.monotonic()
         self.run("delete", "pod", name, *options)
         return time.monotonic() - begun

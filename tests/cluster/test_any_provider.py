@@ -136,7 +136,7 @@ def test_pods_of_a_lost_node_are_replaced_elsewhere(shared: Cluster, kubectl: An
     template["spec"]["topologySpreadConstraints"] = [{**spread, "labelSelector": {"matchLabels": labels}}]
     spec = {"replicas": 4, "selector": {"matchLabels": labels}, "template": template}
     pods.apply({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "many"}, "spec": spec})
-    pods.run("rollout", "status", "deployment/many", "--timeout=90s", timeout=120)
+    pods.run("rollout", "status", "deployment/many", "--timeout=240s")
 
     def nodes() -> list[str]:
         return [

@@ -65,7 +65,7 @@ def ended(
         state = waiting.until(
             lambda: see(name).get("state", {}).get("terminated"),
             f"the end of {name}",
-            timeout=60,
+            timeout=240,
             state=lambda: see(name),
         )
         log = kubectl(shared, "logs", name, "-n", namespace)
@@ -82,7 +82,7 @@ def waits(see: Callable[[str], dict[str, Any]], name: str, *reasons: str) -> str
         waiting_ = see(name).get("state", {}).get("waiting", {})
         return waiting_.get("message") or "(none)" if waiting_.get("reason") in reasons else None
 
-    return waiting.until(seen, f"{name} waiting with {reasons}", timeout=60, state=lambda: see(name))
+    return waiting.until(seen, f"{name} waiting with {reasons}", timeout=240, state=lambda: see(name))
 
 
 def test_an_image_is_built_run_and_built_anew(
@@ -109,8 +109,8 @@ def test_a_missing_image_is_told_and_found_as_soon_as_it_is_built(
     message = waits(see, "early", "ErrImagePull", "ImagePullBackOff")
     assert "shop/later:1" in message
     waits(see, "early", "ImagePullBackOff")
-    events = kubectl(shared, "get", "events", "-n", namespace, "--field-selector=involvedObject.name=early")
-    assert "podlab image build" in events
+    events = ("get", "events", "-n", namespace, "--field-selector=involvedObject.name=early")
+    waiting.until(lambda: "podlab image build" in kubectl(shared, *events), "the event that says it", timeout=240)
     (tmp_path / "Dockerfile").write_text("FROM podlab/toolbox\n")
     podlab("build", str(tmp_path), "-t", "shop/later:1")
     assert ended("early") == "here\n"
@@ -146,12 +146,12 @@ def test_prune_takes_nothing_from_a_running_pod(
     (tmp_path / "Dockerfile").write_text('FROM podlab/toolbox\nCOPY kept /kept\nCMD ["sleep", "600"]\n')
     podlab("build", str(tmp_path), "-t", "shop/kept:1")
     pod("kept", "shop/kept:1")
-    waiting.until(lambda: "running" in see("kept").get("state", {}), "the pod running", timeout=60)
+    waiting.until(lambda: "running" in see("kept").get("state", {}), "the pod running", timeout=240)
     podlab("rm", "shop/kept:1")
     assert "1 kept, since containers use them" in podlab("prune")
     assert kubectl(shared, "exec", "kept", "-n", namespace, "--", "cat", "/kept") == "still here"
     kubectl(shared, "delete", "pod", "kept", "-n", namespace, "--wait=true")
-    waiting.until(lambda: "kept, since" not in podlab("prune"), "the image being free", timeout=30)
+    waiting.until(lambda: "kept, since" not in podlab("prune"), "the image being free", timeout=240)
 
 
 def test_nodes_say_which_images_they_have(
@@ -164,4 +164,4 @@ def test_nodes_say_which_images_they_have(
         nodes = json.loads(kubectl(shared, "get", "nodes", "-o", "json"))["items"]
         return any("podlab/toolbox:1" in image["names"] for node in nodes for image in node["status"].get("images", []))
 
-    waiting.until(listed, "the image in a node's status", timeout=60, interval=1)
+    waiting.until(listed, "the image in a node's status", timeout=240, interval=1)

@@ -169,7 +169,7 @@ def test_a_node_cannot_be_isolated_but_killed_and_brought_back(shared: Cluster, 
 def test_sigkill_of_the_supervisor_leaves_no_process(make: Callable[..., Cluster], kubectl: Any) -> None:
     made = make(nodes=1)
     kubectl(made, "run", "sleeper", f"--image={TOOLBOX}", "--", "sleep", "1000")
-    kubectl(made, "wait", "--for=condition=Ready", "pod/sleeper", "--timeout=60s", timeout=90)
+    kubectl(made, "wait", "--for=condition=Ready", "pod/sleeper", "--timeout=240s")
     folder = cluster_folder(made.name)
     words = warden.words(folder, folder.read())
     assert sum(len(marked(word)) for word in words) > 8

@@ -98,7 +98,8 @@ def test_a_program_that_takes_longer_than_it_may_is_ended_with_its_pods(api: Api
     command = [sys.executable, "-m", "podlab", "spark", "run", "--timeout=2", f"--name={shared.name}", str(file)]
     run = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)
     assert run.returncode != 0 and "within 2 s" in run.stderr, run
-    assert not api.list("Pod", spark.NAMESPACE)
+    # Those of the test before may have a grace, too.
+    until(lambda: not api.list("Pod", spark.NAMESPACE), "the end of all pods", timeout=PATIENCE)
 
 
 #: Tasks ask the driver whether they may end, and the driver is told so through the API server.

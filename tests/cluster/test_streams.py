@@ -29,7 +29,9 @@ SERVER = (
     "import http.server, os\n"
     "os.chdir('/tmp'); open('blob', 'wb').write(bytes(range(256)) * 4000)\n"
     "print('serving', flush=True)\n"
-    "http.server.ThreadingHTTPServer(('127.0.0.1', 8080), http.server.SimpleHTTPRequestHandler).serve_forever()\n"
+    "server = http.server.ThreadingHTTPServer(('127.0.0.1', 8080), http.server.SimpleHTTPRequestHandler)\n"
+    "open('up', 'w').close()\n"
+    "server.serve_forever()\n"
 )
 POD = {
     "apiVersion": "v1",
@@ -44,6 +46,8 @@ POD = {
                 "image": "podlab/python:3",
                 "command": ["python3", "-c", SERVER],
                 "env": [{"name": "COLOUR", "value": "blue"}],
+                # A kubelet asks from outside, where the server does not listen.
+                "readinessProbe": {"exec": {"command": ["test", "-e", "/tmp/up"]}, "periodSeconds": 1},
             },
             {
                 "name": "talker",
@@ -69,7 +73,7 @@ def run(shared: Cluster, programs: dict[str, Path]) -> Run:
     """Runs kubectl in the namespace and gives everything that came of it."""
 
     def run(*arguments: str, environment: dict[str, str] | None = None, **more) -> subprocess.CompletedProcess:
-        more = {"capture_output": True, "text": True, "timeout": 60, **more}
+        more = {"capture_output": True, "text": True, "timeout": 600, **more}
         return subprocess.run(
             kubectl_command(shared, programs, *arguments), env=os.environ | (environment or {}), check=False, **more
         )
@@ -86,7 +90,7 @@ def pod(run: Run) -> Iterator[None]:
     """The namespace with the pod `web`, which no test harms."""
     assert run("create", "namespace", NAMESPACE).returncode == 0
     create(run, POD)
-    ready = run("wait", "--for=condition=Ready", "pod/web", "--timeout=60s")
+    ready = run("wait", "--for=condition=Ready", "pod/web", "--timeout=240s")
     assert ready.returncode == 0, ready.stderr + run("describe", "pod", "web").stdout
     yield
     run("delete", "namespace", NAMESPACE, "--wait=false")
@@ -158,13 +162,17 @@ def test_errors_about_logs_are_the_kubelets(run: Run) -> None:
     def refused() -> bool:
         return "is waiting to start: trying and failing to pull image" in run("logs", "broken").stderr
 
-    until(refused, "the refusal of a log that cannot be", timeout=30, interval=0.3)
+    until(refused, "the refusal of a log that cannot be", timeout=240, interval=0.3)
 
 
 def test_follow_ends_with_the_container(run: Run) -> None:
-    create(run, small_pod("counter", "for n in 1 2 3 4 5 6; do echo $n; sleep 0.3; done", restartPolicy="Never"))
-    assert run("wait", "--for=jsonpath={.status.phase}=Running", "pod/counter", "--timeout=30s").returncode == 0
-    followed = run("logs", "-f", "counter")
+    script = "until [ -e /tmp/go ]; do sleep 0.1; done; for n in 1 2 3 4 5 6; do echo $n; sleep 0.3; done"
+    create(run, small_pod("counter", script, restartPolicy="Never"))
+    assert run("wait", "--for=condition=Ready", "pod/counter", "--timeout=240s").returncode == 0
+    with ThreadPoolExecutor(1) as pool:
+        following = pool.submit(run, "logs", "-f", "counter")
+        assert run("exec", "counter", "--", "touch", "/tmp/go").returncode == 0
+        followed = following.result()
     assert (followed.returncode, followed.stdout) == (0, "1\n2\n3\n4\n5\n6\n")
 
 
@@ -175,8 +183,8 @@ def test_previous_log_of_a_restarted_container(run: Run) -> None:
     manifest = small_pod("restarted", script, volumes=[{"name": "v", "emptyDir": {}}])
     manifest["spec"]["containers"][0]["volumeMounts"] = [{"name": "v", "mountPath": "/v"}]
     create(run, manifest)
-    until(lambda: "attempt 0" in run("logs", "-p", "restarted").stdout, "the previous log", timeout=60, interval=0.5)
-    until(lambda: run("logs", "restarted").stdout == "attempt 1\n", "the second attempt", timeout=60, interval=0.5)
+    until(lambda: "attempt 0" in run("logs", "-p", "restarted").stdout, "the previous log", timeout=240, interval=0.5)
+    until(lambda: run("logs", "restarted").stdout == "attempt 1\n", "the second attempt", timeout=240, interval=0.5)
     assert run("logs", "-p", "restarted").stdout == "attempt 0\n"
 
 
@@ -343,13 +351,13 @@ def forwarded(shared: Cluster, programs: dict[str, Path], target: str, port: int
         yield f"http://{match[1]}"
     finally:
         process.send_signal(signal.SIGINT)
-        process.communicate(timeout=10)
+        process.communicate(timeout=240)
 
 
 @TRANSPORTS
 def test_port_forward_to_the_pods_own_loopback(shared: Cluster, programs: dict[str, Path], websockets: str) -> None:
     def fetch(url: str) -> int:
-        with urllib.request.urlopen(url, timeout=30) as answer:
+        with urllib.request.urlopen(url, timeout=240) as answer:
             return len(answer.read())
 
     with forwarded(shared, programs, "pod/web", 8080, **transport(websockets)) as url, ThreadPoolExecutor(10) as pool:
@@ -358,7 +366,7 @@ def test_port_forward_to_the_pods_own_loopback(shared: Cluster, programs: dict[s
 
 def test_port_forward_to_a_closed_port(shared: Cluster, programs: dict[str, Path]) -> None:
     with forwarded(shared, programs, "pod/web", 9) as url, pytest.raises(OSError):
-        urllib.request.urlopen(url, timeout=30).read()
+        urllib.request.urlopen(url, timeout=240).read()
 
 
 # The Python client
@@ -406,8 +414,8 @@ def test_top(run: Run) -> None:
         lines = run("top", *what, "--no-headers").stdout.splitlines()
         return {line.split()[0]: line.split()[1:] for line in lines}
 
-    until(lambda: "web" in shown("pods"), "the pod in `kubectl top`", timeout=60, interval=1)
-    until(lambda: len(shown("nodes")) == 3, "the nodes in `kubectl top`", timeout=60, interval=1)
+    until(lambda: "web" in shown("pods"), "the pod in `kubectl top`", timeout=240, interval=1)
+    until(lambda: len(shown("nodes")) == 3, "the nodes in `kubectl top`", timeout=240, interval=1)
     assert re.fullmatch(r"\d+Mi", shown("pods")["web"][1])
     containers = run("top", "pods", "web", "--containers", "--no-headers").stdout
     assert {line.split()[1] for line in containers.splitlines()} == {"main", "talker", "reader", "shell"}
@@ -427,7 +435,7 @@ def test_a_busy_container_shows(run: Run) -> None:
         return int(json.loads(answer.stdout)["containers"][0]["usage"]["cpu"].removesuffix("n")) / 1e9
 
     # Little of a processor is left on a busy machine; a sleeping container would show none at all.
-    until(lambda: cores() > 0.01, "a busy container's CPU", timeout=60, interval=1, state=cores)
+    until(lambda: cores() > 0.01, "a busy container's CPU", timeout=240, interval=1, state=cores)
     run("delete", "pod", "busy", "--wait=false")
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from deployments import TROUBLE, ask, web
+from deployments import TROUBLE, answered, ask, web
 
 from podlab.cluster import Cluster
 from podlab.waiting import until
@@ -26,7 +26,7 @@ def becomes(kubectl: Any, cluster: Cluster, node: str, status: str) -> None:
     until(
         lambda: ready(kubectl, cluster, node) == status,
         f"{node} becoming Ready={status}",
-        timeout=60,
+        timeout=240,
         interval=0.3,
         state=lambda: get(kubectl, cluster, "node", node)["status"]["conditions"],
     )
@@ -36,7 +36,7 @@ def becomes(kubectl: Any, cluster: Cluster, node: str, status: str) -> None:
 def service(shared: Cluster, kubectl: Any, namespace: str) -> Iterator[int]:
     """The node port of a Deployment of three that has rolled out."""
     kubectl(shared, "apply", "-f", "-", stdin=web(namespace))
-    kubectl(shared, "-n", namespace, "rollout", "status", "deployment/web", "--timeout=60s", timeout=90)
+    kubectl(shared, "-n", namespace, "rollout", "status", "deployment/web", "--timeout=240s")
     yield get(kubectl, shared, "-n", namespace, "service", "web")["spec"]["ports"][0]["nodePort"]
 
 
@@ -60,7 +60,7 @@ def test_a_deployment_of_three_answers_through_its_service(shared, kubectl, serv
         answers.add((pod, node))
         return len(answers) == 3
 
-    until(all_three, "three pods answering", timeout=30, ignore=TROUBLE, state=lambda: answers)
+    until(all_three, "three pods answering", timeout=240, ignore=TROUBLE, state=lambda: answers)
     # A control plane of kind takes no pods.
     taints = {one["metadata"]["name"]: one["spec"].get("taints") for one in get(kubectl, shared, "nodes")["items"]}
     assert {node for _, node in answers} == {name for name, tainted in taints.items() if not tainted}
@@ -69,7 +69,7 @@ def test_a_deployment_of_three_answers_through_its_service(shared, kubectl, serv
 def test_logs_and_exec_pass_through_the_api_server(  # type: ignore[no-untyped-def]
     shared, kubectl, namespace: str, service: int, node_address: str
 ) -> None:
-    ask(service, node_address)
+    answered(service, node_address)
     pods = [pod["metadata"]["name"] for pod in get(kubectl, shared, "-n", namespace, "pods")["items"]]
     assert any("asked" in kubectl(shared, "-n", namespace, "logs", pod) for pod in pods)
     said = kubectl(shared, "-n", namespace, "exec", pods[0], "--", "python3", "-S", "-c", "print(6 * 7)")
@@ -90,10 +90,10 @@ def test_an_agent_that_dies_harms_no_pod(shared, kubectl, namespace: str, servic
         until(
             lambda node=node: _restarts(shared, f"{node}-agent") >= 1 and _state(shared, f"{node}-agent") == "running",
             f"the agent of {node} running again",
-            timeout=30,
+            timeout=240,
         )
         becomes(kubectl, shared, node, "True")
-    assert len(ask(service)) == 3
+    answered(service)
     assert containers() == before
 
 
@@ -142,8 +142,8 @@ def test_pods_of_a_node_without_power_are_replaced_elsewhere(shared, kubectl, na
         ]
         return len(found) == 3
 
-    until(replaced, "three Ready pods on two nodes", timeout=90, interval=0.5)
-    pod, node, _ = ask(service)
+    until(replaced, "three Ready pods on two nodes", timeout=240, interval=0.5)
+    pod, node, _ = answered(service)
     assert pod != lost
     assert node in ("node-2", "node-3")
     shared.nodes.rejoin("node-1")
@@ -151,7 +151,7 @@ def test_pods_of_a_node_without_power_are_replaced_elsewhere(shared, kubectl, na
     until(
         lambda: lost not in kubectl(shared, "-n", namespace, "get", "pods"),
         "the old pod being gone",
-        timeout=60,
+        timeout=240,
         interval=0.5,
     )
 
@@ -173,7 +173,7 @@ def test_what_nodes_use_is_measured(shared, kubectl) -> None:  # type: ignore[no
     until(
         lambda: all(name in kubectl(shared, "top", "nodes") for name in shared.nodes.names()),
         "kubectl top showing every node",
-        timeout=60,
+        timeout=240,
         interval=0.5,
         ignore=(AssertionError,),
     )
@@ -183,9 +183,9 @@ def test_what_nodes_use_is_measured(shared, kubectl) -> None:  # type: ignore[no
 def test_a_cluster_with_pods_survives_stop_and_start(make, kubectl) -> None:  # type: ignore[no-untyped-def]
     cluster = make(nodes=1)
     kubectl(cluster, "apply", "-f", "-", stdin=web("default", replicas=1))
-    kubectl(cluster, "rollout", "status", "deployment/web", "--timeout=60s", timeout=90)
+    kubectl(cluster, "rollout", "status", "deployment/web", "--timeout=240s")
     port = get(kubectl, cluster, "service", "web")["spec"]["ports"][0]["nodePort"]
-    pod, _, _ = ask(port)
+    pod, _, _ = answered(port)
     keeper = {"name": "keeper", "image": "podlab/toolbox", "volumeMounts": [{"name": "data", "mountPath": "/data"}]}
     # The first life writes, the second finds what was written.
     keeper["command"] = ["sh", "-c", "[ -e /data/life ] && echo found; echo x > /data/life; exec sleep 1000"]
@@ -196,16 +196,16 @@ def test_a_cluster_with_pods_survives_stop_and_start(make, kubectl) -> None:  # 
     kept["spec"] = {"containers": [keeper], "volumes": volumes, "terminationGracePeriodSeconds": 1}
     items = {"apiVersion": "v1", "kind": "List", "items": [claim, kept]}
     kubectl(cluster, "apply", "-f", "-", stdin=json.dumps(items))
-    kubectl(cluster, "wait", "pod/kept", "--for=condition=Ready", "--timeout=60s", timeout=90)
+    kubectl(cluster, "wait", "pod/kept", "--for=condition=Ready", "--timeout=240s")
     cluster.stop()
     cluster.start()
     until(
         lambda: kubectl(cluster, "logs", "kept") == "found\n",
         "the data of its first life",
-        timeout=60,
+        timeout=240,
         ignore=(AssertionError,),
     )
-    answer = until(lambda: ask(port), "the pod answering again", timeout=60, ignore=TROUBLE)
+    answer = answered(port)
     assert answer[0] == pod, "the same pod, restarted"
     found = get(kubectl, cluster, "pod", pod)
     assert found["status"]["containerStatuses"][0]["restartCount"] >= 1

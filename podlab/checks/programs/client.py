@@ -20,11 +20,15 @@ MOST = 500
 
 
 def resolve(name):
-    try:
-        found = socket.getaddrinfo(name, None, socket.AF_INET, socket.SOCK_STREAM)
-    except OSError as error:
-        return {"addresses": [], "error": str(error)}
-    return {"addresses": sorted({entry[4][0] for entry in found}), "error": ""}
+    for last in (False, False, True):
+        try:
+            found = socket.getaddrinfo(name, None, socket.AF_INET, socket.SOCK_STREAM)
+        except OSError as error:
+            # No answer from DNS is no "there is no such name".
+            if error.errno == socket.EAI_AGAIN and not last:
+                continue
+            return {"addresses": [], "error": str(error)}
+        return {"addresses": sorted({entry[4][0] for entry in found}), "error": ""}
 
 
 def visit(url, times, keep, patience, every):

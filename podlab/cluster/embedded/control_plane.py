@@ -222,7 +222,7 @@ class ControlPlane:
         return Kept(name, start, log)
 
     async def _get(self, probe: Probe) -> tuple[int, str]:
-        async with asyncio.timeout(5.0):
+        async with asyncio.timeout(30.0):
             if probe.socket:
                 reader, writer = await asyncio.open_unix_connection(str(probe.socket))
             else:

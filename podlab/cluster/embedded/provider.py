@@ -95,7 +95,7 @@ class EmbeddedProvider:
             if supervisor := control.connect(folder.control):
                 with supervisor:
                     try:
-                        supervisor.ask("abort", timeout=5.0)
+                        supervisor.ask("abort", timeout=30.0)
                     except ClusterError:
                         pass  # ended already; a hung one is killed below
                     except Exception:
@@ -259,7 +259,7 @@ def _first_contact(folder: ClusterFolder, launched: int, log: Path) -> control.S
             raise StepFailed(f"The supervisor ended at once. Its last lines:\n  {lines}\nFull log: {log}")
         return None
 
-    return until(look, "the supervisor listening", timeout=30.0, interval=0.01)
+    return until(look, "the supervisor listening", timeout=120.0, interval=0.01)
 
 
 def _end(supervisor: control.Supervisor, patience: float) -> None:

@@ -125,7 +125,7 @@ def play(scene: Scene) -> None:
         try:
             now = apply(scene.room, step["manager"], step["manifest"], step.get("force") is True)
         except ApiError as error:
-            if error.status >= 500:
+            if error.server:
                 raise
             scene.refused = f"step {number} ({step['manager']}): {error.status} {error.reason}: {error.message}"
             return
@@ -213,6 +213,8 @@ def scaler_alone(scene: Scene, world: World) -> str | Problem:
     try:
         apply(scene.room, "scaler", count_only(COUNT + 1))
     except ApiError as error:
+        if error.server:
+            raise
         return Problem(
             f"{error.status} {error.reason}: {error.message}",
             "The team still owns the number too, so the scaler cannot change it without a conflict.",

@@ -167,7 +167,7 @@ class Driver:
                     phase.trouble = f'{action!r} is neither {{"create": name}} nor {{"delete": name}}'
                     return False
         except ApiError as error:
-            if error.status >= 500:
+            if error.server:
                 raise
             phase.trouble = f"{_short(action)} was refused: {error.status} {error.reason}: {error.message}"
             return False

@@ -96,16 +96,16 @@ def stage(answer: Answer, world: World) -> Scene:
     def there() -> bool:
         return len(room.ready()) == len(found) - 1 and len(room.live()) == len(found)
 
-    if not room.eventually(there, "our pods", 30):
+    if not room.eventually(there, "our pods", 90):
         raise Inconclusive(f"the sites that the check puts up are not ready: {room.states()}")
 
     def bitten() -> bool:
         scene.before = {fault: _visit(scene, site) for fault, site in found.items()}
-        answered = {fault: not window.failed for fault, window in scene.before.items()}
+        answered = {fault: any(record.ok for record in window.records) for fault, window in scene.before.items()}
         alone = set(scene.before["wide"].share()) <= _own(scene, found["wide"])
         return answered == {fault: fault in ("well", "wide") for fault in WORDS} and not alone
 
-    if not room.eventually(bitten, "the faults showing", 15, interval=1):
+    if not room.eventually(bitten, "the faults showing", 60, interval=1):
         raise Inconclusive(
             "the faults do not show: " + "; ".join(f"{k} {w.summary()}" for k, w in scene.before.items())
         )
@@ -142,7 +142,7 @@ def play(scene: Scene) -> None:
             return not scene.after[fault].failed and set(scene.after[fault].share()) <= own
 
         wanted = WORDS[fault] != "pods" and scene.said[fault].get("fault") == WORDS[fault]
-        if not wanted or not scene.room.eventually(mended, "an answer after the mending", 6):
+        if not wanted or not scene.room.eventually(mended, "an answer after the mending", 15):
             mended()
 
 

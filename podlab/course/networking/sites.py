@@ -41,7 +41,7 @@ def deployment(
                             "readinessProbe": {
                                 "httpGet": {"path": ready_page, "port": 8080},
                                 "periodSeconds": 1,
-                                "timeoutSeconds": 3,
+                                "timeoutSeconds": 10,
                                 "failureThreshold": 2,
                             },
                             "volumeMounts": [{"name": "program", "mountPath": "/program"}],
@@ -81,6 +81,16 @@ def why_no_answer(room: Room, service: str) -> tuple[str, str]:
     if others:
         return told, "The Service finds its pods, and none of them is ready."
     return told, "The Service's selector fits no pod: compare it with the labels of the pods."
+
+
+def readiness(room: Room) -> dict[str, tuple[str, str]]:
+    """Whether each pod is called ready, and since when."""
+    return {
+        pod["metadata"]["name"]: (entry["status"], entry.get("lastTransitionTime", ""))
+        for pod in room.live()
+        for entry in pod.get("status", {}).get("conditions") or []
+        if entry["type"] == "Ready"
+    }
 
 
 def names(pods: list[Object]) -> set[str]:

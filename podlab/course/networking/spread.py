@@ -16,6 +16,7 @@ from podlab.course.networking.sites import (
     names,
     of,
     page,
+    readiness,
     share,
     why_no_answer,
 )
@@ -71,8 +72,14 @@ def stage(answer: Answer, world: World) -> Scene:
                 next_step='lab.get("services") and lab.get("endpointslices"): which pods, which port?',
             )
         )
-    window = client.visit(target, REQUESTS)
-    return Scene(room, world, client, answer, window, names(of(room, part="ingest")), of(room, part="serving"))
+    serving = of(room, part="serving")
+    # A node learns of the endpoints one after the other.
+    room.eventually(lambda: names(serving) <= set(client.visit(target, 20).share()), "all being asked", 10)
+    for _ in range(3):
+        before, window = readiness(room), client.visit(target, REQUESTS)
+        if readiness(room) == before:
+            return Scene(room, world, client, answer, window, names(of(room, part="ingest")), serving)
+    raise Inconclusive(f"a replica's readiness changed while requests were counted: {room.states()}")
 
 
 @once
@@ -85,17 +92,17 @@ def play(scene: Scene) -> None:
     if share(scene.window, scene.victim) == 0:
         return
     room.trouble(victim, "unready", seconds=600)
-    if room.ask(victim, "/readyz").status != 503:
-        raise Inconclusive(f"{scene.victim} still says that it is ready")
+    if not room.eventually(lambda: room.ask(victim, "/readyz").status == 503, "503", 15):
+        raise Inconclusive(f"{scene.victim} does not say that it is not ready")
     uid = victim["metadata"]["uid"]
-    if not room.eventually(lambda: not is_ready(room.pod(uid) or {}), "the replica being called not ready", 15):
+    if not room.eventually(lambda: not is_ready(room.pod(uid) or {}), "the replica being called not ready", 60):
         raise Inconclusive(f"{scene.victim} says 503 and is still called ready: {room.states()}")
 
     def clear() -> bool:
         scene.seen = scene.client.visit(target, 40)
         return scene.victim not in scene.seen.share()
 
-    if room.eventually(clear, "requests going to the others only", 8):
+    if room.eventually(clear, "requests going to the others only", 15):
         # Not once, but from now on.
         scene.seen = scene.client.visit(target, REQUESTS)
         scene.clear = scene.seen if scene.victim not in scene.seen.share() else None

@@ -164,19 +164,22 @@ def remembered(scene: Scene, world: World) -> str | Problem:
 def healthy(scene: Scene, world: World) -> str | Problem:
     """The pod of a client says 503; the client's requests go elsewhere."""
     room, client = scene.room, scene.clients[0]
-    name = next(iter(client.visit(scene.target).share()))
-    pod = next(each for each in room.live() if each["metadata"]["name"] == name)
-    room.trouble(pod, "unready", seconds=world.deadline(15))
+    name = room.eventually(lambda: next(iter(client.visit(scene.target).share()), ""), "an answer", 15)
+    pod = next((each for each in room.live() if each["metadata"]["name"] == name), None)
+    if pod is None:
+        raise Inconclusive("the client got no answer from a pod that is alive")
+    room.trouble(pod, "unready", seconds=600)
     uid = pod["metadata"]["uid"]
-    if not room.eventually(lambda: not is_ready(room.pod(uid) or {}), "the pod being called not ready", 12):
+    if not room.eventually(lambda: not is_ready(room.pod(uid) or {}), "the pod being called not ready", 60):
         raise Inconclusive(f"{name} says 503 and is still called ready")
 
     def elsewhere() -> bool:
         window = client.visit(scene.target, 5)
         return not window.failed and name not in window.share()
 
-    found = bool(room.eventually(elsewhere, "another pod", 8))
+    found = bool(room.eventually(elsewhere, "another pod", 15))
     seen = client.visit(scene.target, 5).summary()
+    room.trouble(pod, "unready", seconds=0)
     room.eventually(lambda: len(room.ready()) == REPLICAS, "all pods being ready again", 25)
     if found:
         return f"{name} was not ready; {seen}"

@@ -103,8 +103,8 @@ def play(scene: Scene) -> None:
         raise Inconclusive(f"{name} had no traffic that could have been taken away")
     length = world.deadline(UNREADY)
     room.trouble(scene.victim, "unready", seconds=length)
-    if room.ask(scene.victim, "/readyz").status != 503:
-        raise Inconclusive(f"{name} still says that it is ready")
+    if not room.eventually(lambda: room.ask(scene.victim, "/readyz").status == 503, "503", 10):
+        raise Inconclusive(f"{name} does not say that it is not ready")
     scene.began = prober.poll()
 
     def clear() -> Window | None:

@@ -173,8 +173,13 @@ def test_a_world_that_cannot_be_opened_is_no_wrong_answer():
 def test_a_failure_on_a_machine_that_got_slower_is_void():
     report = run(exercise(bad), Worlds(Surroundings(steady=False), Surroundings(steady=True)))
     assert report.attempts == 2 and report.score == 0.0
-    report = run(exercise(bad), Worlds(Surroundings(steady=False)))
+    report = run(exercise(bad), Worlds(Surroundings(steady=False)), attempts=2)
     assert report.score is None
+
+
+def test_what_fails_each_time_has_failed_whatever_the_machine_does():
+    report = run(exercise(good, bad), Worlds(Surroundings(steady=False)))
+    assert report.attempts == 3 and report.score == 5.0
 
 
 @pytest.fixture
@@ -195,6 +200,19 @@ def test_a_failure_on_a_crowded_machine_that_does_not_come_again_costs_nothing(c
 
     report = run(exercise(good, shaken))
     assert report.passed and report.attempts == 2
+
+
+def test_a_run_that_proves_nothing_does_not_make_a_failure_forgotten(crowded):
+    outcomes = iter([FAIL, Inconclusive("no answer"), FAIL])
+
+    def fickle(scene, world):
+        outcome = next(outcomes)
+        if isinstance(outcome, Result):
+            return outcome
+        raise outcome
+
+    report = run(exercise(fickle))
+    assert report.attempts == 3 and report.score == 0.0
 
 
 def test_a_crowded_machine_on_which_something_else_fails_each_time_is_never_scored(crowded):
