@@ -17,7 +17,11 @@ from pathlib import Path
 
 from movies import bus as buses
 from movies import config
+from movies.background import patiently
 from movies.errors import MoviesError, NotEnoughData
+
+#: Seconds for each step of a start, for the user who waits for it: a small machine may have much else to do.
+_PATIENCE = 300
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -47,6 +51,8 @@ def _parser() -> argparse.ArgumentParser:
 
     seed = commands.add_parser("seed", help="put the first data on the bus, unless it has some")
     _data(seed)
+    patience = "try again for so many seconds while the broker does not answer"
+    seed.add_argument("--patience", type=_whole(0, 86_400), default=60, metavar="SECONDS", help=patience)
     seed.set_defaults(run=_seed)
 
     train = commands.add_parser("train", help="one training run, which publishes its model")
@@ -92,20 +98,35 @@ def _serve(given: argparse.Namespace) -> None:
 def _run(given: argparse.Namespace) -> int:
     from movies.runner import start
 
-    ended = threading.Event()
+    ended, starting = threading.Event(), True
+
+    def end(*_: object) -> None:
+        """Give up a start that is under way: once, since it cleans up after itself."""
+        nonlocal starting
+        ended.set()
+        if starting:
+            starting = False
+            raise KeyboardInterrupt
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: ended.set())
+        signal.signal(number, end)
     site = "monolith" if given.kind == "monolith" else "ui"
     ports = {site: given.port} if given.port else {}
-    with start(
-        given.kind, given.folder, ratings=given.ratings, seed=given.seed, data=given.data, ports=ports
-    ) as running:
-        print(f"The site is at {running.address} (Ctrl-C ends it). Logs: {running.folder / 'logs'}", flush=True)
-        while not ended.wait(1):
-            if gone := running.ended():
-                for name, code in gone.items():
-                    print(f"{name} ended with status {code}. Full log: {running.log(name)}", file=sys.stderr)
-                return 1
+    try:
+        with start(
+            given.kind, given.folder, ratings=given.ratings, seed=given.seed, data=given.data, ports=ports,
+            seconds=_PATIENCE,
+        ) as running:  # fmt: skip
+            starting = False
+            print(f"The site is at {running.address} (Ctrl-C ends it). Logs: {running.folder / 'logs'}", flush=True)
+            while not ended.wait(1):
+                if gone := running.ended():
+                    for name, code in gone.items():
+                        print(f"{name} ended with status {code}. Full log: {running.log(name)}", file=sys.stderr)
+                    return 1
+    except KeyboardInterrupt:
+        print("The recommender was told to end before it was ready; nothing is left running.", file=sys.stderr)
+        return 1
     return 0
 
 
@@ -117,7 +138,7 @@ def _seed(given: argparse.Namespace) -> None:
         found = await made
         return f"data set {found.version}: {len(found.movies)} movies, {found.rows} rows"
 
-    print(asyncio.run(_with_bus(publish)))
+    print(asyncio.run(patiently(lambda: _with_bus(publish), given.patience)))
 
 
 def _train(given: argparse.Namespace) -> None:

@@ -1,14 +1,32 @@
-"""Work that a part does beside its answers."""
+"""Work that goes on when it fails: beside the answers of a part, or until it has succeeded once."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable
+from typing import TypeVar
 
+from movies.errors import Unavailable
+
+T = TypeVar("T")
 _log = logging.getLogger(__name__)
 #: Between two tries of the work, and between two of ending it.
 _PAUSE = 0.5
+
+
+async def patiently(work: Callable[[], Awaitable[T]], seconds: float, pause: float = _PAUSE) -> T:
+    """What the work returns; while something is Unavailable it is done again, for so many seconds."""
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            return await work()
+        except Unavailable as error:
+            if time.monotonic() + pause > deadline:
+                raise
+            _log.warning("trying again: %s", error)
+            await asyncio.sleep(pause)
 
 
 class Background:

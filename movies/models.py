@@ -17,12 +17,15 @@ async def publish(bus: Bus, model: Model) -> tuple[Literal["published", "unchang
     """Let the pointer name this model; `outrun` if another training did so meanwhile, whose model then stays."""
     data = artefact.write(model)
     version = artefact.version(data)
+    name = _PREFIX + version
     before = await bus.pointed(POINTER)
-    if before == version:
+    if before == version and await _holds(bus, name, data):
         return "unchanged", version
-    await bus.put(_PREFIX + version, data)
+    await bus.put(name, data)
     if not await bus.point(POINTER, version, before):
         return "outrun", version
+    if not await _holds(bus, name, data):  # another who tidied up did not see it pointed at yet
+        await bus.put(name, data)
     await _tidy(bus, {version, before})
     return "published", version
 
@@ -41,8 +44,17 @@ async def current(bus: Bus) -> Model | None:
     return await fetch(bus, version) if version else None
 
 
+async def _holds(bus: Bus, name: str, data: bytes) -> bool:
+    """Whether an object is there, and whole."""
+    try:
+        return await bus.get(name) == data
+    except Unavailable:  # a part of it is lost; or the broker is away, which whoever puts the object is told
+        return False
+
+
 async def _tidy(bus: Bus, keep: set[str | None]) -> None:
     """Forget all models but the one in use and the one before it."""
     for name in await bus.names():
-        if name.startswith(_PREFIX) and name.removeprefix(_PREFIX) not in keep:
+        # Which one is in use is asked before each: another training may have published meanwhile.
+        if name.startswith(_PREFIX) and name.removeprefix(_PREFIX) not in keep | {await bus.pointed(POINTER)}:
             await bus.drop(name)

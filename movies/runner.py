@@ -232,7 +232,7 @@ def start(
         if kind == "processes":
             running.spawn(BROKER)
             running.wait_ready([BROKER], seconds=seconds)
-        _seed(told, ratings, seed, data)
+        _seed(told, ratings, seed, data, seconds)
         for name in names:
             if name != BROKER:
                 running.spawn(name)
@@ -256,10 +256,10 @@ def _inherited() -> dict[str, str]:
     return kept | {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
 
 
-def _seed(told: Mapping[str, str], ratings: int, seed: int, data: Path | None) -> None:
+def _seed(told: Mapping[str, str], ratings: int, seed: int, data: Path | None, seconds: float) -> None:
     what = ["--from", str(data)] if data else ["--ratings", str(ratings), "--seed", str(seed)]
     done = subprocess.run(
-        [sys.executable, "-m", "movies", "seed", *what],
+        [sys.executable, "-m", "movies", "seed", "--patience", str(round(seconds)), *what],
         env=_inherited() | dict(told),
         stdin=subprocess.DEVNULL,
         capture_output=True,

@@ -33,7 +33,7 @@ Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
-#: Paths that overload and faults do not touch; a wedged service answers only PUT /faults.
+#: Paths that the start, overload and faults do not touch; a wedged service answers only PUT /faults.
 _FREE = {"/healthz", "/readyz", "/startupz", "/metrics", "/faults"}
 #: What every answer may be, for OpenAPI.
 PROBLEMS: dict[int | str, dict[str, Any]] = {code: {"model": Problem} for code in (400, 408, 413, 422, 429, 500, 503)}
@@ -190,7 +190,10 @@ class _Ended(HTTPException):
 
 
 class Guard:
-    """Around an application: trace, log line, metrics, faults, limits of size, time and number of requests."""
+    """Around an application: trace, log line, metrics, faults, limits of size, time and number of requests.
+
+    Nothing but its health and the like is told before the parts have started.
+    """
 
     def __init__(self, app: App, state: State, settings: Settings) -> None:
         self._app, self._state, self._settings = app, state, settings
@@ -223,6 +226,10 @@ class Guard:
             await faults.wedge()
         if path in _FREE:
             return await self._app(scope, self._limited(receive), answer)
+        if self._state.starting:  # what a part says that does not know everything yet may be wrong, and final
+            telemetry.REFUSED.labels(self._state.name, "starting").inc()
+            detail = f"{self._state.name} is still starting (GET /startupz tells what it waits for); try again."
+            return await answer.refuse(503, detail, {"retry-after": "1"})
         if self._under_way >= self._settings.max_in_flight:
             telemetry.REFUSED.labels(self._state.name, "overload").inc()
             return await answer.refuse(429, "Too many requests at once; try again.", {"retry-after": "1"})

@@ -7,9 +7,11 @@ workers leave theirs to the broker, which hands messages that were not acknowled
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
+import hashlib
 import logging
-from collections.abc import AsyncIterator, Awaitable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -31,6 +33,7 @@ from nats.js.api import (
 from nats.js.errors import (
     APIError,
     BucketNotFoundError,
+    DigestMismatchError,
     KeyNotFoundError,
     KeyWrongLastSequenceError,
     NotFoundError,
@@ -51,6 +54,8 @@ _BATCH = 500
 _WORK_BATCH = 64
 _IDLE = 1.0
 _REST = 0.3
+#: Between two pieces of an object, or two names: one that was lost would be waited for without end.
+_LATE = 30.0
 _OBJECTS, _POINTERS = "movies-objects", "movies-pointers"
 #: Error codes of JetStream that mean "no room": maximum bytes, maximum messages, no storage, resource limits.
 _FULL = {10023, 10047, 10077, 10122, 10028}
@@ -82,12 +87,15 @@ class NatsBus:
                     error_cb=_told,
                 )
         except (*_TROUBLE, ValueError) as error:
-            with contextlib.suppress(*_TROUBLE):
-                await client.close()
+            await _let_go(client)
             raise BrokerError(f"The broker {self._address} cannot be reached: {error!r}.") from error
         self._client = client
         self._stream = client.jetstream(timeout=5)
-        await self._made()
+        try:
+            await self._made()
+        except BaseException:  # whoever opens the bus again gets another client
+            await _let_go(client)
+            raise
 
     async def _made(self) -> None:
         for name in STREAMS:
@@ -123,9 +131,7 @@ class NatsBus:
     async def close(self) -> None:
         """Let go of the broker; what is under way is finished."""
         self._closing.set()
-        with contextlib.suppress(*_TROUBLE):
-            async with asyncio.timeout(2):
-                await self._client.close()
+        await _let_go(self._client)
 
     def connected(self) -> bool:
         """Whether the connection stands."""
@@ -168,11 +174,16 @@ class NatsBus:
                     mem_storage=True,
                 )
                 asked = await self._stream.pull_subscribe(f"movies.{stream}", stream=stream, config=config)
-                async for batch in self._fetched(asked, _BATCH):
-                    found = [message for message in map(_message, batch) if message.position > after]
-                    if found:
-                        after = found[-1].position
-                    yield found
+                told = 0
+                async with contextlib.aclosing(self._fetched(asked, _BATCH)) as batches:
+                    async for batch in batches:
+                        if batch and batch[-1].metadata.sequence.consumer != told + len(batch):
+                            break  # some were lost on the way, and are not sent again: another consumer tells them
+                        told += len(batch)
+                        found = [message for message in map(_message, batch) if message.position > after]
+                        if found:
+                            after = found[-1].position
+                        yield found
             except _TROUBLE as error:
                 _log.info("following %s is interrupted", stream, extra={"error": repr(error)})
                 yield []
@@ -191,7 +202,7 @@ class NatsBus:
                 yield []
                 await self._pause(0.2)
 
-    async def _fetched(self, asked: JetStreamContext.PullSubscription, count: int) -> AsyncIterator[list[Any]]:
+    async def _fetched(self, asked: JetStreamContext.PullSubscription, count: int) -> AsyncGenerator[list[Any], None]:
         """Batches, empty ones too; an error if the broker does not know the consumer any more."""
         try:
             while not self._closing.is_set():
@@ -235,21 +246,40 @@ class NatsBus:
         await self._asked(self._objects.put(name, data))
 
     async def get(self, name: str) -> bytes | None:
-        """An object, checked against its digest by the client."""
+        """An object, checked against its digest."""
         try:
-            return (await self._asked(_or_none(self._objects.get(name)))).data
+            return await self._asked(_or_none(self._read(name)))
         except _Missing:
             return None
 
+    async def _read(self, name: str) -> bytes:
+        """As the client itself does it, except that it would wait for ever for a piece that was lost."""
+        info = await self._objects.get_info(name)
+        pieces = await self._stream.subscribe(
+            f"$O.{_OBJECTS}.C.{info.nuid}", stream=f"OBJ_{_OBJECTS}", ordered_consumer=True
+        )
+        try:
+            data = b"".join([(await pieces.next_msg(_LATE)).data for _ in range(info.chunks or 0)])
+        finally:
+            with contextlib.suppress(Exception):
+                await pieces.unsubscribe()
+        if info.digest != f"SHA-256={base64.urlsafe_b64encode(hashlib.sha256(data).digest()).decode()}":
+            raise DigestMismatchError
+        return data
+
     async def names(self) -> list[str]:
         """Names of all objects."""
+        return await self._asked(self._listed())
+
+    async def _listed(self) -> list[str]:
+        found, watcher = list[str](), await self._objects.watch(ignore_deletes=True)
         try:
-            found = await self._asked(self._objects.list(ignore_deletes=True))
-        except BrokerError as error:
-            if isinstance(error.__cause__, NotFoundError):
-                return []
-            raise
-        return [one.name for one in found if one.name]
+            while one := await watcher.updates(_LATE):
+                found.append(one.name)
+        finally:
+            with contextlib.suppress(Exception):
+                await watcher.stop()
+        return found
 
     async def drop(self, name: str) -> None:
         """Forget an object."""
@@ -332,6 +362,12 @@ async def _unless_there(question: Awaitable[T]) -> T:
         if error.err_code == 10058:  # stream name already in use with a different configuration
             raise _InUse from error
         raise
+
+
+async def _let_go(client: Client) -> None:
+    with contextlib.suppress(*_TROUBLE):
+        async with asyncio.timeout(2):
+            await client.close()
 
 
 async def _told(error: Exception) -> None:

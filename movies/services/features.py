@@ -117,6 +117,8 @@ class Features:
 
     async def movies(self) -> Catalogue:
         """The catalogue."""
+        if not self._dataset.version:
+            raise Unavailable("It is not known yet which movies there are.")
         return self._catalogue
 
     async def snapshot(self) -> tuple[Interactions, int]:

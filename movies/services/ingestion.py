@@ -42,6 +42,7 @@ _log = logging.getLogger(__name__)
 _LATE_SECONDS = 3600
 #: Events of one batch that are published at once.
 _AT_ONCE = 64
+#: Of what is wrong with an event, and of an arrival that is set aside: the broker takes no message over 1 MB.
 _SHOWN = 2000
 #: Between two tries to keep an arrival.
 _PAUSE = 0.5
@@ -83,6 +84,8 @@ class Ingestion:
 
     async def keep(self, event: Rating | Watch, source: str = "http") -> Accepted | Refused:
         """Keep an event that is well formed, unless what it says cannot be."""
+        if not self._movies:
+            raise Unavailable("It is not known yet which movies there are; send the event again.")
         now = self._clock()
         if event.movie not in self._movies:
             return self._refuse(event.id, "unknown-movie", f"There is no movie {event.movie}.", source)
@@ -140,6 +143,7 @@ class Ingestion:
 
     def _refuse(self, id_: str | None, why: Any, detail: str, source: str) -> Refused:
         self._count("refused", source)
+        detail = detail[:_SHOWN]  # names of fields are the sender's, and may be as long as a message
         _log.info("event", extra={"outcome": "refused", "event": id_, "reason": why, "detail": detail})
         return Refused(id=id_, reason=why, detail=detail)
 

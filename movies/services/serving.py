@@ -33,6 +33,8 @@ from movies.recommender import History, Recommendation, Recommender
 from movies.web import PROBLEMS
 
 _log = logging.getLogger(__name__)
+#: Seconds until a model that was refused is read again: training may have put it there anew, under the same name.
+_AGAIN = 10.0
 
 Wanted = Annotated[int, Query(ge=1, le=100)]
 
@@ -116,21 +118,31 @@ class Serving:
         return self._loaded
 
     async def _watch(self) -> None:
-        async for version in self._bus.watch(models.POINTER):
-            await self._load(version)
-            self._watcher.well()
+        try:
+            async with asyncio.timeout(None) as limit:
+                async for version in self._bus.watch(models.POINTER):
+                    limit.reschedule(None)
+                    await self._load(version)
+                    self._watcher.well()
+                    if self._refused:
+                        limit.reschedule(asyncio.get_running_loop().time() + _AGAIN)
+        except TimeoutError:
+            pass  # the watch begins anew, with the model that is pointed at now
 
     async def _load(self, version: str) -> None:
         """Use a model once it is wholly there and good; until then, and if it is not, the one before serves on."""
         if self._loaded and self._loaded.version == version:
+            self._refused = None
             return
         try:
             model = await models.fetch(self._bus, version)
             recommender = await asyncio.to_thread(Recommender, model)
         except ModelRefused as error:
-            self._refused = f"model {version} was refused: {error}"
-            LOADS.labels("refused").inc()
-            _log.error("model refused", extra={"version": version, "reason": str(error)})
+            told = f"model {version} was refused: {error}"
+            if told != self._refused:  # else it was read again, and is as it was
+                LOADS.labels("refused").inc()
+                _log.error("model refused", extra={"version": version, "reason": str(error)})
+            self._refused = told
             return
         # One assignment: a request has the old model or the new one, never a part of each.
         self._reloads += self._loaded is not None

@@ -25,6 +25,8 @@ from movies.web import PROBLEMS
 _log = logging.getLogger(__name__)
 _KEPT = 50
 _LOOK = 1.0
+#: After a run whose failure says nothing of its rows, until the next one begins by itself.
+_REST = 10.0
 
 RUNS = Counter("movies_training_runs_total", "Training runs by their outcome.", ("state",))
 SECONDS = Histogram("movies_training_seconds", "Time of a training run.", buckets=(0.5, 1, 2, 5, 10, 30, 60, 300))
@@ -47,6 +49,7 @@ class Training:
         #: Rows that the last run was made of, and whether there is a model.
         self._rows, self._trained = 0, False
         self._last_began = 0.0
+        self._rests_until = 0.0
         self._work = Background("training", self._train_for_ever)
         self.router = _router(self)
 
@@ -103,6 +106,8 @@ class Training:
 
     async def _due(self) -> bool:
         """Whether there is enough that is new, or it is time."""
+        if time.monotonic() < self._rests_until:
+            return False
         every, after = self._settings.train_every, self._settings.train_after
         if every and self._clock() - self._last_began >= every:
             return True
@@ -117,21 +122,21 @@ class Training:
 
     async def _train(self) -> None:
         run = await self._begin()
-        began, known = time.perf_counter(), self._rows
+        began, known, again = time.perf_counter(), self._rows, False
         try:
             rows, _ = await self._features.snapshot()
             self._rows = len(rows)  # what cannot be trained on is not tried again before there is news
             model = await asyncio.to_thread(train_on, rows, self._movies)
             ended = _ended(run, model, *await models.publish(self._bus, model))
             self._trained = True
-        except Unavailable as error:
-            self._rows = known  # somebody was away, and the rows are not at fault: the next look tries again
-            ended = _failed(run, str(error))
         except MoviesError as error:
-            ended = _failed(run, str(error))
+            ended, again = _failed(run, str(error)), not isinstance(error, NotEnoughData)
         except Exception as error:
             _log.exception("training failed")
-            ended = _failed(run, f"An error of the program: {error!r}")
+            ended, again = _failed(run, f"An error of the program: {error!r}"), True
+        if again:
+            # The rows are not at fault, but who was away, or had no memory left, may stay so for long.
+            self._rows, self._rests_until = known, time.monotonic() + _REST
         seconds = time.perf_counter() - began
         self._runs[0] = ended = ended.model_copy(update={"seconds": round(seconds, 3)})
         RUNS.labels(ended.state).inc()

@@ -72,7 +72,7 @@ class Ui:
         self.router.add_api_route("/movies/{movie}/rating", self.rate, methods=["POST"])
 
     async def start(self) -> None:
-        """Stock the shelf, then keep it in stock; Unavailable if features does not answer."""
+        """Stock the shelf, then keep it in stock; Unavailable if features does not answer or knows no movies."""
         await self._stock()
         self._probes = httpx.AsyncClient(timeout=self._settings.call_seconds)
         self._stocking.start()
@@ -89,6 +89,8 @@ class Ui:
 
     async def _stock(self) -> None:
         catalogue = await self.others.ask.features.movies()
+        if not catalogue.movies:  # an old shelf is better than an empty one
+            raise Unavailable("features knows no movies")
         if catalogue.version == self._version:
             return
         self.shelf.stock(

@@ -28,7 +28,7 @@ from podlab.waiting import until
 app = typer.Typer(help="The movie recommender: start it, look at it, end it.", no_args_is_help=True)
 
 _told = Console(stderr=True, highlight=False, soft_wrap=True)
-_SECONDS = 300.0
+_SECONDS, _ENDING = 300.0, 90.0
 _SHOWN = 12
 
 
@@ -89,7 +89,7 @@ def down(
                 movies_pods.down(site.cluster, say)
     elif site and _alive(site):
         os.kill(site.pid, signal.SIGTERM)
-        until(lambda: not _alive(site), "the end of the recommender", timeout=90)
+        until(lambda: not _alive(site), "the end of the recommender", timeout=_ENDING)
     _record().unlink(missing_ok=True)
     if data:
         for form in (Form.monolith, Form.processes):
@@ -156,6 +156,8 @@ def _processes(form: Form, ratings: int, data: Path | None, port: int) -> Site:
         until(ready, "the recommender becoming ready", timeout=_SECONDS, interval=0.2)
     except BaseException:
         process.terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(_ENDING)  # it ends its children first
         raise
     return Site(form, address, process.pid, _began(process.pid))
 

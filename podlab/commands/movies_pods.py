@@ -67,7 +67,7 @@ def up(cluster: str, say: Say, *, ratings: int | None = None) -> str:
         if thing["kind"] == "Job" and ratings is not None:
             _aim(thing, ratings)
         say(f"{thing['kind']} {thing['metadata']['name']}")
-        if thing["kind"] != "Job" or api.get("Job", thing["metadata"]["name"], NAMESPACE) is None:
+        if thing["kind"] != "Job" or _to_be_made(api, thing["metadata"]["name"]):
             api.apply(thing, NAMESPACE, manager=MANAGER)
     last: list[Workload] = []
 
@@ -175,6 +175,17 @@ def _aim(job: Object, ratings: int) -> None:
         container["command"] = [
             word.replace("--ratings 20000", f"--ratings {ratings}") for word in container["command"]
         ]
+
+
+def _to_be_made(api: Api, job: str) -> bool:
+    """Whether there is no such Job. One that has failed is taken away: it does nothing any more."""
+    found = api.get("Job", job, NAMESPACE)
+    conditions = ((found or {}).get("status") or {}).get("conditions") or ()
+    if not any(one["type"] == "Failed" and one["status"] == "True" for one in conditions):
+        return found is None
+    api.delete("Job", job, NAMESPACE)
+    until(lambda: api.get("Job", job, NAMESPACE) is None, f"the end of the failed Job {job}", timeout=PATIENCE)
+    return True
 
 
 def _free(api: Api) -> None:

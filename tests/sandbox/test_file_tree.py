@@ -277,8 +277,9 @@ time.sleep(1000)
 
 
 async def test_a_container_that_leaves_processes_behind_ends_with_its_first(node: Node) -> None:
+    pod = await node.pod()  # what builds pods ends when it is idle, and comes again
     before = len(descendants(node.room.pid))
-    exit_, out = await node.run(await node.pod(), "sh", "-c", "setsid sleep 1000 & echo first; exit 4")
+    exit_, out = await node.run(pod, "sh", "-c", "setsid sleep 1000 & echo first; exit 4")
     assert (exit_.status, out) == (4, "first\n")
     assert len(descendants(node.room.pid)) <= before
 

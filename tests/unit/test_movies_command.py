@@ -10,7 +10,8 @@ import pytest
 from typer.testing import CliRunner
 
 from podlab import cli
-from podlab.errors import PodlabError, UsageError
+from podlab.commands import movies
+from podlab.errors import PodlabError, UsageError, WaitTimeout
 
 
 @pytest.fixture(autouse=True)
@@ -58,6 +59,28 @@ def test_data_that_cannot_be_read_is_told_in_its_own_words(tmp_path):
         run("up", "--as", "monolith", "--data", str(bad))
     with pytest.raises(UsageError):
         run("status")
+
+
+def test_a_start_that_is_given_up_has_ended_when_that_is_told(monkeypatch):
+    done = []
+
+    class Process:
+        def __init__(self, *_, **__): ...
+
+        def poll(self):
+            return None
+
+        def terminate(self):
+            done.append("told to end")
+
+        def wait(self, timeout):
+            done.append("ended")
+
+    monkeypatch.setattr(movies.subprocess, "Popen", Process)
+    monkeypatch.setattr(movies, "_SECONDS", 0.0)
+    with pytest.raises(WaitTimeout):
+        run("up", "--as", "monolith")
+    assert done == ["told to end", "ended"]
 
 
 @pytest.mark.slow

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import tomllib
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
@@ -134,3 +135,54 @@ def test_a_workload_says_what_it_waits_for():
     assert movies_pods._workload("Deployment", thing, []).well
     thing["metadata"]["generation"] = 3
     assert not movies_pods._workload("Deployment", thing, []).well
+
+
+class Api:
+    """What `up` asks of a cluster, with one Job in it: as much as is needed."""
+
+    def __init__(self, job):
+        self.job, self.done = job, []
+
+    def get(self, kind, name, namespace=None):
+        return self.job if kind == "Job" else None
+
+    def list(self, kind, namespace=None):
+        return []
+
+    def apply(self, document, namespace, *, manager):
+        if document["kind"] == "Job":
+            self.done.append("applied")
+
+    def delete(self, kind, name, namespace):
+        self.done.append("deleted")
+        self.job = None
+
+
+def _job(**status):
+    return {"kind": "Job", "metadata": {"name": "seed"}, "status": status}
+
+
+@pytest.mark.parametrize(
+    ("job", "done"),
+    [
+        (None, ["applied"]),
+        (_job(active=1), []),
+        (_job(succeeded=1, conditions=[{"type": "Complete", "status": "True"}]), []),
+        (_job(conditions=[{"type": "Failed", "status": "False"}]), []),
+        (_job(conditions=[{"type": "Suspended", "status": "False"}, {"type": "Failed", "status": "True"}]),
+         ["deleted", "applied"]),
+    ],
+)  # fmt: skip
+def test_a_job_is_made_once_and_again_when_it_has_failed(monkeypatch, job, done):
+    api = Api(job)
+    monkeypatch.setattr(movies_pods.clusters, "get", lambda name: SimpleNamespace(kubeconfig=None))
+    monkeypatch.setattr(movies_pods, "provider_of", lambda name: SimpleNamespace(name="existing"))
+    monkeypatch.setattr(movies_pods, "Api", SimpleNamespace(connect=lambda kubeconfig: api))
+    monkeypatch.setattr(movies_pods, "address", lambda name: "http://site")
+    assert movies_pods.up("some", lambda text: None) == "http://site"
+    assert api.done == done
+
+
+def test_no_job_has_an_end_before_the_broker_may_have_come():
+    (job,) = [thing for thing in WORKLOADS if thing["kind"] == "Job"]
+    assert "activeDeadlineSeconds" not in job["spec"]

@@ -23,6 +23,8 @@ NAME = "reconcile"
 COUNT = 2
 #: Rounds that a phase may take: each of them asks the function once and does what it says.
 MOST_ROUNDS = 14
+#: Rounds after which it is not asked again while members are still ending.
+ASKED_ENOUGH = 4
 
 #: A member's program: told to stop, it takes two seconds to end.
 MEMBER = """
@@ -97,6 +99,10 @@ def _pod(name: str, group: str, version: str) -> Object:
     }
 
 
+def _leaving(pod: Object) -> bool:
+    return bool(pod["metadata"].get("deletionTimestamp"))
+
+
 def stage(answer: Answer, world: World) -> Scene:
     """A room with a pod in it that belongs to somebody else."""
     room = world.room("reconcile")
@@ -135,7 +141,7 @@ class Driver:
             done = [self._do(phase, action) for action in actions]
             if phase.trouble or len(phase.actions) > 40:
                 break
-            leaving = any(pod["metadata"].get("deletionTimestamp") for pod in self.room.pods())
+            leaving = any(map(_leaving, self.room.pods()))
             idle = idle + 1 if not actions and not leaving else 0
             if idle == 2:
                 phase.quiet = True
@@ -143,6 +149,9 @@ class Driver:
             # A controller is asked again when something has changed. While pods end, it is asked all the same.
             if not any(done):
                 self.room.constantly(lambda: True, 0.3, polls=1)
+                if number >= ASKED_ENOUGH:
+                    # It has been asked often enough while they end, which takes long on a slow machine.
+                    self.room.eventually(lambda: not any(map(_leaving, self.room.pods())), "the end of some", 30)
             self.room.eventually(self._started, "the members running", 15)
             phase.fewest = min(phase.fewest, len(self.members()))
         members = self.members()

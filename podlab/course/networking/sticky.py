@@ -45,7 +45,7 @@ class Scene:
 
         def stay(client: Client) -> list[str]:
             records = client.visit(self.target, times + 1, every=after).records
-            return [record.pod for record in records]
+            return [record.pod for record in records if record.ok]
 
         with ThreadPoolExecutor(CLIENTS) as pool:
             return list(pool.map(stay, self.clients))

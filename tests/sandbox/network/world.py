@@ -99,7 +99,7 @@ class World:
             table.apply(SLICES_PATH, Event(event, endpoint_slice(*endpoints, **fields)))
 
     async def settle(self) -> None:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             for proxy in self.proxies.values():
                 await proxy.settled.wait()
         assert [proxy.status.error for proxy in self.proxies.values()] == [""] * len(self.proxies)
@@ -131,7 +131,7 @@ class World:
             known = all(guard._policies.keys() == self._objects[POLICIES_PATH].keys() for guard in self.guards.values())
             return heard and known and all(guard.settled.is_set() for guard in self.guards.values())
 
-        await until_async(in_force, "the policies being in force", timeout=10, interval=0.01)
+        await until_async(in_force, "the policies being in force", timeout=60, interval=0.01)
         assert [guard.error for guard in self.guards.values()] == [""] * len(self.guards)
 
     def netfilter(self, index: int) -> Netfilter:
@@ -216,9 +216,9 @@ async def ask(place: Place, address: str, port: int, timeout: float = 5) -> tupl
 
 
 async def refusal(place: Place, address: str, port: int) -> str:
-    """How a connection fails: "refused", "silence" (nothing for half a second), or "answered"."""
+    """How a connection fails: "refused", "silence" (nothing for two seconds), or "answered"."""
     try:
-        await ask(place, address, port, 0.5)
+        await ask(place, address, port, 2.0)
     except ConnectionRefusedError:
         return "refused"
     except TimeoutError:

@@ -11,7 +11,7 @@ from parts import NOW, parts, rating
 
 from movies.bus import ARRIVALS, EVENTS
 from movies.contracts import Accepted, Refused
-from movies.errors import StorageFull
+from movies.errors import BrokerError, StorageFull, Unavailable
 from podlab import waiting
 
 
@@ -159,6 +159,36 @@ async def test_without_room_nothing_is_acknowledged_and_the_log_goes_on_afterwar
         assert len([one async for one in _all(all_)]) == codes.count(200) + 1
 
 
+async def test_an_arrival_with_an_endless_name_is_set_aside_and_those_behind_it_are_kept(tmp_path: Path) -> None:
+    async with parts(tmp_path, start=False) as all_:
+        publish = all_.bus.publish
+
+        async def as_a_broker(stream: str, data: bytes, **more):  # type: ignore[no-untyped-def]
+            if len(data) > 1_000_000:
+                raise BrokerError("The message is too large.")
+            return await publish(stream, data, **more)
+
+        all_.bus.publish = as_a_broker  # type: ignore[method-assign]
+        for event in (rating("endless", **{"€" * 300_000: 1}), rating("good")):
+            await all_.bus.publish(ARRIVALS, json.dumps(event, ensure_ascii=False).encode())
+        await all_.ingestion.start()
+
+        async def kept() -> bool:
+            return (await all_.ingestion.status()).accepted == 1
+
+        await waiting.until_async(kept, "the arrival behind it is kept", timeout=60)
+        (one,) = (await all_.ingestion.refused()).events
+        assert one.reason == "malformed" and one.detail.startswith("rating.€") and len(one.detail) == 2_000
+
+
+async def test_before_it_knows_the_movies_it_refuses_no_rating_for_good(tmp_path: Path) -> None:
+    async with parts(tmp_path, start=False) as all_:
+        with pytest.raises(Unavailable):
+            await all_.ingestion.accept(rating())
+        await all_.ingestion.start()
+        assert isinstance(await all_.ingestion.accept(rating()), Accepted)
+
+
 async def _all(all_):  # type: ignore[no-untyped-def]
     last = await all_.bus.last(EVENTS)
     async for batch in all_.bus.follow(EVENTS):
@@ -181,7 +211,6 @@ async def test_hostile_text_is_data(tmp_path: Path) -> None:
 async def test_without_movies_it_does_not_start(tmp_path: Path) -> None:
     from movies.bus.files import FileBus
     from movies.config import Settings
-    from movies.errors import Unavailable
     from movies.services.ingestion import Ingestion
 
     bus = FileBus(tmp_path)

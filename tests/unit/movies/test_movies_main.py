@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+from movies import bus as buses
+from movies import runner
+from movies.__main__ import main
+from movies.background import patiently
+from movies.bus.files import FileBus
+from movies.errors import BrokerError, DataError, Unavailable
+from podlab.waiting import until
 
 
 def ended(*arguments: str, **settings: str) -> tuple[int, str]:
@@ -58,3 +68,97 @@ def test_what_goes_wrong_on_the_way_is_status_1(tmp_path: Path) -> None:
     bad.write_text("userId,movieId,rating,timestamp\n1,1,eleven,0\n")
     status, told = ended("seed", "--from", str(bad), MOVIES_BROKER=f"file:{tmp_path / 'bus'}")
     assert status == 1 and "ratings.csv" in told and "Traceback" not in told
+
+
+class Away(FileBus):
+    """A bus that is away at first: it cannot be opened, and then it takes nothing."""
+
+    left = ["open", "put"]  # noqa: RUF012
+
+    def _well(self, what: str) -> None:
+        if self.left[:1] == [what]:
+            del self.left[0]
+            raise BrokerError("The broker does not answer.")
+
+    async def open(self) -> None:
+        self._well("open")
+        await super().open()
+
+    async def put(self, name: str, data: bytes) -> None:
+        self._well("put")
+        await super().put(name, data)
+
+
+def test_the_first_data_wait_for_the_broker(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(Away, "left", ["open", "put"])
+    monkeypatch.setattr(buses, "connect", lambda *_, **__: Away(tmp_path))
+    assert main(["seed", "--ratings", "1000"]) == 0 and Away.left == []
+    assert "movies" in capsys.readouterr().out
+    monkeypatch.setattr(Away, "left", ["open"])
+    assert main(["seed", "--ratings", "1000", "--patience", "0"]) == 1
+    assert "does not answer" in capsys.readouterr().err
+
+
+async def test_only_what_time_can_heal_is_tried_again() -> None:
+    tries: list[Exception | None] = [Unavailable("away"), DataError("line 1 is no rating"), None]
+
+    async def work() -> str:
+        if error := tries.pop(0):
+            raise error
+        return "done"
+
+    with pytest.raises(DataError):
+        await patiently(work, 60, 0)
+    assert await patiently(work, 60, 0) == "done"
+    tries = [Unavailable("away"), None]
+    with pytest.raises(Unavailable):
+        await patiently(work, 0)
+
+
+def test_who_starts_it_has_as_much_patience_with_the_first_data(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[list[str]] = []
+
+    def run(command: list[str], **_: Any) -> subprocess.CompletedProcess[str]:
+        asked.append(command)
+        return subprocess.CompletedProcess(command, 0)
+
+    monkeypatch.setattr(runner.subprocess, "run", run)
+    runner._seed({}, 1_000, 0, None, 300.0)
+    (command,) = asked
+    assert command[command.index("--patience") + 1] == "300"
+
+
+def _children(mark: str) -> list[str]:
+    """Commands of the processes that have a variable of the environment, whoever started them."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if f"MARK={mark}".encode() in (process / "environ").read_bytes().split(b"\0"):
+                found.append((process / "cmdline").read_bytes().replace(b"\0", b" ").decode())
+        except OSError:
+            continue
+    return found
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")
+def test_sigterm_ends_a_start_and_leaves_no_process(tmp_path: Path) -> None:
+    log, mark = tmp_path / "logs" / "broker.log", str(tmp_path)
+    # So many ratings that there is not a part but the broker for long.
+    command = [sys.executable, "-m", "movies", "run", "processes", "--folder", str(tmp_path), "--ratings", "3000000"]
+    with subprocess.Popen(
+        command, env=os.environ | {"MARK": mark}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as process:
+        assert process.stdout is not None
+        try:
+            until(lambda: log.exists() and log.stat().st_size, "the broker starts", timeout=300)
+            process.send_signal(signal.SIGTERM)
+            until(lambda: process.poll() is not None, "the start is given up", timeout=600)
+        finally:
+            process.kill()
+        told = process.stdout.read()
+    assert process.returncode == 1 and "The site is at" not in told and "Traceback" not in told
+    until(lambda: not _children(mark), "no process is left", timeout=300, state=lambda: _children(mark))

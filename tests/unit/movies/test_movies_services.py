@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +15,10 @@ from movies import artefact, models, snapshot
 from movies.bus import EVENTS
 from movies.contracts import Accepted, Recommendations
 from movies.data.tables import COLUMNS, Interactions
-from movies.errors import DataError, Unavailable
+from movies.errors import DataError, NotEnoughData, Unavailable
+from movies.services import serving as serving_service
+from movies.services import training as training_service
+from movies.services.training import train_on
 from podlab import waiting
 
 
@@ -165,6 +169,74 @@ async def test_a_training_that_was_outrun_publishes_nothing(tmp_path: Path) -> N
         assert await pointed(models.POINTER) == "somebody-else"
 
 
+async def test_a_model_in_use_that_is_lost_or_damaged_is_put_there_again(tmp_path: Path) -> None:
+    async with parts(tmp_path) as all_:
+        version = await _trained(all_)
+        good = await all_.bus.get(f"model-{version}")
+        assert good is not None
+        for spoil in (all_.bus.drop(f"model-{version}"), all_.bus.put(f"model-{version}", good[:-1])):
+            await spoil
+            await _trained(all_)
+            assert (await all_.training.runs()).runs[0].state == "published"
+            assert artefact.write(await models.fetch(all_.bus, version)) == good
+
+
+async def test_a_model_that_was_refused_is_used_when_it_is_put_there_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(serving_service, "_AGAIN", 0.05)
+    async with parts(tmp_path) as all_:
+        model = train_on(data()[1], [movie.id for movie in data()[0]])
+        whole = artefact.write(model)
+        version = artefact.version(whole)
+        await all_.bus.put(f"model-{version}", whole[:-100])
+        assert await all_.bus.point(models.POINTER, version, None)
+
+        async def refused() -> bool:
+            return "was refused" in (all_.serving.unready() or "")
+
+        await waiting.until_async(refused, "the model is refused", timeout=60)
+        assert await models.publish(all_.bus, model) == ("published", version)
+
+        async def used() -> bool:
+            return all_.serving.unready() is None and (await all_.serving.model()).version == version
+
+        await waiting.until_async(used, "the model is used after all", timeout=60)
+
+
+async def test_who_tidies_up_leaves_the_model_that_another_training_published_meanwhile(tmp_path: Path) -> None:
+    async with parts(tmp_path) as all_:
+        await _trained(all_)
+        model = train_on(data()[1], [movie.id for movie in data()[0]])
+        await all_.bus.put("model-theirs", b"theirs")
+        await all_.bus.put("model-old", b"old")
+        names = all_.bus.names
+
+        async def then_the_other() -> list[str]:
+            found = await names()
+            assert await all_.bus.point(models.POINTER, "theirs", await all_.bus.pointed(models.POINTER))
+            return found
+
+        all_.bus.names = then_the_other  # type: ignore[method-assign]
+        changed = type(model)(**{**vars(model), "rows": model.rows + 1})
+        assert (await models.publish(all_.bus, changed))[0] == "published"
+        assert await all_.bus.get("model-theirs") == b"theirs" and await all_.bus.get("model-old") is None
+
+
+async def test_a_model_that_was_tidied_away_before_it_was_pointed_at_is_there_all_the_same(tmp_path: Path) -> None:
+    async with parts(tmp_path) as all_:
+        point = all_.bus.point
+
+        async def after_the_other(key: str, value: str, expected: str | None) -> bool:
+            await all_.bus.drop(f"model-{value}")
+            return await point(key, value, expected)
+
+        all_.bus.point = after_the_other  # type: ignore[method-assign]
+        model = train_on(data()[1], [movie.id for movie in data()[0]])
+        _, version = await models.publish(all_.bus, model)
+        assert (await models.fetch(all_.bus, version)).rows == model.rows
+
+
 async def test_empty_data_is_said_clearly_and_nothing_is_published(tmp_path: Path) -> None:
     async with parts(tmp_path, history=Interactions.empty()) as all_, all_.http("training") as client:
         answer = await client.post("/runs")
@@ -197,7 +269,10 @@ async def test_training_begins_by_itself_when_there_is_news(tmp_path: Path) -> N
         await waiting.until_async(lambda: runs(2), "a second model is made", timeout=120)
 
 
-async def test_a_model_that_could_not_be_published_is_made_again(tmp_path: Path) -> None:
+async def test_a_model_that_could_not_be_published_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(training_service, "_REST", 0.0)
     async with parts(tmp_path, start=False) as all_:
         put, refused = all_.bus.put, []
 
@@ -217,6 +292,61 @@ async def test_a_model_that_could_not_be_published_is_made_again(tmp_path: Path)
 
         await waiting.until_async(published, "a model is published", timeout=120)
         assert refused and (await all_.training.runs()).runs[-1].state == "failed"
+
+
+def _failing_once(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    def first_not(*given: Any) -> Any:
+        monkeypatch.setattr(training_service, "train_on", train_on)
+        raise error
+
+    monkeypatch.setattr(training_service, "train_on", first_not)
+
+
+async def _ended(all_: Parts) -> str:
+    """The state of a run that is asked for, when it has ended."""
+    await all_.training.run()
+
+    async def over() -> bool:
+        return (await all_.training.runs()).runs[0].state != "running"
+
+    await waiting.until_async(over, "the run ends", timeout=120)
+    return (await all_.training.runs()).runs[0].state
+
+
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("can't start new thread"), Unavailable("away")])
+async def test_rows_that_are_not_at_fault_are_trained_on_again_after_a_rest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    monkeypatch.setattr(training_service, "_REST", 3600.0)
+    async with parts(tmp_path) as all_:
+        _failing_once(monkeypatch, error)
+        assert await _ended(all_) == "failed"
+        assert not await all_.training._due(), "whoever is away is not to be trained for all the time"
+        all_.training._rests_until = 0.0
+        assert await all_.training._due() or (await all_.training.runs()).runs[0].state != "failed"
+
+
+async def test_who_asks_for_a_model_need_not_wait_for_the_rest_to_be_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with parts(tmp_path) as all_:
+        _failing_once(monkeypatch, MemoryError())
+        assert [await _ended(all_), await _ended(all_)] == ["failed", "published"]
+
+
+async def test_rows_that_cannot_be_trained_on_wait_for_news(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with parts(tmp_path) as all_:
+        _failing_once(monkeypatch, NotEnoughData("too few"))
+        assert await _ended(all_) == "failed"
+        assert all_.training._rows == len(data()[1]) and not await all_.training._due()
+
+
+async def test_features_say_nothing_of_the_movies_before_they_know_them(tmp_path: Path) -> None:
+    async with parts(tmp_path, start=False) as all_:
+        with pytest.raises(Unavailable):
+            await all_.features.movies()
+        await all_.features.start()
+        assert len((await all_.features.movies()).movies) == len(data()[0])
 
 
 async def test_the_snapshot_is_what_the_histories_say(tmp_path: Path) -> None:

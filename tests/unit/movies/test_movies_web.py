@@ -101,6 +101,16 @@ async def test_health_follows_the_life_of_a_service() -> None:
         assert fast.status_code == 200 and fast.headers["connection"] == "close"
 
 
+async def test_nothing_but_its_health_is_told_before_the_start_is_over() -> None:
+    async with opened(started=False) as (_, site, client):
+        for answer in (await client.get("/fast"), await client.post("/body", json={"text": "x"})):
+            assert answer.status_code == 503 and answer.headers["retry-after"] == "1"
+            assert "still starting" in answer.json()["detail"]
+        assert (await client.get("/metrics")).status_code == (await client.get("/faults")).status_code == 200
+        await site.start()
+        assert (await client.get("/fast")).status_code == 200
+
+
 async def test_too_many_at_once_are_refused_and_those_inside_are_answered() -> None:
     async with opened(max_in_flight=3) as (shop, _, client):
         inside = [asyncio.create_task(client.get(f"/held/{number}")) for number in range(3)]

@@ -13,6 +13,7 @@ from house import House, Visit
 
 from movies.contracts import Refused
 from movies.data.tables import Movie
+from movies.errors import Unavailable
 
 USER = 3
 EVIL = '<script>alert("1")</script><img src=x onerror=alert(1)>'
@@ -336,6 +337,23 @@ async def test_the_site_is_not_ready_before_it_knows_the_movies(house: House) ->
     async with visit:
         assert visit.ui.unready() is None
         assert (await visit.get("/readyz")).status_code == 200
+
+
+async def test_features_that_know_no_movies_do_not_empty_the_shelf(visit: Visit, house: House) -> None:
+    house.movies = []
+    with pytest.raises(Unavailable, match="no movies"):
+        await visit.ui._stock()
+    assert (await visit.get("/movies/5")).status_code == 200 and visit.ui.unready() is None
+
+
+async def test_the_site_starts_only_when_features_know_the_movies(house: House) -> None:
+    movies, house.movies = house.movies, []
+    visit = Visit(house)
+    with pytest.raises(Unavailable, match="no movies"):
+        await visit.ui.start()
+    house.movies = movies
+    async with visit:
+        assert (await visit.get("/movies/5")).status_code == 200
 
 
 async def test_a_trace_begun_elsewhere_is_on_the_page_and_goes_on(visit: Visit) -> None:
