@@ -2,7 +2,7 @@
 
 A benchmark measures ours and its floor in the same run, one after the other in turn, so that both meet the same
 machine. Its last line is JSON: {"name", "value", "unit", "floor", "ratio"} and what else belongs to the figure. With
-`--record` it is kept in benchmarks/results/, from which report.py makes docs/benchmarks.md.
+`--record` it is kept in benchmarks/results/, from which kept.py makes docs/benchmarks.md.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import report
+import kept
 from rich.console import Console
 from rich.table import Table
 
@@ -171,7 +171,7 @@ def finish(figure: Figure, here: dict[str, Any]) -> None:
         "machine": here,
     }
     if _record:
-        report.record(line | {"measured": datetime.datetime.now(datetime.UTC).date().isoformat()})
+        kept.record(line | {"measured": datetime.datetime.now(datetime.UTC).date().isoformat()})
     print(json.dumps(line))
     sys.exit(1 if figure.met is False else 0)
 

@@ -18,8 +18,8 @@ FOLDER = Path(__file__).parents[3] / "benchmarks"
 sys.path.insert(0, str(FOLDER))
 
 import common  # noqa: E402
+import kept  # noqa: E402
 import processes  # noqa: E402
-import report  # noqa: E402
 from notebooks_20 import wanted  # noqa: E402
 from pods_100 import seconds  # noqa: E402
 
@@ -186,38 +186,38 @@ def test_the_notebooks_of_some_chapters_are_lessons_and_instructors_notebooks():
 
 
 @pytest.fixture
-def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The folder of results, an empty one, and the page beside it."""
-    monkeypatch.setattr(report, "RESULTS", tmp_path / "results")
-    monkeypatch.setattr(report, "PAGE", tmp_path / "benchmarks.md")
+    monkeypatch.setattr(kept, "RESULTS", tmp_path / "results")
+    monkeypatch.setattr(kept, "PAGE", tmp_path / "benchmarks.md")
     monkeypatch.setattr(common, "_record", False)
     return tmp_path / "results"
 
 
-def test_a_result_is_kept_when_asked_for_and_stands_on_the_page(kept: Path, monkeypatch, capsys) -> None:
+def test_a_result_is_kept_when_asked_for_and_stands_on_the_page(results: Path, monkeypatch, capsys) -> None:
     monkeypatch.setattr(sys, "argv", ["cluster_up.py", "--record"])
     common.options("cluster-up: how long.", repeats=(5, 2, "runs"))
     figure = common.Figure("cluster-up", 3.14159, "s", 6.0, "at most 1.5 x floor", False)
     with pytest.raises(SystemExit) as ended:
         common.finish(figure, common.machine())
     assert ended.value.code == 1
-    assert json.loads((kept / "cluster-up.json").read_text())["ratio"] == 0.5236
-    (row,) = [line for line in report.PAGE.read_text().splitlines() if line.startswith("| cluster-up ")]
+    assert json.loads((results / "cluster-up.json").read_text())["ratio"] == 0.5236
+    (row,) = [line for line in kept.PAGE.read_text().splitlines() if line.startswith("| cluster-up ")]
     assert "| 3.142 s | 6 | 0.5236 | **no** |" in row and "at most 1.5 x floor" in row
-    assert "\n- pods-100: a Deployment of 100" in report.PAGE.read_text()  # not kept yet
-    assert "- cluster-up" not in report.PAGE.read_text()
+    assert "\n- pods-100: a Deployment of 100" in kept.PAGE.read_text()  # not kept yet
+    assert "- cluster-up" not in kept.PAGE.read_text()
 
 
-def test_nothing_is_kept_unasked(kept: Path, monkeypatch) -> None:
+def test_nothing_is_kept_unasked(results: Path, monkeypatch) -> None:
     monkeypatch.setattr(sys, "argv", ["cluster_up.py"])
     common.options("cluster-up: how long.", repeats=(5, 2, "runs"))
     with pytest.raises(SystemExit):
         common.finish(common.Figure("cluster-up", 1.0, "s"), common.machine())
-    assert not kept.exists() and not report.PAGE.exists()
+    assert not results.exists() and not kept.PAGE.exists()
 
 
 @pytest.mark.parametrize("other", [["--small"], ["--repeats", "1"]])
-def test_a_run_with_other_numbers_is_not_kept(kept: Path, monkeypatch, capsys, other: list[str]) -> None:
+def test_a_run_with_other_numbers_is_not_kept(results: Path, monkeypatch, capsys, other: list[str]) -> None:
     monkeypatch.setattr(sys, "argv", ["cluster_up.py", "--record", *other])
     with pytest.raises(SystemExit):
         common.options("cluster-up: how long.", repeats=(5, 2, "runs"))
@@ -225,10 +225,10 @@ def test_a_run_with_other_numbers_is_not_kept(kept: Path, monkeypatch, capsys, o
 
 
 def test_every_benchmark_gives_its_result_the_name_by_which_it_is_called() -> None:
-    for name in report.benchmarks():
+    for name in kept.benchmarks():
         text = (FOLDER / f"{name.replace('-', '_')}.py").read_text()
         assert re.search(rf'Figure\(\s*"{name}"', text), f"{name}: its Figure has another name"
 
 
 def test_the_page_is_what_the_results_say() -> None:
-    assert report.PAGE.read_text() == report.page(), "stale: run `python benchmarks/report.py`"
+    assert kept.PAGE.read_text() == kept.page(), "stale: run `python benchmarks/kept.py`"

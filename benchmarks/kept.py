@@ -1,4 +1,4 @@
-"""docs/benchmarks.md from the results that were kept: `python benchmarks/report.py` writes it anew."""
+"""docs/benchmarks.md from the results that were kept: `python benchmarks/kept.py` writes it anew."""
 
 from __future__ import annotations
 
