@@ -6,12 +6,14 @@ its API server, so that clusters on one machine do not take each other's: 127.64
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Iterable, Mapping
 from ipaddress import IPv4Network
 from typing import Any, Protocol
 
 from podlab.network.watching import SERVICES_PATH, Api, Key
+from podlab.waiting import pause_async
 
 log = logging.getLogger(__name__)
 
@@ -23,6 +25,10 @@ RULES = [
     {"apiGroups": [""], "resources": ["services/status"], "verbs": ["patch"]},
 ]
 _FIRST = 64
+#: Pauses before an address is written again, doubled from the first to the longest (seconds).
+RETRY_FIRST, RETRY_LONGEST = 0.5, 10.0
+#: What the API server says of the object itself: it is gone, has changed, or may not be like that.
+_ANSWERS = (404, 409, 422)
 
 
 class StatusApi(Api, Protocol):
@@ -79,24 +85,29 @@ class LoadBalancers:
         self._api = api
         self._addresses = addresses
         self._given: dict[Key, str] = {}
+        self._writing: dict[Key, asyncio.Task[None]] = {}
 
     async def run(self) -> None:
         """Follow the Services for ever. What stands in their status is known before a new address is given."""
         waiting: dict[Key, Object] = {}
         synced = False
-        async for event in self._api.list_and_watch(SERVICES_PATH):
-            if event.type == "SYNC":
-                synced = True
-            else:
-                self._see(event.type, event.object, waiting)
-            if synced:
-                for key, service in list(waiting.items()):
-                    del waiting[key]
-                    await self._give(key, service)
+        # Each in a task of its own: one that is refused again and again does not hold up the others.
+        async with asyncio.TaskGroup() as group:
+            async for event in self._api.list_and_watch(SERVICES_PATH):
+                if event.type == "SYNC":
+                    synced = True
+                else:
+                    self._see(event.type, event.object, waiting)
+                if synced:
+                    for key, service in list(waiting.items()):
+                        del waiting[key]
+                        self._give(key, service, group)
 
     def _see(self, kind: str, service: Object, waiting: dict[Key, Object]) -> None:
         key = (service["metadata"]["namespace"], service["metadata"]["name"])
         waiting.pop(key, None)
+        if writing := self._writing.pop(key, None):
+            writing.cancel()  # this event says what has become of it
         address = None if kind == "DELETED" else address_of(service, self._addresses)
         if address:
             self._given[key] = address
@@ -105,20 +116,32 @@ class LoadBalancers:
         if kind != "DELETED" and wants_address(service, self._addresses):
             waiting[key] = service
 
-    async def _give(self, key: Key, service: Object) -> None:
+    def _give(self, key: Key, service: Object, group: asyncio.TaskGroup) -> None:
         address = free_address(self._given.values(), self._addresses)
         if address is None:
             log.warning("no address is left for the load balancer of %s/%s", *key)
             return
         self._given[key] = address
+        self._writing[key] = group.create_task(self._write(key, service, address))
+
+    async def _write(self, key: Key, service: Object, address: str) -> None:
+        """Write a Service's address into its status; again with a pause while there is no answer about the Service.
+
+        The address stays given in any case: a write without an answer may have been done. The next event decides.
+        """
         # Proxy: nodes are not to answer for an address that only the host has.
         ingress = [{"ip": address, "ipMode": "Proxy"}]
         path = f"/api/v1/namespaces/{key[0]}/services/{key[1]}/status"
         version = service["metadata"]["resourceVersion"]
         body = {"metadata": {"resourceVersion": version}, "status": {"loadBalancer": {"ingress": ingress}}}
-        try:
-            await self._api.patch(path, body)
-        except Exception as error:
-            # It changed or went meanwhile: its next event says which.
-            self._given.pop(key, None)
-            log.info("the load balancer of %s/%s got no address: %s", *key, error)
+        pause = RETRY_FIRST
+        while True:
+            try:
+                await self._api.patch(path, body)
+                return
+            except Exception as error:
+                log.info("the load balancer of %s/%s got no address: %s", *key, error)
+                if getattr(error, "status", 0) in _ANSWERS:
+                    return
+            await pause_async(pause)
+            pause = min(pause * 2, RETRY_LONGEST)

@@ -233,9 +233,6 @@ class Agent:
     async def _take_over(self, pods: list[Object], inventory: Inventory) -> None:
         """Begin with the pods that are bound to this node, from what an earlier agent has left."""
         sandboxes = {sandbox.id: sandbox for sandbox in inventory.sandboxes}
-        containers: dict[str, list[ContainerState]] = {}
-        for container in inventory.containers:
-            containers.setdefault(container.sandbox, []).append(container)
         live = set()
         for pod in pods:
             uid = pod["metadata"]["uid"]
@@ -247,6 +244,12 @@ class Agent:
         for uid in sandboxes.keys() - live:
             log.info("removing the sandbox of a pod that is not here any more: %s", uid)
             await self._runtime.remove_sandbox(uid)
+        containers: dict[str, list[ContainerState]] = {}
+        for container in inventory.containers:
+            if container.sandbox in live:
+                containers.setdefault(container.sandbox, []).append(container)
+            else:
+                await self._runtime.remove_container(container.id)
         await self._sweep({pod["metadata"]["uid"] for pod in pods})
         for pod in sorted(pods, key=lambda pod: pod["metadata"]["creationTimestamp"]):
             uid = pod["metadata"]["uid"]

@@ -100,25 +100,31 @@ class EventRecorder:
         while True:
             while self._queue:
                 waiting = self._queue.popleft()
-                try:
-                    await self._send(*waiting)
-                except Unreachable:
-                    self._queue.appendleft(waiting)
-                    await pause_async(1.0)
-                except ApiError as error:
-                    # A namespace that is ending refuses new events; that is its normal course.
-                    log.debug("event %s refused: %s", waiting[2], error)
+                involved, at = waiting[0], waiting[-1]
+                if self._bucket(involved).take(at):
+                    await self._deliver(*waiting)
             self._wake.clear()
             if not self._queue:
                 await self._wake.wait()
+
+    async def _deliver(self, involved: Object, kind: str, reason: str, message: str, at: float) -> None:
+        """Send an event, again while the API server is away; one that it refuses is dropped."""
+        while True:
+            try:
+                await self._send(involved, kind, reason, message, at)
+                return
+            except Unreachable:
+                await pause_async(1.0)
+            except ApiError as error:
+                # A namespace that is ending refuses new events; that is its normal course.
+                log.debug("event %s refused: %s", reason, error)
+                return
 
     async def _send(self, involved: Object, kind: str, reason: str, message: str, at: float) -> None:
         key = (involved.get("uid", ""), involved.get("fieldPath", ""), kind, reason, message)
         namespace = involved.get("namespace") or "default"
         path = f"/api/v1/namespaces/{namespace}/events"
         now = timestamp(at)
-        if not self._bucket(involved).take(at):
-            return
         known = self._known.get(key)
         if known:
             try:

@@ -36,7 +36,10 @@ async def keep_rotating(runtime: Runtime, pods: Iterable[PodView]) -> None:
                 continue
             path = Path(container.log_path)
             try:
-                if path.stat().st_size > LARGEST:
+                if not path.exists():
+                    # It was set aside and never begun anew: the disk was full, or the agent ended in between.
+                    await runtime.reopen_log(container.container_id)
+                elif path.stat().st_size > LARGEST:
                     await rotate(runtime, container.container_id, path)
             except (OSError, RuntimeRefused) as error:
                 log.debug("log of %s: %s", container.container_id, error)

@@ -261,7 +261,17 @@ class PodWorker:
         await asyncio.gather(*(worker.close() for worker in self._workers.values()))
         await cancelled(self._preparing)
         pod_state.settle(pod)
-        await asyncio.gather(self._remove_sandbox(), self._status.write())
+        await asyncio.gather(self._remove_sandbox(), self._report())
+
+    async def _report(self) -> None:
+        """Write the final status, then remove the containers: until then only the runtime knows how they ended."""
+        await self._status.write()
+        try:
+            for record in self.pod.containers.values():
+                if record.container_id:
+                    await self._context.runtime.remove_container(runtime_id(record.container_id))
+        except RuntimeRefused as error:
+            log.warning("removing the containers of %s: %s", self.pod.full_name, error)
 
     def _grace(self) -> float:
         """Seconds that the containers have from now on to end by themselves."""
@@ -286,9 +296,6 @@ class PodWorker:
     async def _remove_sandbox(self) -> None:
         pod = self.pod
         try:
-            for record in pod.containers.values():
-                if record.container_id:
-                    await self._context.runtime.remove_container(runtime_id(record.container_id))
             await self._context.runtime.remove_sandbox(pod.uid)
             await self._preparation.volumes.release(pod.object)
             if pod.evicted:

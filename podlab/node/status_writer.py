@@ -22,6 +22,8 @@ GATHER = 0.15
 #: and starts the new one in one go.
 REPLACE = 10.0
 RETRY_FIRST, RETRY_LONGEST = 0.2, 5.0
+#: Seconds after which a status that was refused is written again: an API server that has just begun refuses all.
+REFUSED = 10.0
 
 
 class StatusWriter:
@@ -98,9 +100,10 @@ class StatusWriter:
                     await self._patch(change)
                     return
                 except (Invalid, Forbidden) as error:
-                    # It will not be accepted by trying again; the next change may be.
+                    # It will hardly be accepted by trying again at once; the next change may be.
                     log.error("status of %s refused: %s", self._pod.full_name, error)
-                    self._last = (change, self._version())
+                    self._last = refused = (change, self._version())
+                    asyncio.get_running_loop().call_later(REFUSED, self._again, refused)
                     return
                 except (NotFound, Conflict):
                     self.gone = True
@@ -109,6 +112,12 @@ class StatusWriter:
                     await pause_async(pause)
                     pause = min(pause * 2, RETRY_LONGEST)
                     change = None
+
+    def _again(self, refused: tuple[Any, Any]) -> None:
+        """Let what was refused be written again, unless another write came meanwhile."""
+        if self._last is refused:
+            self._last = None
+            self.touch()
 
     def _version(self) -> str:
         return self._pod.object["metadata"].get("resourceVersion") or ""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
+from typing import TypeVar
 
 from podlab.cluster.embedded import objects
 from podlab.cluster.embedded.nodes import Node
@@ -17,6 +18,21 @@ from podlab.waiting import until_async
 
 #: Seconds that a part may take on a slow and busy machine.
 PATIENCE = 120.0
+
+T = TypeVar("T")
+
+
+async def insist(request: Callable[[], Awaitable[T]], what: str) -> T:
+    """Repeat `request` until the API server has done it; ClusterError if it does not accept what it is sent."""
+
+    async def answered() -> tuple[T]:
+        try:
+            return (await request(),)
+        except Invalid as error:
+            raise ClusterError(f"The API server refuses one of the cluster's own objects: {error.message}") from error
+
+    (answer,) = await until_async(answered, what, timeout=PATIENCE, ignore=(ApiError,))
+    return answer
 
 
 async def certificates(system: System) -> None:
@@ -38,7 +54,8 @@ async def api_server(system: System) -> str:
     """Ready means /readyz: storage, roles and informers."""
     await system.plane.start("kube-apiserver", PATIENCE)
     system.open_api()
-    system.record.version = (await system.api.get("/version"))["gitVersion"]
+    answer = await insist(lambda: system.api.get("/version"), "the API server telling its version")
+    system.record.version = answer["gitVersion"]
     return system.record.version
 
 
@@ -67,15 +84,7 @@ async def agents(system: System) -> str:
 
 async def api_objects(system: System) -> None:
     """What upstream leaves to the installer: where pods find the API server."""
-
-    async def written() -> bool:
-        try:
-            await objects.write(system.api)
-        except Invalid as error:
-            raise ClusterError(f"The API server refuses one of the cluster's own objects: {error.message}") from error
-        return True
-
-    await until_async(written, "writing the cluster's own objects", timeout=PATIENCE, ignore=(ApiError,))
+    await insist(lambda: objects.write(system.api), "writing the cluster's own objects")
 
 
 async def service_account(system: System) -> None:
@@ -120,40 +129,46 @@ async def add_node(system: System) -> str:
     await system.plane.make_certificates()
     node = system.nodes.add(index)
     system.folder.write(system.record)
-    await node.plug_in()
-    node.agent.begin()
+    await node.power_on()
     await until_ready(system, [node])
     return node.name
 
 
 async def remove_node(system: System, name: str) -> None:
-    """Take a node away for good: its machine, its Node object and its folder. Draining it is the user's work."""
+    """Take a node away for good: its machine, its Node object and its folder. Draining it is the user's work.
+
+    Until its Node object is gone the cluster knows it, so that it can be removed again if that fails.
+    """
     node = system.nodes.get(name)
     await node.pull_the_plug()
+    await insist(lambda: _delete(system, f"/api/v1/nodes/{name}"), f"deleting the Node object {name}")
     system.nodes.discard(name)
     system.record.nodes.remove(node.index)
     system.folder.write(system.record)
+    await asyncio.to_thread(remove_tree, str(system.folder.node(name)))
+
+
+async def _delete(system: System, path: str) -> None:
     try:
-        await system.api.delete(f"/api/v1/nodes/{name}")
+        await system.api.delete(path)
     except NotFound:
         pass
-    await asyncio.to_thread(remove_tree, str(system.folder.node(name)))
 
 
 async def node_ports(system: System) -> None:
     """On this host's loopback, from now on."""
     system.open_node_ports()
-    await system.serve_load_balancers()
+    await insist(system.serve_load_balancers, "giving load balancers' addresses")
 
 
 async def metrics(system: System) -> None:
     """metrics.k8s.io, for `kubectl top` and autoscalers."""
-    await system.serve_metrics()
+    await insist(system.serve_metrics, "registering the metrics API")
 
 
 async def storage(system: System) -> None:
     """The StorageClass `standard`, and the provisioner behind it."""
-    await system.serve_storage()
+    await insist(system.serve_storage, "making the StorageClass")
 
 
 def _not_ready(system: System, reasons: dict[str, str]) -> str:

@@ -65,8 +65,7 @@ async def _isolate(node: Node) -> None:
 async def _rejoin(node: Node) -> None:
     """Power on, then plug the cable in; each only if need be."""
     if node.machine.state == "stopped":
-        await node.plug_in()
-        node.agent.begin()
+        await node.power_on()
     if node.isolated:
         node.set_cable(True)
 

@@ -173,8 +173,16 @@ class Node:
 
     async def plug_in(self) -> None:
         """Start the machine (and keep it running) and return when it runs and its cable is plugged in."""
+        before = self.machine.ends
         self.machine.begin()
-        await until_started(self.machine)
+        await until_started(self.machine, before)
+
+    async def power_on(self) -> None:
+        """The same, with the agent; it is kept as well if the machine does not start at first, and waits for it."""
+        try:
+            await self.plug_in()
+        finally:
+            self.agent.begin()
 
     async def pull_the_plug(self) -> None:
         """End everything on the node at once and leave it off. Its cable hangs loose."""
@@ -187,8 +195,7 @@ class Node:
     async def restart(self) -> None:
         """Power the node off and on again: a reboot."""
         await self.pull_the_plug()
-        await self.plug_in()
-        self.agent.begin()
+        await self.power_on()
 
     def pause(self) -> None:
         """Freeze every process of the node, as if its processors stood still."""
@@ -329,11 +336,11 @@ async def _nothing_left(folder: str) -> bool:
     return not await asyncio.to_thread(kill_marked, [f"PODLAB_NODE={folder}"])
 
 
-async def until_started(kept: Kept, timeout: float = 30.0) -> None:
-    """Return when a process runs; ClusterError with the reason if it could not be started."""
+async def until_started(kept: Kept, before: int, timeout: float = 30.0) -> None:
+    """Return when a process runs; ClusterError with the reason once it has failed more than `before` times."""
 
     async def started() -> bool:
-        if kept.ends and kept.running is None:
+        if kept.ends > before and kept.running is None:
             raise ClusterError(f"{kept.name} {kept.message}.", hint=f"Full log: {kept.log}")
         return kept.running is not None
 

@@ -244,7 +244,8 @@ class Kept:
 def cap_log(log: Path, limit: int = LOG_LIMIT) -> bool:
     """Cut a log that is longer than `limit` bytes: its last half goes to NAME.1; returns whether it did.
 
-    Writers have it open for appending, so they go on at the new end. Lines written meanwhile may be lost.
+    Writers have it open for appending, so they go on at the new end. Lines written meanwhile may be lost, and on a
+    full disk the half that was to be kept.
     """
     try:
         size = log.stat().st_size
@@ -256,8 +257,11 @@ def cap_log(log: Path, limit: int = LOG_LIMIT) -> bool:
         file.seek(size - limit // 2)
         rest = file.read()
         older = log.with_name(log.name + ".1")
-        older.write_bytes(rest[rest.find(b"\n") + 1 :])
-        older.chmod(0o600)
+        try:
+            older.write_bytes(rest[rest.find(b"\n") + 1 :])
+            older.chmod(0o600)
+        except OSError:
+            pass  # cutting the log is what makes room
         file.truncate(0)
     return True
 

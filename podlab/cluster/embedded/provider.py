@@ -170,7 +170,7 @@ class EmbeddedProvider:
     def remove_node(self, name: str, node: str) -> None:
         """Take a node away for good, with what runs on it."""
         with _running(name) as supervisor:
-            supervisor.ask("remove-node", node=node, timeout=60.0)
+            supervisor.ask("remove-node", node=node, timeout=SILENCE)
 
     def _run(self, folder: ClusterFolder, binaries: dict[str, Path], progress: Progress) -> None:
         """Launch the supervisor and follow it until the cluster is up; end it if it is not."""

@@ -73,8 +73,11 @@ async def _tend_logs(folder: ClusterFolder) -> None:
     while True:
         await pause_async(LOG_PERIOD)
         for file in folder.logs.glob("*.log"):
-            if cap_log(file):
-                log.info("%s was cut", file)
+            try:
+                if cap_log(file):
+                    log.info("%s was cut", file)
+            except OSError as error:
+                log.warning("%s was not cut: %s", file, error)
 
 
 def main(argv: list[str]) -> int:

@@ -70,9 +70,10 @@ class System:
         self.network.serve_load_balancers(self._client("load-balancers"))
 
     async def serve_metrics(self) -> None:
-        """Serve the metrics API with its own rights, then register it."""
+        """Serve the metrics API with its own rights, then register it; a repetition only registers it again."""
         pki = self.folder.pki
-        self._metrics = await addons.serve_metrics(self.network.backbone, pki, self._client("metrics-server"))
+        if self._metrics is None:
+            self._metrics = await addons.serve_metrics(self.network.backbone, pki, self._client("metrics-server"))
         await addons.register_metrics(self.api, pki)
 
     async def serve_storage(self) -> None:

@@ -7,13 +7,15 @@ import signal
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from podlab.cluster.embedded import processes
+from podlab.cluster.embedded import processes, supervisor
 from podlab.cluster.embedded.processes import BACKOFF_FIRST, BACKOFF_LONGEST, Child, Kept, next_pause, spawn
+from podlab.waiting import until_async
 
 
 class Children:
@@ -157,3 +159,36 @@ def test_the_reason_of_a_panic_is_shown_and_not_its_stacks(tmp_path: Path) -> No
     log.write_text(f"starting\npanic: no space left\n\ngoroutine 1 [running]:\n{stacks}")
     assert processes.last_lines(log) == ["starting", "panic: no space left"]
     assert processes.last_lines(tmp_path / "none.log") == []
+
+
+def test_a_log_is_cut_even_if_its_old_half_cannot_be_kept(tmp_path: Path) -> None:
+    log = tmp_path / "etcd.log"
+    log.write_text("line\n" * 1000)
+    (tmp_path / "etcd.log.1").mkdir()
+    assert processes.cap_log(log, limit=2000)
+    assert log.read_text() == ""
+
+
+async def test_a_log_that_cannot_be_cut_does_not_end_the_tending_of_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    looked: list[str] = []
+
+    def cap(log: Path) -> bool:
+        looked.append(log.name)
+        if log.name == "a.log":
+            raise OSError(28, "No space left on device")
+        return True
+
+    monkeypatch.setattr(supervisor, "cap_log", cap)
+    monkeypatch.setattr(supervisor, "LOG_PERIOD", 0)
+    for name in ("a.log", "b.log"):
+        (tmp_path / name).touch()
+    task = asyncio.create_task(supervisor._tend_logs(SimpleNamespace(logs=tmp_path)))  # type: ignore[arg-type]
+
+    async def twice() -> bool:
+        return looked.count("a.log") >= 2 and looked.count("b.log") >= 2
+
+    await until_async(twice, "two looks at each log", timeout=10)
+    task.cancel()
+    assert "a.log was not cut" in caplog.text

@@ -10,7 +10,9 @@ from typing import Any
 
 import pytest
 
+from podlab.network import load_balancers
 from podlab.network.load_balancers import CLASS, LoadBalancers, free_address, pool, wants_address
+from podlab.waiting import until_async
 
 POOL = IPv4Network("127.70.1.0/24")
 
@@ -27,19 +29,28 @@ class Api:
     def __init__(self, *events: Event) -> None:
         self.events = list(events)
         self.patched: list[tuple[str, str]] = []
-        self.fails = False
+        self.failures: list[Exception] = []
 
     async def list_and_watch(self, path: str) -> AsyncIterator[Event]:
         for event in self.events:
             yield event
+            await asyncio.sleep(0)  # what the event began has its turn before the next
 
     async def patch(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
-        if self.fails:
-            raise OSError("changed meanwhile")
+        if self.failures:
+            raise self.failures.pop(0)
         (ingress,) = body["status"]["loadBalancer"]["ingress"]
         assert ingress["ipMode"] == "Proxy" and body["metadata"]["resourceVersion"] == "1"
         self.patched.append((path, ingress["ip"]))
         return body
+
+
+class Answer(Exception):
+    """What the API server says instead of doing it."""
+
+    def __init__(self, message: str, status: int) -> None:
+        super().__init__(message)
+        self.status = status
 
 
 def service(name: str, kind: str = "LoadBalancer", ip: str = "", **spec: Any) -> dict[str, Any]:
@@ -89,9 +100,41 @@ def test_who_waits_for_an_address(asked: dict[str, Any], wanted: bool) -> None:
 
 def test_a_service_that_changed_meanwhile_is_asked_about_by_its_next_event() -> None:
     api = Api(Event("SYNC", {}), Event("ADDED", service("a")))
-    api.fails = True
+    api.failures = [Answer("changed meanwhile", 409)]
     asyncio.run(LoadBalancers(api, POOL).run())
     assert api.patched == []
+
+
+def test_a_write_without_an_answer_is_repeated_with_the_same_address(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(load_balancers, "RETRY_FIRST", 0.01)
+    api = Api(Event("SYNC", {}), Event("ADDED", service("a")), Event("ADDED", service("b")))
+    api.failures = [OSError("timed out")]
+    asyncio.run(LoadBalancers(api, POOL).run())
+    assert sorted((path.split("/")[-2], ip) for path, ip in api.patched) == [("a", "127.70.1.1"), ("b", "127.70.1.2")]
+
+
+class Refusing(Api):
+    """Refuses the Service `a`, which is deleted when another has its address."""
+
+    async def list_and_watch(self, path: str) -> AsyncIterator[Event]:
+        for event in self.events:
+            yield event
+        await until_async(self._given, "the other Service's address", timeout=10, interval=0.01)
+        yield Event("DELETED", service("a"))
+
+    async def _given(self) -> bool:
+        return bool(self.patched)
+
+    async def patch(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
+        if path.endswith("/a/status"):
+            raise Answer("a webhook says no", 403)
+        return await super().patch(path, body)
+
+
+def test_a_service_that_is_refused_does_not_hold_up_another() -> None:
+    api = Refusing(Event("SYNC", {}), Event("ADDED", service("a")), Event("ADDED", service("b")))
+    asyncio.run(LoadBalancers(api, POOL).run())
+    assert [ip for _, ip in api.patched] == ["127.70.1.2"]
 
 
 def test_all_taken() -> None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import pytest
 from pods import container, made
 
+from podlab.node import events
 from podlab.node.api import Forbidden, NotFound, Unreachable
 from podlab.node.events import BURST, EventRecorder, reference
 from podlab.waiting import until_async
@@ -83,6 +85,17 @@ async def test_an_event_outlives_an_api_server_that_is_away() -> None:
     api.failures = [Unreachable("away")]
     await sent(api, 1, "one")
     assert api.posts[0]["message"] == "one"
+
+
+async def test_an_api_server_that_is_away_for_long_costs_no_event(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def at_once(_: float) -> None:
+        await asyncio.sleep(0)
+
+    monkeypatch.setattr(events, "pause_async", at_once)
+    api = Written()
+    api.failures = [Unreachable("away") for _ in range(BURST + 5)]
+    await sent(api, 2, "one", "two")
+    assert [event["message"] for event in api.posts] == ["one", "two"]
 
 
 async def test_a_refused_event_does_not_hold_up_the_next() -> None:

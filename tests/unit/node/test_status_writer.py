@@ -12,6 +12,7 @@ import pytest
 from pods import NOW, POLICY, end, made, records, run
 
 from podlab.node import status_writer
+from podlab.node.api import Forbidden
 from podlab.node.records import Pod
 from podlab.node.status_writer import StatusWriter
 from podlab.waiting import until_async
@@ -21,9 +22,13 @@ class Api:
     """Keeps the status as patched, and whether the pod was ready in each."""
 
     def __init__(self, pod: Pod) -> None:
-        self._pod, self.ready = pod, []
+        self._pod = pod
+        self.ready: list[str] = []
+        self.failures: list[Exception] = []
 
     async def patch(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
+        if self.failures:
+            raise self.failures.pop(0)
         made = copy.deepcopy(self._pod.object)
         made["status"] = {**made["status"], **{k: v for k, v in body["status"].items() if v is not None}}
         made["metadata"]["resourceVersion"] = str(int(made["metadata"]["resourceVersion"]) + 1)
@@ -94,5 +99,20 @@ async def test_a_replacement_that_takes_long_is_told(monkeypatch: pytest.MonkeyP
     end(main, 0, NOW + 1)
     writer.touch()
     await met(lambda: api.ready == ["False"])
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_a_status_that_was_refused_is_written_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(status_writer, "REFUSED", 0.01)
+    pod = records(made())
+    run(pod.containers["main"])
+    api = Api(pod)
+    api.failures = [Forbidden("not yet ready to handle request", status=403)]
+    context = SimpleNamespace(api=api, policy=POLICY, pod_path=lambda pod: "/pod")
+    writer = StatusWriter(context, pod, lambda made: None)  # type: ignore[arg-type]
+    task = asyncio.create_task(writer.run())
+    writer.touch()
+    await met(lambda: api.ready == ["True"])
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)

@@ -203,6 +203,17 @@ class Children:
             if pid == 0:
                 return
             if listen := self._channels.get(pid):
-                listen(select.EPOLLIN)
+                _call(listen, select.EPOLLIN)
             if handler := self._on_exit.pop(pid, None):
-                handler(status)
+                _call(handler, status)
+
+
+def _call(handler: Callable[[int], None], value: int) -> None:
+    """Call it; a fault of it is told and does not keep others from being called."""
+    try:
+        handler(value)
+    except Exception:
+        import traceback  # 5 ms that a start need not pay
+
+        traceback.print_exc()
+        sys.stderr.flush()

@@ -121,8 +121,7 @@ class Sandboxes(Table):
             return
         del self._by_id[sandbox.id]
         if sandbox.pause:
-            os.kill(sandbox.pause, signal.SIGKILL)
-            os.close(sandbox.pause_namespace)
+            os.kill(sandbox.pause, signal.SIGKILL)  # its end closes the descriptor of its namespace
         for descriptor in sandbox.namespaces.values():
             os.close(descriptor)
         sandbox.namespaces = {}

@@ -1,0 +1,70 @@
+"""Power of a node: what is kept running although its first start failed."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from podlab.cluster.embedded import faults
+from podlab.cluster.embedded.nodes import Node
+from podlab.cluster.embedded.processes import Kept
+from podlab.errors import ClusterError
+
+
+class Sleeper:
+    """A process that runs until it is killed."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self._process = process
+        self.pid = process.pid
+
+    async def wait(self) -> str:
+        await self._process.wait()
+        return "ended"
+
+
+@pytest.fixture
+async def node(tmp_path: Path) -> AsyncIterator[Node]:
+    """A node whose machine does not start the first time."""
+    folder = SimpleNamespace(path=tmp_path, log=lambda name: tmp_path / f"{name}.log")
+    record = SimpleNamespace(profile="lab", shares=0, nodes=[1])
+    backbone = SimpleNamespace(detach=lambda name: None)
+    made = Node(1, folder, record, backbone, None)  # type: ignore[arg-type]
+    failures = [OSError("no memory")]
+
+    async def start() -> Sleeper:
+        if failures:
+            raise failures.pop()
+        return Sleeper(await asyncio.create_subprocess_exec("sleep", "1000"))
+
+    async def start_agent() -> Sleeper:
+        await made.machine.up()
+        return await start()
+
+    made.machine = Kept("machine", start, tmp_path / "machine.log")
+    made.agent = Kept("agent", start_agent, tmp_path / "agent.log")
+    yield made
+    await made.agent.stop(0)
+    await made.machine.stop(0)
+
+
+async def test_a_machine_that_starts_late_gets_its_agent(node: Node) -> None:
+    with pytest.raises(ClusterError, match="no memory"):
+        await faults._rejoin(node)
+    async with asyncio.timeout(30):
+        await node.agent.up()
+    assert node.machine.state == "running"
+
+
+async def test_an_earlier_failure_does_not_count_for_a_restart(node: Node) -> None:
+    node.machine.begin()
+    async with asyncio.timeout(30):
+        first = await node.machine.up()
+    await node.restart()
+    assert node.machine.pid not in (None, first.pid)
+    async with asyncio.timeout(30):
+        await node.agent.up()

@@ -1,0 +1,103 @@
+"""The end of a pod: what the runtime alone knows stays there until the API server knows it."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from pods import POLICY, container, end, made, run
+
+from podlab.node import status_writer
+from podlab.node.agent import Agent
+from podlab.node.api import Unreachable
+from podlab.node.pod_worker import PodWorker
+from podlab.node.runtime.contract import ContainerState, Inventory
+from podlab.waiting import until_async
+
+
+class Recorded:
+    """Stands for the API server and the runtime: what was done, in order."""
+
+    def __init__(self) -> None:
+        self.done: list[str] = []
+        self.tries = 0
+        self.away = True
+        self.object: dict[str, Any] = {}
+
+    async def patch(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
+        self.tries += 1
+        if self.away:
+            raise Unreachable("away")
+        self.done.append("status")
+        answer = copy.deepcopy(self.object)
+        answer["status"] = body["status"]
+        answer["metadata"]["resourceVersion"] = "8"
+        return answer
+
+    async def remove_sandbox(self, sandbox: str) -> None:
+        self.done.append(f"remove sandbox {sandbox}")
+
+    async def remove_container(self, name: str) -> None:
+        self.done.append(f"remove container {name}")
+
+    async def pod_down(self, uid: str) -> None:
+        pass
+
+
+async def _is(value: bool) -> bool:
+    return value
+
+
+async def test_containers_are_removed_when_the_final_status_is_written(
+    tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(status_writer, "RETRY_FIRST", 0.01)
+    recorded = Recorded()
+    recorded.object = made(container(), restartPolicy="Never")
+    context = SimpleNamespace(
+        api=recorded,
+        runtime=recorded,
+        network=recorded,
+        policy=POLICY,
+        configuration=SimpleNamespace(address="172.18.0.11", name="node-1"),
+        pod_folder=lambda uid: tmp_path / uid,
+        pod_path=lambda pod: "/pod",
+    )
+    worker = PodWorker(context, recorded.object, lambda uid: None)  # type: ignore[arg-type]
+    main = worker.pod.containers["main"]
+    run(main)
+    end(main, 0)
+    task = asyncio.create_task(worker._terminate())
+    await until_async(lambda: _is(recorded.tries >= 3), "three tries", timeout=20)
+    assert recorded.done == ["remove sandbox u-1"]
+    recorded.away = False
+    async with asyncio.timeout(20):
+        await task
+    assert recorded.done == ["remove sandbox u-1", "status", "remove container u-1.main.0"]
+
+
+async def test_an_agent_removes_the_containers_of_pods_that_are_over() -> None:
+    """An earlier one may have ended between a final status and the removal."""
+    recorded = Recorded()
+    begun: dict[str, list[str]] = {}
+    over, live = made(status={"phase": "Succeeded"}), made()
+    live["metadata"] = {**live["metadata"], "uid": "u-2"}
+    for pod in (over, live):
+        pod["metadata"]["creationTimestamp"] = "2030-01-01T00:00:00Z"
+
+    async def nothing(*_: Any) -> None:
+        pass
+
+    def begin(pod: dict[str, Any], adopted: list[ContainerState], sandbox: object) -> None:
+        begun[pod["metadata"]["uid"]] = [state.id for state in adopted]
+
+    agent = SimpleNamespace(
+        _runtime=recorded, _sweep=nothing, _begin=begin, _network=SimpleNamespace(settle=nothing), _context=None
+    )
+    states = [SimpleNamespace(id=f"{uid}.main.0", sandbox=uid) for uid in ("u-1", "u-2", "u-3")]
+    await Agent._take_over(agent, [over, live], Inventory((), states))  # type: ignore[arg-type]
+    assert recorded.done == ["remove container u-1.main.0", "remove container u-3.main.0"]
+    assert begun == {"u-1": [], "u-2": ["u-2.main.0"]}
