@@ -209,8 +209,8 @@ def test_readiness_and_liveness(pods: Pods) -> None:
         "image": PYTHON,
         "startupProbe": {**probe, "failureThreshold": 600},
         "readinessProbe": {**probe, "failureThreshold": 2},
-        # Time enough to see it unready before it is restarted.
-        "livenessProbe": {**probe, "periodSeconds": 10, "failureThreshold": 3},
+        # Time enough to see it unready before it is restarted, and not so much that its events exceed their number.
+        "livenessProbe": {**probe, "periodSeconds": 5, "failureThreshold": 3},
     }
     pods.apply(pod("web", main))
     pods.ready("web")
@@ -452,7 +452,7 @@ def test_an_agents_death_loses_nothing(shared: Any, pods: Pods, home: Path) -> N
     pods.wait("ends", lambda s: s.get("phase") == "Running", "running")
     before = pods.container("gate")
     uid = pods.get("pod", "ends")["metadata"]["uid"]
-    (data,) = (home / "data" / "clusters" / "shared").glob(f"**/{uid}/**/data")
+    (data,) = (home / "data" / "clusters" / "shared").glob(f"**/pods/{uid}/volumes/data")
     shared.nodes.stop_agent("node-2")
     try:
         (data / "go").touch()

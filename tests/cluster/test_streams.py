@@ -257,7 +257,7 @@ class Terminal:
                 self._text = self._text[match.end() :]
             return bool(match)
 
-        until(seen, f"{pattern!r} on the terminal", timeout=30, state=lambda: self._text)
+        until(seen, f"{pattern!r} on the terminal", timeout=240, state=lambda: self._text)
 
     def end(self) -> int:
         """The exit status."""
@@ -289,7 +289,7 @@ def test_exec_on_a_terminal(shared: Cluster, programs: dict[str, Path], websocke
         screen.shows(r"33 99\r\n/dev/pts/\d+\r\nxterm")
         screen.resize(44, 132)
         screen.type("while ! stty size | grep '44 132'; do :; done\n")
-        screen.shows(r"44 132\r\n")
+        screen.shows(r"44 132\r\n.*[#$] ")
         # What it prints proves that it, and no longer the shell that starts it, is interrupted.
         screen.type("sh -c 'echo $((41 + 1)); exec sleep 1000'\n")
         screen.shows(r"\r\n42\r\n")
