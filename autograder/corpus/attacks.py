@@ -278,6 +278,15 @@ KERNEL = (
     Attack("infinite", "infinity", {"90.4": "value_90_4 = float('inf')"}),
     Attack("true", "True for a number", {"90.4": "value_90_4 = True"}),
     Attack("long-number", "a number of 10,000 digits", {"90.4": "value_90_4 = 10**10000"}),
+    Attack("large-number", "a number of 400 digits", {"90.4": "value_90_4 = 10**400"}),
+    Attack(
+        "json-nan",
+        **_first(
+            'import json\njson.dumps = lambda *a, **k: \'{"outputs": [], "answers": {"90.4": {"value_90_4": NaN}}}\'',
+            "NaN as JSON",
+        )
+        | {"marks": {"90.3": (0, 10)}, "outcomes": ANY},
+    ),
     Attack("cycle", "an answer that holds itself", {"90.4": "value_90_4 = []\nvalue_90_4.append(value_90_4)"}),
     Attack("flood-answer", "an answer of 100 MB", {"90.3": "choice_90_3 = 'b' * 100_000_000"}, outcomes=ENDED),
     Attack("no-source", "a function without source", {"90.1": "exec('def spread(c, g): return [c]')"}),
@@ -574,6 +583,12 @@ MEANS = (
         **_answer("import sys, warnings\nwarnings.warn('x')\nsys.stderr.write('trouble' * 1000)", "words on stderr")
         | {"code": {"90.1": "import sys\nsys.stderr.write('x')\n" + RIGHT["90.1"]}, "marks": {"90.1": 10}},
     ),
+    Attack(
+        "error-half-character",
+        "half a character in an error",
+        {"90.1": "raise ValueError('\\ud800')", "90.3": RIGHT["90.3"]},
+        marks={"90.3": 10},
+    ),
     Attack("ask", **_answer("try: input('?')\nexcept Exception: pass", "a question")),
     Attack("syntax", "no Python", {"90.1": "def spread(:", "90.3": RIGHT["90.3"]}, marks={"90.3": 10}),
 )
@@ -585,6 +600,7 @@ CALLS = (
     Attack("call-exit", **_inside("os._exit(0)", "a call that ends its process")),
     Attack("call-sysexit", **_inside("sys.exit(0)", "a call that leaves")),
     Attack("call-raise", **_inside("raise BaseException('x' * 100_000)", "a call that raises")),
+    Attack("call-half-character", **_inside("raise ValueError('\\ud800')", "half a character in a call's error")),
     Attack("call-print", **_inside("while True: print('x' * 10_000)", "a call that prints without end")),
     Attack("call-huge", **_inside("return [1] * 50_000_000", "a huge value")),
     Attack(

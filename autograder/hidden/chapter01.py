@@ -21,6 +21,7 @@ def add(exercises: dict[str, Exercise]) -> None:
         next_free
     )
     declare["01.2"]("raises", "What goes wrong in a chunk is not lost", weight=1, hidden=True, needs=["once"])(raises)
+    declare["01.2"]("gone", "Nobody is left", weight=1, hidden=True, needs=["processes"])(gone)
     declare["01.3"]("long-last", "The longest task may come last", weight=2, hidden=True)(long_last)
     declare["01.3"]("few", "Fewer tasks than workers", weight=1, hidden=True, needs=["once"])(few)
     declare["01.4"]("possible", "The three predictions together are possible", weight=1, hidden=True)(possible)
@@ -93,6 +94,19 @@ def raises(scene: dispatch.Scene, bench: Bench) -> str | Problem:
         f"chunk 2 raised ValueError, and dispatch returned {short(run['value'])}",
         "The exception was caught, or a process that ended badly was not noticed.",
         "Results that silently lack a piece are worse than none: let the exception through.",
+    )
+
+
+@judged("when dispatch has returned, the processes that worked are gone")
+def gone(scene: dispatch.Scene, bench: Bench) -> str | Problem:
+    """Look for them a while later."""
+    left = scene.usual(bench)["left"]
+    if not left:
+        return "none of them is left"
+    return Problem(
+        f"dispatch has returned, and {len(left)} of its processes still live (pids {', '.join(map(str, left))})",
+        "A pool is kept: its processes wait for more chunks, and each call leaves more of them.",
+        "Use the pool in a `with` statement.",
     )
 
 

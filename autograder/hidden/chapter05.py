@@ -28,6 +28,11 @@ def add(exercises: dict[str, Exercise]) -> None:
             coordinator.conducted(8, 4, idle)
         )
     )
+    declare["05.4"]("early", "Back before anybody else", weight=1, hidden=True, needs=["crash"])(
+        judged(
+            "if a worker that was given up is the first to end its task, its result counts, and nobody does it again"
+        )(coordinator.conducted(8, 3, early, held=1))
+    )
     declare["05.5"]("two", "Two are enough", weight=2, hidden=True, needs=["straggler"])(two)
 
 
@@ -111,6 +116,20 @@ def idle(shift: Shift, _bench: Bench) -> str:
     return f"two workers left; {shift.tasks} tasks counted, each once"
 
 
+def early(shift: Shift, _bench: Bench) -> str:
+    """A worker is given up, and comes back while its task waits for another one."""
+    task, worker = coordinator.victim(shift)
+    shift.crew.stop(worker)
+    shift.absent.add(worker)
+    shift.gone(worker)
+    shift.crew.resume(worker)
+    shift.crew.release(worker)
+    while worker not in shift.take(None):
+        pass
+    shift.to_the_end()
+    return f"{worker} was given up, and came back with task {task} as the first: its result counted, once"
+
+
 @judged("a task that has a backup gets no second one; the next late task does, or nobody")
 def two(scene: str, bench: Bench) -> str | Problem:
     """The latest task is in two pairs of hands."""
@@ -126,7 +145,9 @@ def two(scene: str, bench: Bench) -> str | Problem:
         if value != want:
             return Problem(
                 backups.told(case, value) + f", not {want}",
-                "A task that is in two pairs of hands gets a third.",
+                "The latest task has a backup already, and the late one behind it was passed over."
+                if value is None
+                else "A task that is in two pairs of hands gets a third.",
                 "Count how often each task occurs in `running`.",
             )
     return f"{len(cases)} times nobody got a second backup"

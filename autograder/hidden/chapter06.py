@@ -49,6 +49,7 @@ def other(scene: str, bench: Bench) -> str | Problem:
     cases = [
         ([cuts.step("reduceByKey", parts), cuts.step("mapValues"), cuts.step("reduceByKey", parts + 1)], 3),
         ([cuts.step("reduceByKey", parts + 1), cuts.step("coalesce", parts), cuts.step("reduceByKey", parts)], 3),
+        ([cuts.step("reduceByKey", parts + 1), cuts.step("coalesce", parts), cuts.step("reduceByKey", parts + 1)], 3),
     ]
     return cuts.compared(
         scene,
@@ -87,9 +88,14 @@ def files(scene: str, bench: Bench) -> str | Problem:
     chance = bench.random
     rdds = lineage.shuffled(3, 2)
     lost = [["grouped", chance.randrange(3)]]
+    # Every partition of it is computed, though none was lost.
+    uncached = lineage.shuffled(3, 2)
+    uncached[2]["cached"] = False
     cases: list[lineage.Case] = [
         (rdds, [["grouped", chance.randrange(2)]], lost),
         (rdds, [], lost),
+        (rdds, [["grouped", 0], ["grouped", 1]], lost),
+        (uncached, [], lost),
         (lineage.shuffled(3, 2, cached=True), [["grouped", 0], ["grouped", 1], ["pairs", 2]], lost),
     ]
     return lineage.compared(
@@ -97,7 +103,7 @@ def files(scene: str, bench: Bench) -> str | Problem:
         bench,
         cases,
         "A lost file is ignored, or computed again though nobody reads it.",
-        "Every reducer reads a piece of every file: one lost file is needed by any lost partition.",
+        "Every reducer reads a piece of every file: one lost file is needed by any lost partition, and written once.",
     )
 
 

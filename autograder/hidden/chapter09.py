@@ -5,7 +5,7 @@ from __future__ import annotations
 from podlab.checks.bench import Bench
 from podlab.checks.hidden import Hidden
 from podlab.course.one_process import memory, plan, profile
-from podlab.course.plain import Problem, judged
+from podlab.course.plain import Problem, judged, short
 
 CHECKS = Hidden()
 add = CHECKS.add
@@ -24,6 +24,22 @@ def broken(scene: str, bench: Bench) -> str | Problem:
             "Let it through: try, finally.",
         )
     return profile.differs(told, parts) or "its time was counted, its error arrived"
+
+
+@CHECKS("09.1", "goes-on", "The page itself raises", weight=1, needs=["own"])
+@judged("if ui itself raises, its time counts, and the next request goes on")
+def goes_on(scene: str, bench: Bench) -> str | Problem:
+    """Every page breaks when all has been done for it."""
+    parts = profile.shape(bench, ui={"raises": True, "computes": 0.012})
+    told = profile.profiled(scene, bench, parts)
+    made = sum(name == "ui" for name, _ in told["calls"])
+    if made != 4:
+        return Problem(
+            f"ui raised each time; of 4 requests {made} came to it, and profile gave {short(told['found'])}",
+            "The error of one request ends all of them.",
+            "try, except around ask('ui', request), within the loop.",
+        )
+    return profile.differs(told, parts) or "four requests, four errors, their time was counted"
 
 
 @CHECKS("09.2", "less-memory", "Which is cheaper", weight=1, needs=["memory"])

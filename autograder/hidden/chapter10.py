@@ -124,7 +124,7 @@ def between(scene: str, bench: Bench) -> str | Problem:
 
 
 @CHECKS("10.4", "backwards", "Never back to an older model", weight=1, needs=["loading"])
-@judged("a model whose reading took so long that a newer one is in use is not taken into use")
+@judged("a model whose reading took so long that a newer one is in use is refused: load returns False")
 def backwards(scene: str, bench: Bench) -> str | Problem:
     """Model 3 overtakes model 2."""
     told = serving.called(scene, bench, "_backwards", bench.random.randint(1, 900), serving.patience(bench))
@@ -135,6 +135,15 @@ def backwards(scene: str, bench: Bench) -> str | Problem:
             f"model 3 overtook model 2, read more slowly; in the end the answer was {short(told['afterwards'])}",
             "Whoever is ready last wins.",
             "Before the assignment: is the version that you have read higher than the one in use?",
+        )
+    # Whoever loads one model after the other was not overtaken, and may say True.
+    if told["overtaken"] == 3 and told["said"] != [False]:
+        if not told["said"]:
+            raise Inconclusive("the loading of model 2 did not end")
+        return Problem(
+            f"model 3 overtook model 2, and what came of loading model 2 was {short(told['said'][0])}",
+            "A model that is not taken into use was refused, for whatever reason.",
+            "load returns False where it changes nothing.",
         )
     return "model 3 stayed"
 
@@ -164,3 +173,14 @@ def one_path(scene: str, bench: Bench) -> str | Problem:
     if wrong := pages.differs(seen, told, wanted, "the history fails"):
         return wrong
     return (seen and pages.noticed(seen, True, "the history fails")) or "titles without ratings, and a notice"
+
+
+@CHECKS("10.5", "all-away", "Without both", weight=1, needs=["serving-away", "features-away"])
+@judged("serving and features are away: the page comes with two empty lists and a notice")
+def all_away(scene: str, bench: Bench) -> str | Problem:
+    """Nobody listens anywhere."""
+    menu = pages.Menu.made(bench.random)
+    seen, told = pages.opened(scene, bench, menu, serving="is away", features="is away")
+    if wrong := pages.differs(seen, told, {pages.FOR_YOU: [], pages.RATED: []}, "both are away"):
+        return wrong
+    return (seen and pages.noticed(seen, True, "both are away")) or "two empty lists, and a notice"

@@ -205,6 +205,35 @@ def mixed(room: Room, bench: Bench) -> str | Problem:
     return "two requests, two stories"
 
 
+@CHECKS("12.4", "nothing", "Where nothing comes", weight=1, needs=["logs"])
+@played(
+    traced.NAME, "other paths have status 404; if nothing comes from NEXT_URL it is 502, in the answer and in the log"
+)
+def nothing(room: Room, bench: Bench) -> str | Problem:
+    """Nobody listens in our neighbour's place: the last of the three is asked."""
+    chain, user = traced.Chain.open(room), traced.someone(bench)
+    last = chain.programs[-1]
+    other = last.ask("/other")
+    if other.status != 404:
+        return Problem(f"GET /other gave {other.shown}", "Every path is answered alike.", "404, unless it is /ask.")
+    room.behave("store", "away")
+    answer = last.ask(f"/ask?user={user}")
+    if answer.status != 502:
+        return Problem(
+            f"nobody listened at NEXT_URL, and GET /ask gave {answer.shown}",
+            "An error of the one who is asked ends the request.",
+            "except OSError: status 502.",
+        )
+    told = [line.get("status") for line in chain.lines(len(traced.HOPS) - 1, user)]
+    if told != [502]:
+        return Problem(
+            f"a request was answered with 502; the statuses in its log lines are {told}",
+            "Only what went well is logged: the line that is needed most is missing.",
+            "Write the line in any case, with the status that was sent.",
+        )
+    return "404 and 502, and a line that says so"
+
+
 @CHECKS("12.5", "away", "Errors count, too", weight=1, needs=["counter"])
 @played(counted.NAME, "where the neighbour cannot be reached the answer is 502, and is counted")
 def away(room: Room, bench: Bench) -> str | Problem:

@@ -7,7 +7,7 @@ import random
 from collections.abc import Sequence
 
 from podlab.checks.bench import Bench
-from podlab.checks.contract import Exercise, Json, Result, failed, passed
+from podlab.checks.contract import Exercise, Result, failed, passed
 from podlab.checks.world import World
 from podlab.course.logs import events, searching, shipping, surviving
 from podlab.course.plain import Problem, judged, short, values
@@ -62,18 +62,17 @@ def edges(scene: events.Scene, bench: Bench) -> str | Problem:
     nothing, begun = values(bench, scene.source, events.NAME, [[[]], [[*rest, last]]])
     if nothing != []:
         return Problem(f"{events.NAME}([]) is {short(nothing)}", "No lines are no events.", "Return an empty list.")
-    told = "\n".join(str(one.get("message")) for one in begun) if _events(begun) else ""
-    if word in told and f"Error: {word}" in told and _events(begun) and begun[-1].get("level") == "info":
-        return f"{len(begun)} events"
+    right = [
+        {"time": "2026-01-01T00:00:00.000Z", "stream": "stdout", "message": f"    a\nError: {word}"},
+        {"time": "2026-01-01T00:00:09.000Z", "stream": "stdout", "level": "info", "message": word},
+    ]
+    if begun == right:
+        return "two events of three lines"
     return Problem(
-        f"{short(begun)}",
-        "Lines that go on with an event which the file does not hold are lost, or what follows them is.",
-        "Make an event of the first such line, with its message alone.",
+        f"a file begins in the middle of a stack trace: {short(begun, 300)}; right is {short(right, 300)}",
+        "Lines that go on with an event which the file does not hold are lost, or are events of their own.",
+        "Make an event of the first such line, with its message alone; the next ones go on with it.",
     )
-
-
-def _events(found: Json) -> bool:
-    return isinstance(found, list) and bool(found) and all(isinstance(one, dict) for one in found)
 
 
 @judged("killed after its first step, after its second, and so on: nothing is lost each time")

@@ -197,6 +197,19 @@ def dispatch(work, chunks, workers):
     with ProcessPoolExecutor(max(1, len(chunks))) as pool:
         return list(pool.map(work, chunks))
 
+# %% wrong="01.2" title="a pool that is kept"
+# fails gone: A pool is kept
+# - def dispatch(work, chunks, workers):
+# + POOLS = []
+# +
+# +
+# + def dispatch(work, chunks, workers):
+#
+# -     with ProcessPoolExecutor(workers) as pool:
+# -         return list(pool.map(work, chunks))
+# +     POOLS.append(ProcessPoolExecutor(workers))
+# +     return list(POOLS[-1].map(work, chunks))
+
 # %% wrong="01.2" title="dealt beforehand"
 # fails next-free: dealt beforehand
 from concurrent.futures import ProcessPoolExecutor

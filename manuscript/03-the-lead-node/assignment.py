@@ -136,8 +136,18 @@ class Detector:
 # -         if now - self.last[node] > self.patience[node]:
 # -             self.patience[node] *= 2
 
+# %% wrong="03.1" title="twice the patience, once"
+# fails learns: not twofold each time
+# -             self.patience[node] *= 2
+# +             self.patience[node] = 2.4
+
+# %% wrong="03.1" title="as much again, each time"
+# fails learns: not twofold each time
+# -             self.patience[node] *= 2
+# +             self.patience[node] += 1.2
+
 # %% wrong="03.1" title="one patience for all"
-# fails learns: it grows for all nodes
+# fails learns: or for all nodes
 # -             self.patience[node] *= 2
 # +             self.patience = {each: 2 * patience for each, patience in self.patience.items()}
 

@@ -183,6 +183,10 @@ def combine_ratings(movie, values):
 def mean_rating(movie, values):
     return combine_ratings(movie, values)[0]
 
+# %% alternative="05.2" title="the pair itself"
+# -     return [(movie, [stars, 1])]
+# +     return movie, (stars, 1)
+
 # %% wrong="05.2" title="a mean of means"
 # fails combined: A mean of means is not the mean
 def map_rating(record):
@@ -449,6 +453,18 @@ class Coordinator:
 # -         task = self.hands.pop(worker, None)
 # +         task = self.hands.pop(worker)
 
+# %% wrong="05.4" title="whoever was given up is not believed"
+# fails early: its result did not count
+# -         self.hands.pop(worker, None)
+# +         if self.hands.get(worker) != task:
+# +             return False
+# +         self.hands.pop(worker)
+
+# %% wrong="05.4" title="what came back is still on the list"
+# fails early: which had counted already
+# -         if task in self.waiting:
+# -             self.waiting.remove(task)
+
 # %% [markdown]
 # ## Exercise 05.5: Backups for a straggler
 #
@@ -458,8 +474,8 @@ class Coordinator:
 # - `waiting`: the numbers of the tasks in nobody's hands. While there are any, return one of them.
 # - `running`: what is in hand, as `{"task": 4, "worker": "w1", "seconds": 0.8}`, in any order. A task with a backup is
 #   in it twice. `typical`: the seconds that a task usually takes, or `None` if none has ended yet.
-# - If nothing waits, return the task that has been in hand longest, if it is in **one** pair of hands only and has
-#   taken more than **twice** the typical time. Otherwise return `None`: the worker asks again later.
+# - If nothing waits: of the tasks that are in **one** pair of hands only, take the one that has been in hand longest.
+#   Return it if that is more than **twice** the typical time, otherwise `None`: the worker asks again later.
 
 # %% answer="05.5"
 def choose(waiting, running, typical):
@@ -530,6 +546,12 @@ def choose(waiting, running, typical):
         return waiting[0]
     late = [each for each in running if typical and each["seconds"] > 2 * typical]
     return max(late, key=lambda each: each["seconds"])["task"] if late else None
+
+# %% wrong="05.5" title="nobody while the latest has a backup"
+# fails two: the late one behind it was passed over
+# -     return max(late)[1] if late else None
+# +     latest = max(running, key=lambda each: each["seconds"], default={"task": None})["task"]
+# +     return latest if latest in [task for _, task in late] else None
 
 # %% wrong="05.5" title="the one begun last"
 # fails straggler: or another task than the latest

@@ -224,6 +224,12 @@ def plan(steps, partitions):
         placed = do.endswith("ByKey") or (placed and do in ("filter", "mapValues"))
     return tasks
 
+# %% wrong="06.2" title="coalesce forgets nothing"
+# fails other: A shuffle is left out
+# -             tasks[-1] = min(tasks[-1], wanted)
+# -             placed = None
+# +             tasks[-1] = min(tasks[-1], wanted)
+
 # %% [markdown]
 # ## Exercise 06.3: What was lost, and what is done again
 #
@@ -384,6 +390,16 @@ def again(rdds, lost, lost_files):
     for number in range(rdds[-1]["partitions"]):
         need(rdds[-1]["name"], number)
     return found
+
+# %% wrong="06.3" title="files are read only where a cached partition was lost"
+# fails files: A lost file is ignored
+# -         elif rdd["how"] == "shuffle":
+# +         elif rdd["how"] == "shuffle" and [name, partition] in lost:
+
+# %% wrong="06.3" title="as often as it is needed"
+# fails files: and written once
+# -         if there or [name, partition] in found:
+# +         if there:
 
 # %% [markdown]
 # ## Exercise 06.4: Join without sending everything

@@ -144,6 +144,14 @@ def profile(parts, requests):
 # +             inner[-1] += took
 # +             return answer
 
+# %% wrong="09.1" title="the first error of ui ends it"
+# fails goes-on: ends all of them
+# -         try:
+# -             ask("ui", request)
+# -         except Exception:
+# -             pass
+# +         ask("ui", request)
+
 # %% wrong="09.1" title="each part by itself"
 # fails all: not 20
 import time

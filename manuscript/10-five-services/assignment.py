@@ -661,6 +661,21 @@ class Serving:
 # -             if self.model is not None and model.version < self.model.version:
 # -                 return False
 
+# %% wrong="10.4" title="refused, and nobody is told"
+# fails backwards: load returns False where it changes nothing
+# -             if self.model is not None and model.version < self.model.version:
+# -                 return False
+# -             self.model = model
+# +             if self.model is None or model.version >= self.model.version:
+# +                 self.model = model
+
+# %% wrong="10.4" title="an older model is an error"
+# fails backwards: load returns False where it changes nothing
+# -             if self.model is not None and model.version < self.model.version:
+# -                 return False
+# +             if self.model is not None and model.version < self.model.version:
+# +                 raise ValueError("too old")
+
 # %% wrong="10.4" title="the first model for ever"
 # fails reload: The first model stays in use
 # -             self.model = model
@@ -831,6 +846,12 @@ def page(user, serving, features):
 # +     catalogue = ask(f"{features}/movies")
 # +     if None in (history, catalogue):
 # +         history = catalogue = None
+
+# %% wrong="10.5" title="who stands in for those who stand in"
+# fails all-away: ends the whole page
+# -     numbers = [item["movie"] for item in recommended["items"]] if recommended else list(titles)[:3]
+# +     best = recommended["items"] if recommended else [{"movie": movie["id"]} for movie in catalogue["movies"][:3]]
+# +     numbers = [item["movie"] for item in best]
 
 # %% wrong="10.5" title="in the order of the catalogue"
 # fails composed: in another order

@@ -785,10 +785,13 @@ def traced():
                 return self.send_error(404)
             header = {"traceparent": f"00-{here.trace_id}-{here.span_id}-01"}
             asked = urllib.request.Request(os.environ["NEXT_URL"] + self.path, headers=header)
-            text = urllib.request.urlopen(asked).read()
+            try:
+                status, text = 200, urllib.request.urlopen(asked).read()
+            except OSError:
+                status, text = 502, b""
             user = urllib.parse.unquote(parts.query.partition("user=")[2])
-            log.info("request", {"user": user, "status": 200})
-            self.send_response(200)
+            log.info("request", {"user": user, "status": status})
+            self.send_response(status)
             self.end_headers()
             self.wfile.write(text)
 
@@ -838,6 +841,27 @@ def traced():
 # -             print(json.dumps(line), flush=True)
 # +             parts = [f'"{key}": ' + (str(value) if key == "status" else f'"{value}"') for key, value in line.items()]
 # +             print("{" + ", ".join(parts) + "}", flush=True)
+
+# %% wrong="12.4" title="the good weather is taken for granted"
+# fails nothing: An error of the one who is asked
+# -                 try:
+# -                     with urlopen(question, timeout=60) as answer:
+# -                         status, text = 200, answer.read()
+# -                 except OSError:
+# -                     status = 502
+# +                 with urlopen(question, timeout=60) as answer:
+# +                     status, text = 200, answer.read()
+
+# %% wrong="12.4" title="whatever the path"
+# fails nothing: Every path is answered alike
+# -             if url.path == "/ask":
+# +             if url.path:
+
+# %% wrong="12.4" title="only what went well is logged"
+# fails nothing: the line that is needed most is missing
+# -             print(json.dumps(line), flush=True)
+# +             if status == 200:
+# +                 print(json.dumps(line), flush=True)
 
 # %% wrong="12.4" title="the trace in one place for all"
 # fails mixed: two requests at once

@@ -186,15 +186,15 @@ p95_by_path = p95_by_path.replace('app="shop"', 'app="shop", path="/recommend"')
 # %% [markdown]
 # ## Exercise 21.3: An alert worth waking up for
 #
-# A file of rules with **one** alert. It is evaluated every 5 seconds.
+# A file of rules with **one** alert and no recording rule, evaluated every 5 seconds.
 #
 # - When **15 % or more** of the shop's requests fail with 5xx for some minutes, it fires within **150 seconds**, once,
 #   and is over at most **240 seconds** after the last error.
 # - Up to **2 %** errors are usual. In a rush the shop has many times as many requests.
 # - One in ten visitors asks for a page that does not exist (404). That is no error of the shop.
 # - Half of the requests failing for **15 seconds** wakes nobody: it is over before anybody is up.
-# - At night there is a request every fifteen seconds. Some of these few failing within half a minute is no reason
-#   either. By day there are ten per second.
+# - At night there is a request every fifteen seconds. Some of these few failing within half a minute is no reason.
+#   By day there are ten per second.
 # - It carries the label `severity: page` and an annotation `summary`.
 
 # %% answer="21.3"
@@ -265,6 +265,15 @@ alert_rules = alert_rules.replace("> 0.05", "> 0.25")
 # %% wrong="21.3" title="no label for the one on duty"
 # fails page: decides by labels
 alert_rules = alert_rules.replace("labels: {severity: page}", "labels: {severity: ticket}")
+
+# %% wrong="21.3" title="a rule that stands on another"
+# fails outage: write its expression into the alert itself
+alert_rules = alert_rules.replace(
+    "  - alert:",
+    """  - record: shop:errors
+    expr: sum(rate(http_requests_total{app="shop", code=~"5.."}[1m]))
+  - alert:""",
+).replace('sum(rate(http_requests_total{app="shop", code=~"5.."}[1m]))\n        /', "shop:errors\n        /")
 
 # %% wrong="21.3" title="a bracket too few"
 # fails outage: could not parse expression

@@ -287,6 +287,14 @@ def events(lines):
 # +         else:
 # +             continue
 
+# %% wrong="22.2" title="each line that lacks its beginning is an event"
+# fails edges: or are events of their own
+# -         else:
+# -             event["message"] = text
+# +         else:
+# +             found.append({**event, "message": text})
+# +             continue
+
 # %% wrong="22.2" title="broken JSON is dropped"
 # fails broken: Such a line raises an error, is dropped
 # -                 event["message"] = text

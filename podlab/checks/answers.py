@@ -14,6 +14,7 @@ import types
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from podlab.checks import finite
 from podlab.checks.contract import Exercise, HandIn, Json
 
 #: Characters of JSON that one answer may take.
@@ -39,10 +40,10 @@ def _plain(item: HandIn, value: Any, names: Mapping[str, Any]) -> Json:
         # Text would be taken for source: what is no function is shown as what it is.
         return [type(value).__name__]
     try:
-        text = json.dumps(value, allow_nan=False)
+        text = json.dumps(value)
+        return finite.read(text) if len(text) <= LARGEST else None
     except (TypeError, ValueError, RecursionError):
         return None
-    return json.loads(text) if len(text) <= LARGEST else None
 
 
 def source_of(thing: Any, names: Mapping[str, Any], name: str) -> str | None:

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from importlib import resources
 from typing import IO, Any, Literal, Protocol
 
+from podlab.checks import finite
 from podlab.checks.contract import Json, Result, failed
 from podlab.checks.places import place
 
@@ -223,13 +224,15 @@ def _parsed(lines: bytes | bytearray, output: str) -> Iterator[Called]:
 def reply(line: bytes | bytearray, output: str = "") -> Called | None:
     """What one line of the caller says; None for a line that was cut off, or that the learner's code has written."""
     try:
-        entry = json.loads(line)
+        entry = finite.read(line)
         kind = entry["kind"]
         if kind != "value" and kind not in _WORDS:
             return None
         error = f"{_WORDS[kind]} {str(entry['error'])[:600]}" if kind in _WORDS else ""
         seconds = float(entry.get("seconds", 0.0))
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return None
+    if not finite.comparable(seconds):  # as text it may have been anything
         return None
     return Called(kind, entry.get("value"), error, seconds, bool(entry.get("changed")), output=output)
 

@@ -26,6 +26,7 @@ from podlab.checks.contract import (
     failed,
 )
 from podlab.checks.faults import undisturbed
+from podlab.checks.finite import comparable
 from podlab.checks.world import World
 from podlab.errors import PodlabError
 
@@ -185,7 +186,8 @@ def _misfit(exercise: Exercise, answer: Answer) -> Result | None:
             return failed(
                 f"the name {item.name} is bound to your answer",
                 "there is no such name, or nothing is bound to it",
-                cause="The cell that defines it was not run, raised an error, or was renamed.",
+                cause="The cell that defines it was not run, raised an error, or was renamed; or its value cannot be "
+                "handed in, as nan cannot.",
                 next_step=f"Run the cell that sets {item.name}, then check again.",
             )
         value = answer[item.name]
@@ -209,6 +211,13 @@ def _misfit(exercise: Exercise, answer: Answer) -> Result | None:
                 f"{item.name} is a number",
                 f"it is a {type(value).__name__}",
                 cause="A unit or a quote was written with it.",
+                next_step=f"Write only the number: {item.name} = 10",
+            )
+        elif item.kind == "prediction" and not comparable(value):
+            return failed(
+                f"{item.name} is a number that can be compared with a measured one",
+                "it is nan, infinite, or far too large",
+                cause="A division by zero, or a power in place of a product.",
                 next_step=f"Write only the number: {item.name} = 10",
             )
     return None

@@ -20,6 +20,8 @@ from podlab.grading.submissions import LARGEST_NOTEBOOK, Unreadable, read_bytes
 #: Entries of one archive that are looked at, and how much larger than packed one may be.
 MOST_ENTRIES = 20_000
 MOST_RATIO = 200
+#: Everybody may write into an exchange, and only for its own form of names is the owner looked at.
+ANYBODYS = "It is not in the exchange's form LEARNER+ASSIGNMENT+TIME/ASSIGNMENT.ipynb: it may be anybody's."
 
 
 @dataclass(frozen=True)
@@ -75,9 +77,12 @@ def _of_folder(folder: Path, assignment: str) -> list[Arrival]:
         folder = folder / "inbound"  # an exchange's course
     found = []
     for path, name in _named(_files(folder), folder, assignment):
-        status = path.lstat()
         # The time of the last change of the file's inode: the machine's, which no learner can set back.
-        changed = datetime.fromtimestamp(status.st_ctime, UTC)
+        changed = datetime.fromtimestamp(path.lstat().st_ctime, UTC)
+        if folder.name == "inbound" and name.way != "exchange":
+            if path.parent.name.split("+")[1:2] in ([], [assignment]):  # else of another assignment
+                found.append(Arrival(Label("", name.way), str(path), changed, refused=ANYBODYS))
+            continue
         try:
             found.append(Arrival(name, str(path), changed, read_bytes(path)))
         except Unreadable as reason:

@@ -68,7 +68,8 @@ def _why(pod: Object) -> str:
     if reason == "Error" and ended.get("exitCode") == 128 + signal.SIGKILL:
         # Nothing in the box can do that to its first process.
         raise BoxError("The notebook's box was killed from outside.")
-    return {"DeadlineExceeded": "timed out", "OOMKilled": "out of memory"}.get(reason, reason)
+    others = {"DeadlineExceeded": "timed out", "OOMKilled": "out of memory"}
+    return others.get(reason) or str(ended.get("exitCode", reason))
 
 
 def objects(name: str, image: str, job: str, limits: Limits) -> list[Object]:

@@ -60,13 +60,24 @@ def _take(
         outcome.said.append(f"{arrival.path}: not taken. {arrival.refused}")
     if not label.who:
         return known
-    learner = term.member(label.who, label.number if label.way == "canvas" else "")
-    if not learner:
+    fitting = term.members(label.who, label.number if label.way == "canvas" else "")
+    if len(fitting) != 1:
         outcome.unknown.append(label.who)
-        outcome.said.append(f"{arrival.path}: {label.who!r} is not in {term.folder.name}/roster.csv; left where it is.")
+        outcome.said.append(f"{arrival.path}: {_whose(label.who, fitting, term)}")
         return known
+    (learner,) = fitting
     if label.way == "exchange" and (owner := _owner(Path(arrival.path).parent)) not in ("", label.who):
         outcome.said.append(f"{arrival.path}: belongs to the user {owner}, not to {label.who}; left where it is.")
+        return known
+    member = term.roster.get(learner)
+    certain = not label.number or (member is not None and member.canvas_id == label.number)
+    others = {one.number for one in known if one.learner == learner} - {"", label.number}
+    if others and not certain:
+        outcome.unknown.append(label.who)
+        outcome.said.append(
+            f"{arrival.path}: {label.who!r} has the number {label.number} here, and had {', '.join(sorted(others))} "
+            "before: somebody else of that name? Left where it is."
+        )
         return known
     data = arrival.data
     digest = hashlib.sha256(data if data is not None else arrival.path.encode()).hexdigest()
@@ -81,6 +92,16 @@ def _take(
     if term.seconds_late(assignment, learner, new.received) > term.late.grace_minutes * 60:
         outcome.late.append(learner)
     return receipts.added(known, new)
+
+
+def _whose(who: str, fitting: Sequence[str], term: Term) -> str:
+    """What is said of a file that not exactly one member fits."""
+    if not fitting:
+        return f"{who!r} is not in {term.folder.name}/roster.csv; left where it is."
+    return (
+        f"{who!r} may be {' or '.join(fitting)}; left where it is. Look whose it is, and collect it under that name: "
+        f"{fitting[0]}.ipynb, say."
+    )
 
 
 def _keep(file: Path, data: bytes) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from podlab.checks import finite
 from podlab.checks.contract import Exercise
 from podlab.errors import PodlabError
 from podlab.grading.transplant import is_grade, is_solution, nbgrader_of
@@ -15,6 +16,8 @@ from podlab.grading.transplant import is_grade, is_solution, nbgrader_of
 LARGEST_RESULT = 8_000_000
 #: Troubles that are kept, and characters of one.
 MOST_TROUBLES, LONGEST_TROUBLE = 40, 400
+#: How a box has ended that was not ended by others: in order, or as Python ends when it cannot even say what failed.
+BY_ITSELF = ("0", "1")
 
 
 class BoxError(PodlabError):
@@ -85,14 +88,15 @@ def job(
 
 
 def executed(output: str, ended: str) -> Executed:
-    """What a box's output says; `ended` is how it ended as seen from outside, for a box that did not end in order.
+    """What a box's output says; `ended` is how it ended as seen from outside: with a status, or why.
 
-    BoxError when the program that runs notebooks has failed, which is not the learner's doing.
+    BoxError when the program that runs notebooks has failed, or when a part of what it said is lost (on a full disk,
+    say): neither is the learner's doing.
     """
     answers: dict[str, dict[str, Any]] = {}
     outputs: dict[str, list[Any]] = {}
     troubles: list[dict[str, str]] = []
-    whole = False
+    count, told = 0, None
     for fact in _facts(output):
         if isinstance(given := fact.get("answers"), dict):
             answers.update({id: answer for id, answer in given.items() if isinstance(answer, dict)})
@@ -102,8 +106,13 @@ def executed(output: str, ended: str) -> Executed:
             outputs[str(shown[0])] = shown[1]
         elif "failed" in fact:
             raise BoxError(f"The program that runs notebooks failed: {str(fact['failed'])[-600:]}")
-        whole = whole or fact.get("end") is True
-    if not whole:
+        elif fact.get("end") is True:
+            told = fact.get("told")
+            break
+        count += 1
+    if told != count and (told is not None or ended in BY_ITSELF):
+        raise BoxError(f"Some of what the notebook's box said is lost: {count} of {told or 'all'} facts have arrived.")
+    if told is None:
         kind = "timed out" if ended == "timed out" else "crashed"
         troubles.append({"kind": kind, "cell": "", "text": f"The notebook's box ended early ({ended})."})
     return Executed(answers, tuple(troubles[:MOST_TROUBLES]), outputs)
@@ -112,8 +121,10 @@ def executed(output: str, ended: str) -> Executed:
 def _facts(output: str) -> Iterable[dict[str, Any]]:
     for line in output.splitlines():
         try:
-            fact = json.loads(line)
-        except (ValueError, RecursionError):
+            fact = finite.read(line)
+        except RecursionError:
+            fact = {}  # it has arrived, and says nothing
+        except ValueError:
             continue
         if isinstance(fact, dict):
             yield fact

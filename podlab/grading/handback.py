@@ -49,7 +49,9 @@ def _moodle_numbers(books: Books) -> dict[str, str]:
         return {}
     found = {}
     for learner, receipt in receipts.counting(receipts.read(books.folder, books.assignment)).items():
-        if "_assignsubmission_file_" in receipt.origin:
-            head = receipt.origin.rpartition("_assignsubmission_file_")[0]
-            found[learner] = f"{head.rpartition('/')[2].rpartition(':')[2]}_assignsubmission_file_"
+        # At the learner's own number, where it comes first: what follows is the file's name, which may say anything.
+        mark = f"_{receipt.number}_assignsubmission_file_"
+        head, found_it, _ = receipt.origin.partition(mark)
+        if found_it:
+            found[learner] = f"{head.rpartition('/')[2].rpartition(':')[2]}{mark}"
     return found

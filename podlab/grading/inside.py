@@ -5,7 +5,8 @@ happens here decides a score. Answers are data, checked for size and type outsid
 only what he hands in.
 
 Each line on standard output is one fact: {"answers": {...}}, {"trouble": {...}}, {"outputs": [cell, [...]]}, and at the
-end {"end": true} or {"failed": text}. What was told before the box died is not lost.
+end {"end": true, "told": the number of facts before it} or {"failed": text}. What was told before the box died is not
+lost.
 """
 
 from __future__ import annotations
@@ -24,10 +25,13 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+from podlab.checks import finite
+
 _PR_SET_DUMPABLE = 4
-#: Bytes of one message of the child, and of all that is handed out.
+#: Bytes of one message of the child, of all outputs that are handed out, and of everything: the grader reads more.
 LARGEST_MESSAGE = 2_000_000
-LARGEST_RESULT = 3_000_000
+LARGEST_OUTPUTS = 3_000_000
+LARGEST_RESULT = 6_000_000
 #: Characters of output that one cell may keep, and its number of outputs.
 LARGEST_OUTPUT = 20_000
 MOST_OUTPUTS = 20
@@ -50,10 +54,10 @@ def main(arguments: list[str]) -> int:
         job = json.loads(Path(arguments[0]).read_text())
         _limit(job["processes"], job["disk"])
         Warden(job).run()
-        _tell({"end": True})
+        _say(json.dumps({"end": True, "told": _told}))
     except Exception:
         # Not the learner's doing: a kernel that does not start, a full disk. The grader tries again elsewhere.
-        _tell({"failed": traceback.format_exc()[-2_000:]})
+        _say(json.dumps({"failed": traceback.format_exc()[-2_000:]}))
     return 0
 
 
@@ -71,16 +75,21 @@ def _limit(processes: int, disk: int) -> None:
         resource.setrlimit(which, (most, most))
 
 
-_told = 0
+#: Facts that were handed out, and their bytes.
+_told = _bytes = 0
 
 
 def _tell(fact: dict[str, Any]) -> None:
-    """Hand out one fact; outputs are dropped when there were too many, answers and troubles are bounded anyway."""
-    global _told
+    """Hand out one fact, unless there was too much before it, of outputs or altogether: a flood is the learner's."""
+    global _told, _bytes
+    most = LARGEST_OUTPUTS if "outputs" in fact else LARGEST_RESULT
     text = json.dumps(fact)
-    if "outputs" in fact and _told + len(text) > LARGEST_RESULT:
-        return
-    _told += len(text)
+    if _bytes + len(text) <= most:
+        _told, _bytes = _told + 1, _bytes + len(text)
+        _say(text)
+
+
+def _say(text: str) -> None:
     sys.stdout.write(text + "\n")
     sys.stdout.flush()
 
@@ -200,7 +209,7 @@ class _Child:
             if len(data) > LARGEST_MESSAGE:
                 raise _Ended("crashed", "The cell handed out far more than was asked for.")
         try:
-            reply = json.loads(bytes(data).split(b"\n")[0])
+            reply = finite.read(bytes(data).split(b"\n")[0])
         except (ValueError, RecursionError):
             raise _Ended("crashed", "The cell disturbed its own kernel.") from None
         if not isinstance(reply, dict):

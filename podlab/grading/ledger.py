@@ -67,16 +67,21 @@ class Ledger:
     def _grade(self, entry: Any, notebook: Any, record: Record) -> None:
         """Points and comments of every cell, as nbgrader's SaveAutoGrades gives them, then what being late costs.
 
-        A grade that the machine kept from being judged waits for a person; it is no zero.
+        A grade that the machine kept from being judged waits for a person; it is no zero. One that a person has marked
+        waits again only when what the checks say has changed since.
         """
         cells = {cell.metadata.nbgrader["grade_id"]: cell for cell in notebook.cells if "nbgrader" in cell.metadata}
         for grade in entry.grades:
             exercise = ".".join(grade.name.split("-")[1:3])
+            before = grade.auto_score
             if record.outcome is Outcome.INFRASTRUCTURE or record.scores.get(exercise) is None:
                 grade.auto_score = None
             else:
                 grade.auto_score, _ = utils.determine_grade(cells[grade.name])
-            grade.needs_manual_grade = grade.manual_score is not None or grade.auto_score is None
+            if grade.manual_score is None:
+                grade.needs_manual_grade = grade.auto_score is None
+            elif grade.auto_score != before:
+                grade.needs_manual_grade = True
         for comment in entry.comments:
             cell = cells[comment.name]
             untouched = cell.metadata.nbgrader.get("checksum") == utils.compute_checksum(cell)

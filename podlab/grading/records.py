@@ -92,8 +92,8 @@ SCHEMA = 1
 
 
 def to_json(record: Record) -> dict[str, Any]:
-    """The record as plain values."""
-    return {
+    """The record as plain values, all of whose text can be written."""
+    values = {
         "schema": SCHEMA,
         "learner": record.learner,
         "assignment": record.assignment,
@@ -109,6 +109,19 @@ def to_json(record: Record) -> dict[str, Any]:
         "score": record.score,
         "maximum": record.maximum,
     }
+    found: dict[str, Any] = _writable(values)
+    return found
+
+
+def _writable(value: Any) -> Any:
+    """Plain values without half characters, which no file can hold: the text of a learner's error may have them."""
+    if isinstance(value, str):
+        return value.encode("utf-8", "backslashreplace").decode()
+    if isinstance(value, dict):
+        return {_writable(key): _writable(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_writable(each) for each in value]
+    return value
 
 
 def from_json(data: Any) -> Record:
@@ -158,7 +171,7 @@ def read(folder: Path, assignment: str, learner: str) -> Record | None:
     """The record of one submission, or None when it has not been graded."""
     file = path(folder, assignment, learner)
     try:
-        return from_json(json.loads(file.read_text()))
+        return from_json(_writable(json.loads(file.read_text())))
     except FileNotFoundError:
         return None
     except (ValueError, RecursionError) as error:

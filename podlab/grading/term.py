@@ -79,6 +79,12 @@ class Member:
         """The name in full; the learner's name in this folder where no other is known."""
         return " ".join(filter(None, (self.first_name, self.last_name))) or self.learner
 
+    @property
+    def names(self) -> set[str]:
+        """Everything that the member may be called in the name of a file, plain."""
+        both = (self.first_name + self.last_name, self.last_name + self.first_name)
+        return {_plain(name) for name in (self.learner, self.email, self.login, *both) if name}
+
 
 @dataclass(frozen=True)
 class Term:
@@ -101,22 +107,21 @@ class Term:
         due = self.deadline(assignment, learner)
         return 0.0 if due is None or received is None else max(0.0, (received - due).total_seconds())
 
-    def member(self, who: str, number: str = "") -> str | None:
-        """The learner whom a name, an address, a login or a number in an LMS means; None for nobody in the roster.
+    def members(self, who: str, number: str = "") -> list[str]:
+        """The learners whom a number in an LMS, a name, an address or a login can mean: of namesakes all.
 
         Without a roster everybody is taken in, under a name that can be a file's.
         """
         if not self.roster:
-            return usable(who)
-        if who in self.roster:
-            return who
-        wanted = _plain(who)
-        for each in self.roster.values():
-            names = (each.learner, each.email, each.login)
-            both = (each.first_name + each.last_name, each.last_name + each.first_name)
-            if (number and number == each.canvas_id) or wanted in {_plain(name) for name in (*names, *both) if name}:
-                return each.learner
-        return None
+            return [name] if (name := usable(who)) else []
+        # Who has another number is another one, whatever the name.
+        possible = [each for each in self.roster.values() if not number or each.canvas_id in ("", number)]
+        fitting = (
+            [each.learner for each in possible if number and each.canvas_id == number],
+            [each.learner for each in possible if each.learner == who],
+            [each.learner for each in possible if _plain(who) in each.names],
+        )
+        return next(filter(None, fitting), [])
 
 
 def _plain(text: str) -> str:

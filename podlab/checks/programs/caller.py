@@ -92,7 +92,9 @@ def plain(value, depth=0):
         return all(plain(item, depth + 1) for item in value)
     if isinstance(value, dict):
         return all(isinstance(key, str) and plain(item, depth + 1) for key, item in value.items())
-    return value is None or isinstance(value, (bool, int, float, str))
+    if isinstance(value, (int, float)):
+        return abs(value) <= sys.float_info.max  # as podlab/checks/finite.py reads it
+    return value is None or isinstance(value, str)
 
 
 def cut(value):

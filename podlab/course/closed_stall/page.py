@@ -13,6 +13,8 @@ from podlab.course.plain import Problem, judged, values
 NAME = "page"
 #: Seconds that a page has, and how many times as long a stopped stall stays stopped if the page does not come.
 SECONDS, FACTOR = 0.4, 12
+#: A healthy stall answers at once. If it takes more than this part of the page's seconds, the machine is in the way.
+STARVED = 0.6
 STALLS = ("popular", "recommended", "rated")
 
 #: Follows the learner's cell: each stall is a process of its own that answers over a socket.
@@ -21,6 +23,7 @@ def _opened(kinds, seconds, factor, nonce):
     import os, signal, socket, threading, time
     at_once = threading.Barrier(len(kinds)) if "together" in kinds.values() else None
     stalls, asked, ends = {}, {}, []
+    begun, answered = {}, {}
 
     def serve(link):
         while link.recv(100):
@@ -51,9 +54,11 @@ def _opened(kinds, seconds, factor, nonce):
             if at_once:
                 at_once.wait(seconds * factor)
             link, _ = stalls[name]
+            begun[name] = time.monotonic()
             link.sendall(b"what")
             if not link.recv(100):
                 raise ConnectionError(name + " is gone")
+            answered[name] = time.monotonic()
             return name + " " + nonce
         return ask
 
@@ -77,7 +82,6 @@ def _opened(kinds, seconds, factor, nonce):
     watchman = threading.Thread(target=watch)
     watchman.start()
     told = {"error": "", "value": None}
-    began = time.monotonic()
     try:
         told["value"] = page({name: call(name) for name in kinds}, seconds)
         if not isinstance(told["value"], dict):
@@ -88,11 +92,12 @@ def _opened(kinds, seconds, factor, nonce):
     except Exception as error:
         told["error"] = type(error).__name__ + ": " + str(error)[:150]
     finally:
-        told["took"] = time.monotonic() - began
+        ended = time.monotonic()
         told["late"] = late.is_set()
         told["asked"] = dict(asked)
         came.set()
         watchman.join()
+        told["waited"] = {name: (answered.get(name, ended) - at) / seconds for name, at in begun.items()}
     if told["value"] is not None:
         told["value"] = {str(key): value if isinstance(value, str) else None if value is None else repr(value)
                          for key, value in told["value"].items()}
@@ -147,11 +152,13 @@ EXERCISE = Exercise(
 
 
 def missing(run: dict[str, Any], wanted: dict[str, str | None]) -> str:
-    """What is wrong with the contents of a page; empty if nothing is."""
+    """What is wrong with the contents of a page; empty if nothing is. Inconclusive if a healthy stall was starved."""
     if run["error"]:
         return f"page raised {run['error']}" if ":" in run["error"] else f"page returned {run['error']}"
     value = run["value"]
     bad = [name for name in wanted if name not in value or value[name] != wanted[name]]
+    if starved := [name for name in bad if wanted[name] and run["waited"].get(name, 0) > STARVED]:
+        raise Inconclusive(f"{' and '.join(starved)} answered too late, though nothing was done to them")
     if bad:
         return "; ".join(
             f"{name} should be {wanted[name]!r} and is " + (repr(value[name]) if name in value else "not there")

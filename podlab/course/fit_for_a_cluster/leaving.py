@@ -33,6 +33,11 @@ def served(room: Room, answer: Answered | None) -> bool:
     return bool(answer and answer.status == 200 and answer.text.strip() == f"shelf {room.bench.nonce}")
 
 
+def too_late(error: str, after: float, drain: float) -> bool:
+    """Whether a failure so long after SIGTERM may be a connection that a starved client made after the drain."""
+    return error != "TimeoutError" and after > SURE * drain
+
+
 def closed(room: Room, program: Program) -> Answered:
     """The last answer after waiting for the listener to close: status 0 if it has."""
     return program.ask_until("/readyz", (0,), FACTOR * DRAIN)
@@ -139,6 +144,8 @@ def unready(room: Room, bench: Bench) -> str | Problem:
     if work.began - told > SURE * drain or ready.error == "TimeoutError":
         raise Inconclusive("the machine was too slow to ask within the drain")
     if not served(room, work):
+        if too_late(work.error, work.ended - told, drain):
+            raise Inconclusive("the machine was too slow to connect within the drain")
         return Problem(
             f"{1000 * (work.began - told):.0f} ms after SIGTERM, with DRAIN_SECONDS={drain:g}, /readyz: {ready.shown}; "
             f"GET /work: {work.shown}",
@@ -172,7 +179,8 @@ def load(room: Room, bench: Bench) -> str | Problem:
         )
     owed = [row for row in rows if row[2] - told <= SURE * drain]
     after = sum(row[2] > told for row in owed)
-    failed = [row for row in owed if row[0] != 200]
+    lost = [row for row in owed if row[0] != 200]
+    failed = [row for row in lost if not too_late(row[1], row[3] - told, drain)]
     if failed:
         what = failed[0][1] or f"status {failed[0][0]}"
         return Problem(
@@ -180,6 +188,8 @@ def load(room: Room, bench: Bench) -> str | Problem:
             "It stops listening, or ends, before those who send have heard of it.",
             "What happens between SIGTERM and the moment at which your server stops to accept?",
         )
+    if lost:
+        raise Inconclusive("requests that were sent within the drain came too late")
     if not after:
         raise Inconclusive("no request was sent after SIGTERM")
     return f"{len(owed)} requests, {after} of them after SIGTERM, none failed"

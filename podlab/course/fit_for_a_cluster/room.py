@@ -48,6 +48,14 @@ class Answered(NamedTuple):
         )
 
 
+#: There is nobody but the program who could do it.
+ENDED = Problem(
+    "while the program ran, the process that had started it was ended",
+    "The program sends a signal to its parent, its group or everybody (0 or -1 in os.kill), or takes all memory.",
+    "Let it end itself only, by returning or with sys.exit, and keep only what it needs.",
+)
+
+
 class Room(AbstractContextManager["Room"]):
     """A room with the learner's program in it: `source`, of which `entry` is called in processes of their own."""
 
@@ -55,6 +63,7 @@ class Room(AbstractContextManager["Room"]):
         self.bench, self.source, self.entry = bench, source, entry
         self._talk = bench.talk(_PROGRAM.read_text(), seconds=90)
         self._numbers = itertools.count(1)
+        self._begun = False
 
     def __enter__(self) -> Room:
         self._talk.__enter__()
@@ -64,10 +73,12 @@ class Room(AbstractContextManager["Room"]):
         self._talk.__exit__(*error)
 
     def do(self, name: str, *arguments: Json) -> Json:
-        """Ask the room for one thing. What goes wrong there is never the answer's fault."""
+        """Ask the room for one thing. What goes wrong there is not the answer's fault, but its end is: Unmet."""
         try:
             return self._talk.ask(name, *arguments)
         except TalkEnded as ended:
+            if self._begun and ended.called.kind == "ended":
+                raise Unmet(ENDED) from ended
             raise Inconclusive(f"the room of the program did not do {name}: {ended.called.error[:300]}") from ended
 
     def start(self, **environment: object) -> Program:
@@ -75,6 +86,7 @@ class Room(AbstractContextManager["Room"]):
         port = self.do("free_port")
         program = Program(self, f"program-{next(self._numbers)}", port)
         told = {"PORT": port, **environment}
+        self._begun = True
         self.do("start", program.name, self.source, self.entry, {k: f"{v}" for k, v in told.items() if v is not None})
         return program
 

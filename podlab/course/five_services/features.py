@@ -78,7 +78,7 @@ def same(value: Any, want: list[float | None]) -> bool:
         if one is None or other is None:
             if one is not other:
                 return False
-        elif isinstance(one, bool) or not isinstance(one, int | float) or abs(one - other) > _CLOSE:
+        elif isinstance(one, bool) or not isinstance(one, int | float) or not abs(one - other) <= _CLOSE:
             return False
     return True
 

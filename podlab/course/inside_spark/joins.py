@@ -98,7 +98,7 @@ def right(scene: Scene, trial: str) -> str | Problem:
         )
     for movie, (title, mean) in wanted.items():
         got = found[movie]
-        if got[0] != title or not isinstance(got[1], (int, float)) or abs(got[1] - mean) > 1e-6:
+        if got[0] != title or not isinstance(got[1], (int, float)) or not abs(got[1] - mean) <= 1e-6:
             return Problem(
                 f"{movie} has {short(got)}; its title is {title!r}, and the mean of its {len(known[movie])} ratings "
                 f"{mean:.4f}",

@@ -267,31 +267,32 @@ def regular(node: str, first: int, begin: float, end: float) -> list[Beat]:
     return [(node, first + step, round(begin + BEAT * step, 4)) for step in range(count)]
 
 
-def _gap(chance_gap: float, nodes: Sequence[str]) -> Story:
-    """One node is silent for a while, twice; the others are not."""
+def _gaps(chance_gap: float, nodes: Sequence[str]) -> Story:
+    """One node is silent again and again; the others are not."""
     first, *others = nodes
-    back = 1.0 + chance_gap
-    beats = regular(first, 1, 0.1, 1.0) + regular(first, 20, back, back + 1.0)
-    again = back + 1.0 + chance_gap
-    beats += regular(first, 40, again, again + 0.5)
+    beats, at = list[Beat](), 0.1
+    # A mistake, and a silence that is none any more; a mistake with twice the patience, and one that is none again.
+    for turn, silence in enumerate((chance_gap, chance_gap, chance_gap + PATIENCE, chance_gap + 2 * PATIENCE, 0.0)):
+        beats += regular(first, 1 + 20 * turn, at, at + 1.0)
+        at += 1.0 + silence
     for other in others:
-        beats += regular(other, 1, 0.1, again + 0.2)
+        beats += regular(other, 1, 0.1, at - 0.3)
     return Story(sorted(beats, key=lambda beat: beat[2]), nodes=nodes)
 
 
 @EXERCISE.check("learns", "A mistake makes it more patient, with that node", weight=2, needs=["killed"])
-@judged("a node that is heard again after it was called dead gets twice the patience from then on, and no other does")
+@judged("whenever a node is heard again after it was called dead, it gets twice the patience, and no other does")
 def learns(scene: Scene, bench: Bench) -> str | Problem:
-    """Two long silences of one node, and the end of another."""
+    """Long silences of one node, and the end of others."""
     total = 0
     for _ in range(3):
-        story = _gap(round(bench.random.uniform(1.5, 2.0), 2), bench.random.sample(["n1", "n2", "n3", "n4"], 3))
+        story = _gaps(round(bench.random.uniform(1.5, 2.0), 2), bench.random.sample(["n1", "n2", "n3", "n4"], 3))
         found = compare(
             scene,
             bench,
             story,
             story.nodes,
-            "The patience does not grow when a node comes back from the dead, or it grows for all nodes.",
+            "The patience does not grow when a node comes back from the dead, not twofold each time, or for all nodes.",
             "Which node was misjudged, and what was its patience?",
         )
         if isinstance(found, Problem):

@@ -198,13 +198,15 @@ def without_one(shift: Shift) -> str:
     still = shift.holder(task)
     proof = shift.crew.stop(still)
     while True:
+        # Before the asking: so late it was at least, when the learner's function was told.
+        late = time.monotonic() - shift.since[still]
         shift.hand_out()
         if shift.over():
             break
         if set(shift.hands) - {still}:
             shift.take(None)
             continue
-        usual, late = typical(shift), time.monotonic() - shift.since[still]
+        usual = typical(shift)
         if usual is not None and late > HOPELESS * usual:
             raise shift.wrong(
                 f"{still} stands still with task {task} for {late:.2f} s, {late / usual:.0f} times the usual; all "

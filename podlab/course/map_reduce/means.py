@@ -14,10 +14,14 @@ from podlab.course.plain import Problem, judged, short, values
 
 MAP, COMBINE, REDUCE = "map_rating", "combine_ratings", "mean_rating"
 
+#: Whoever returns the pair itself, in place of yielding it, gives one pair as well.
 _PLAIN = """
 def _listed(function):
     def call(*arguments):
-        return [list(one) if isinstance(one, tuple) else one for one in function(*arguments)]
+        found = function(*arguments)
+        if isinstance(found, tuple) and len(found) == 2 and isinstance(found[0], str):
+            found = [found]
+        return [list(one) if isinstance(one, tuple) else one for one in found]
     return call
 map_rating = _listed(map_rating)
 """
@@ -43,7 +47,7 @@ class Scene:
                 return Problem(
                     f"map_rating({list(record)}) gave {short(some)}",
                     "A record is to give one pair: its movie, and a value of your choice.",
-                    "Yield (movie, value), or return a list with that pair.",
+                    "Yield or return (movie, value).",
                 )
             pairs.append(some[0])
         return pairs
@@ -102,7 +106,7 @@ def compared(scene: Scene, bench: Bench, groups: Groups, records: Sequence[Recor
     have = scene.means(bench, groups)
     for movie, some in stars.items():
         want, value = sum(some) / len(some), have.get(movie)
-        if isinstance(value, bool) or not isinstance(value, int | float) or abs(value - want) > 1e-9:
+        if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value - want) <= 1e-9:
             return Problem(
                 f"{how}: {movie} has {len(some)} ratings with the mean {want:.4f}; "
                 f"mean_rating({movie!r}, {short(groups[movie], 70)}) returned {short(value, 40)}",

@@ -82,15 +82,15 @@ def stage(answer: Answer, bench: Bench) -> Scene:
 
 def _read(engine: Engine, text: object) -> Rule:
     """The learner's rule; Refused, with what is wrong, if there is not exactly one that Prometheus takes."""
-    expected = "a file of rules with one alert, which Prometheus can read"
+    expected = "a file of rules with one alert and no recording rule, which Prometheus can read"
     try:
         found = rules.load(engine, text if isinstance(text, str) else "")
     except ValueError as error:
         raise Refused(
             failed(
                 expected,
-                f"Prometheus says: {error}",
-                cause="The file or the expression in it is not well formed.",
+                str(error),
+                cause="The file or the expression in it is not well formed, or asks for more than one alert.",
                 next_step="Try the expression by itself in the playground: lab.promql(...).",
             )
         ) from error

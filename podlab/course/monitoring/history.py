@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import random
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -14,6 +15,9 @@ from podlab.course.monitoring.remote_write import STALE, TimeSeries
 SCRAPE = 5.0
 #: Upper bounds of the histogram's buckets, in seconds.
 BUCKETS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, math.inf)
+
+#: Multiples of it, without their whole part, fill a range evenly, however many there are.
+GOLDEN = (math.sqrt(5) - 1) / 2
 
 
 @dataclass(frozen=True)
@@ -61,12 +65,12 @@ class History:
 
 def grow(history: History, traffic: Traffic, chance: random.Random) -> None:
     """Add the requests of some traffic: evenly spread over its pods, at moments of chance."""
-    at = traffic.begin
+    at, seen = traffic.begin, Counter[tuple[str, int]]()
     while (at := at + chance.expovariate(traffic.rate)) < traffic.end:
         dice = chance.random()
         code = "500" if dice < traffic.errors else "404" if dice < traffic.errors + traffic.missing else "200"
         path = traffic.paths[0] if chance.random() < 0.7 else traffic.paths[1]
-        seconds = _duration(path, chance)
+        seconds = _duration(path, chance, seen)
         history.requests.append(Request(at, traffic.app, chance.choice(traffic.pods), path, code, seconds))
 
 
@@ -132,8 +136,13 @@ def _summed(requests: Sequence[Request], times: Sequence[float]) -> list[tuple[f
     return points
 
 
-def _duration(path: str, chance: random.Random) -> float:
-    """Evenly spread within a bucket, so that a quantile read from buckets is near the true one."""
+def _duration(path: str, chance: random.Random, seen: Counter[tuple[str, int]]) -> float:
+    """A bucket by chance, and there as far from all that were `seen` as can be.
+
+    So every part of a bucket has its share, and a quantile read from buckets is near the true one.
+    """
     shares = (0.3, 0.35, 0.2, 0.08, 0.05, 0.02) if path == "/recommend" else (0.05, 0.15, 0.3, 0.25, 0.22, 0.03)
     (number,) = chance.choices(range(len(shares)), shares)
-    return chance.uniform(BUCKETS[number - 1] if number else 0.0, BUCKETS[number])
+    seen[path, number] += 1
+    low = BUCKETS[number - 1] if number else 0.0
+    return low + seen[path, number] * GOLDEN % 1.0 * (BUCKETS[number] - low)

@@ -51,6 +51,11 @@ def read(text: str) -> list[Rule]:
     found = []
     for group in content["groups"]:
         for rule in (group or {}).get("rules") or ():
+            if isinstance(rule, dict) and "record" in rule:
+                raise ValueError(
+                    f"{rule['record']} is a recording rule, and recorded series are not made here; "
+                    "write its expression into the alert itself"
+                )
             if isinstance(rule, dict) and "alert" in rule:
                 found.append(
                     Rule(
@@ -70,7 +75,7 @@ def load(engine: Engine, text: str) -> list[Rule]:
     try:
         engine.load_rules(text)
     except QueryError as error:
-        raise ValueError(engine.why_refused() or error.message) from error
+        raise ValueError(f"Prometheus says: {engine.why_refused() or error.message}") from error
     return read(text)
 
 

@@ -221,7 +221,7 @@ def predicted(scene: Scene, world: World) -> str | Problem:
     )
     told = [(name, scene.answer[name], round(value, 1)) for name, value in zip(PREDICTIONS, measured, strict=True)]
     seen = "; ".join(f"{name}: predicted {value:g}, measured {real:g}" for name, value, real in told)
-    off = [name for name, value, real in told if abs(value - real) > TOLERANCE]
+    off = [name for name, value, real in told if not abs(value - real) <= TOLERANCE]
     if not off:
         return seen
     causes = {

@@ -42,7 +42,10 @@ def _profiled(shape, count):
             return answer
         return run
 
-    found = profile({name: part(name) for name in shape}, list(range(count)))
+    try:
+        found = profile({name: part(name) for name in shape}, list(range(count)))
+    except ConnectionError as error:
+        found = "%s: %s" % (type(error).__name__, error)
     return {"found": found, "calls": calls, "answers": answers}
 """
 

@@ -23,8 +23,9 @@ PATIENCE = 2.0
 #: Follows the learner's cell in the process that runs it.
 _DRIVER = """
 def _dispatched(seconds, workers, nonce, more):
-    import os, tempfile
+    import os, tempfile, time
     from podlab.course.split_and_conquer.evidence import Work, read
+    from podlab.waiting import pause
     path = os.path.abspath(os.path.join(tempfile.mkdtemp(dir="."), "evidence"))
     work = Work(path, nonce, len(seconds), **more)
     told = {"own": os.getpid(), "error": ""}
@@ -37,7 +38,20 @@ def _dispatched(seconds, workers, nonce, more):
     except Exception as error:
         told["error"], told["value"] = type(error).__name__ + ": " + str(error)[:200], None
     told["lines"] = read(path)
+    told["left"] = sorted({line["pid"] for line in told["lines"]} - {os.getpid()})
+    # Whoever is on its way out is not held against anybody.
+    end = time.monotonic() + work.patience
+    while (left := [pid for pid in told["left"] if _lives(pid)]) and time.monotonic() < end:
+        pause(0.02)
+    told["left"] = left
     return told
+
+def _lives(pid):
+    try:
+        with open("/proc/%d/stat" % pid) as file:
+            return file.read().rpartition(")")[2].split()[0] not in "ZX"
+    except OSError:
+        return False
 """
 
 

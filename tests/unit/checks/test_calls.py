@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import textwrap
+from types import SimpleNamespace
 
 import pytest
 
-from podlab.checks import answers, calls, runner
+from podlab.checks import answers, calls, calm, finite, runner
 from podlab.checks.bench import Bench
-from podlab.checks.contract import Exercise, HandIn, Verdict, failed, passed
+from podlab.checks.contract import Exercise, HandIn, Inconclusive, Verdict, failed, passed
 from podlab.course import manuscript
+from podlab.course.fit_for_a_cluster import room as fit_for_a_cluster
+from podlab.course.five_services import features
+from podlab.course.inside_spark import joins
+from podlab.course.map_reduce import means
+from podlab.course.networking import spread
+from podlab.course.plain import Problem
 from podlab.distributed.harness import process_state
 from podlab.waiting import until
 
@@ -19,6 +26,7 @@ def f(what):
     if what == "set": return {1}
     if what == "keys": return {1: "a number as a key would come back as text"}
     if what == "nan": return float("nan")
+    if what == "long": return [10**400]
     if what == "raise": return [][1]
     if what == "recurse": return f(what)
     if what == "exit": sys.exit(3)
@@ -42,7 +50,8 @@ def g(data):
         ("set", "unfit", "returned a set: {1}"),
         ("keys", "unfit", "returned a dict"),
         ("nan", "unfit", "returned a float: nan"),
-        ("raise", "raised", "IndexError: list index out of range in line 7"),
+        ("long", "unfit", "returned a list: [1000"),
+        ("raise", "raised", "IndexError: list index out of range in line 8"),
         ("recurse", "raised", "RecursionError"),
         ("exit", "raised", "SystemExit: 3"),
         ("end", "ended", "ended its own process"),
@@ -85,6 +94,67 @@ def test_lines_that_are_no_answers_do_not_end_a_call():
     """In a box, what Python itself says when it starts comes this way."""
     source = "import os, sys\ndef f():\n    os.write(int(sys.argv[1]), b'a warning\\n' * 9)\n    return 7"
     assert calls.call(source, "f", seconds=30).value == 7
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b'{"kind": "value", "value": NaN}',
+        b'{"kind": "value", "value": [{"x": -Infinity}]}',
+        b'{"kind": "value", "value": 1e999}',
+        b'{"kind": "value", "value": %s}' % (b"9" * 400),
+        b'{"kind": "value", "seconds": %s}' % (b"9" * 400),
+        b'{"kind": "value", "seconds": "nan"}',
+        b'{"kind": "value", "seconds": "1e999"}',
+    ],
+)
+def test_a_number_that_cannot_be_compared_is_no_reply(line):
+    assert calls.reply(line) is None
+
+
+def test_every_other_number_is_read_as_it_was_written():
+    assert finite.read("[0, -1, 1.5, 1e308, 123456789012345678901234567890, true]") == [
+        0,
+        -1,
+        1.5,
+        1e308,
+        123456789012345678901234567890,
+        True,
+    ]
+
+
+def test_a_patched_json_gets_nothing_that_is_no_number_past_a_comparison():
+    source = 'import json\ndef f():\n    json.dumps = lambda *a, **k: \'{"kind": "value", "value": NaN}\''
+    assert calls.call(source, "f", seconds=30).kind == "ended"
+
+
+@pytest.mark.parametrize("number", ["float('nan')", "float('inf')", "10**400", "10**5000"])
+def test_a_prediction_that_is_no_finite_number_is_not_handed_in(number):
+    exercise = Exercise("01.1", "T", 1, (HandIn("p", "prediction"),), lambda a, w: None, cluster=False)
+    assert answers.collect([exercise], {"p": eval(number)}) == {"01.1": {}}
+
+
+def test_nan_is_near_to_nothing_in_the_checks_that_compare_with_a_measured_value(monkeypatch):
+    """Second to the reader: what gets here would have to be forged."""
+    nan = float("nan")
+    assert features.same([1, 0.0, None], [1, 0.0, None]) and not features.same([1, nan, None], [1, 0.0, None])
+
+    mean = SimpleNamespace(means=lambda bench, groups: {"m": nan})
+    assert isinstance(means.compared(mean, None, {"m": []}, [("m", 4.0)], "at once"), Problem)
+
+    joined = SimpleNamespace(
+        facts=lambda trial: {"records": [["m", ["Title", nan]]]},
+        given={"t": (([("m", 4.0)], 1), ([("m", "Title")], 1))},
+    )
+    assert isinstance(joins.right(joined, "t"), Problem)
+
+    monkeypatch.setattr(spread, "play", lambda scene: None)
+    monkeypatch.setattr(spread, "names", lambda pods: ["a", "b", "c"])
+    monkeypatch.setattr(spread, "share", lambda window, name: 100 / 3)
+    told = dict.fromkeys(spread.PREDICTIONS, 100 / 3)
+    for wrong, verdict in (({}, Verdict.PASS), ({"share_of_two": nan}, Verdict.FAIL)):
+        scene = SimpleNamespace(answer={**told, **wrong}, pods=[], victim="a", window=1, clear=1, kept=1)
+        assert spread.predicted(scene, None).verdict is verdict
 
 
 def test_what_was_printed_is_told_with_the_error():
@@ -153,3 +223,38 @@ def bench_exercise():
 def test_an_exercise_without_a_cluster_is_judged_on_a_bench(answer, score, words):
     report = runner.run(bench_exercise(), {"double": answer}, lambda: Bench(seed=5))
     assert report.score == score and words in report.lines[0].result.observed
+
+
+ENDS_ITS_PARENT = "import os, signal\ndef serve():\n    os.kill(os.getppid(), signal.SIGKILL)"
+
+
+def test_a_program_that_ends_what_has_started_it_fails_at_once_and_is_told_why(monkeypatch):
+    monkeypatch.setattr(calm.Meter, "share", lambda _meter: 0.0)
+    monkeypatch.setattr(Bench, "steady", lambda _bench: True)
+    made = Exercise("01.1", "T", 2, (HandIn("serve", "program"),), lambda a, w: a["serve"], cluster=False)
+
+    @made.check("serves", "It serves", weight=1)
+    @fit_for_a_cluster.played("serve", "it answers")
+    def serves(room, bench):
+        return room.serve("/").ask("/").text
+
+    report = runner.run(made, {"serve": ENDS_ITS_PARENT}, lambda: Bench(seed=5))
+    result = report.result("serves")
+    assert (result.verdict, report.score, report.attempts) == (Verdict.FAIL, 0.0, 1), result
+    assert "the process that had started it was ended" in result.observed
+
+
+def test_a_room_that_has_ended_before_any_program_ran_is_not_the_programs_doing():
+    with fit_for_a_cluster.Room(Bench(seed=5), "", "serve") as room:
+        room._talk._process.end()
+        with pytest.raises(Inconclusive):
+            room.start()
+
+
+def test_nobody_looks_into_the_process_that_holds_a_room():
+    """Its files in /proc are not its user's then: a program cannot write answers in its place."""
+    source = (
+        fit_for_a_cluster._PROGRAM.read_text() + "\ndef dumpable(): return ctypes.CDLL(None).prctl(3, 0, 0, 0, 0)\n"
+    )
+    with Bench(seed=5).talk(source, seconds=30) as talk:
+        assert talk.ask("dumpable") == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import random
 import subprocess
 import sys
@@ -92,6 +93,19 @@ def waits(monkeypatch) -> list[float]:
 
 def run(made, worlds=None, answer=None, **options):
     return runner.run(made, {"text": "x"} if answer is None else answer, worlds or Worlds(), **options)
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("-inf"), -(10**400)])
+def test_a_prediction_that_cannot_be_compared_is_a_failure_in_words(number):
+    def near(scene, world):
+        return FAIL if abs(scene - 2.5) > 1 else PASS
+
+    made = exercise(near, stage=lambda answer, world: answer["text"])
+    made = dataclasses.replace(made, handed_in=(HandIn("text", "prediction"),))
+    report = run(made, answer={"text": number})
+    assert report.score == 0 and report.result("near").verdict is Verdict.FAIL
+    assert "nan, infinite, or far too large" in report.result("near").observed
+    assert run(made, answer={"text": 2}).passed
 
 
 def test_a_failure_stops_no_other_check_and_the_score_is_the_share():

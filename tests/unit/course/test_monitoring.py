@@ -10,7 +10,7 @@ import struct
 import pytest
 
 from podlab.addons.prometheus import Series
-from podlab.course.monitoring import rules
+from podlab.course.monitoring import latency, rules
 from podlab.course.monitoring.history import BUCKETS, SCRAPE, History, Traffic, grow, live, scraped
 from podlab.course.monitoring.remote_write import STALE, request, snappy, varint
 from podlab.course.monitoring.rules import Rule, firing, read, seconds, together
@@ -50,6 +50,26 @@ def test_a_request_has_labels_in_order_and_keeps_the_mark_of_staleness() -> None
     assert body.index(b"__name__") < body.index(b"up") < body.index(b"b")
     assert struct.pack("<d", 4.0) + b"\x10" + varint(1500) in body
     assert struct.pack("<Q", 0x7FF0000000000002) + b"\x10" + varint(2000) in body
+
+
+def read_off(durations: list[float], share: float) -> float:
+    """A quantile as histogram_quantile reads it from the buckets, on a straight line."""
+    wanted, below, low = share * len(durations), 0, 0.0
+    for bound in BUCKETS:
+        within = sum(low < one <= bound for one in durations)
+        if below + within >= wanted:
+            return low + (bound - low) * (wanted - below) / within
+        below, low = below + within, bound
+    raise AssertionError("no bucket holds it")
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_quantile_that_is_read_from_buckets_is_near_the_true_one(seed: int) -> None:
+    chance, made = random.Random(seed), History()
+    grow(made, Traffic(0, 600, chance.uniform(10, 14)), chance)
+    for path in ("", "/recommend", "/rate"):
+        durations = made.durations(300, 600, path)
+        assert read_off(durations, 0.95) == pytest.approx(latency.quantile(durations, 0.95), rel=latency.COARSE / 3)
 
 
 @pytest.fixture
@@ -102,9 +122,11 @@ def test_what_is_no_duration(text: str) -> None:
         seconds(text)
 
 
-def test_a_file_of_rules_is_read_and_recording_rules_are_passed_over() -> None:
-    text = "groups: [{name: a, rules: [{record: x, expr: y}, {alert: A, expr: z > 1, for: 1m, labels: {s: p}}]}]"
+def test_a_file_of_rules_is_read_and_recording_rules_are_refused() -> None:
+    text = "groups: [{name: a, rules: [{alert: A, expr: z > 1, for: 1m, labels: {s: p}}]}]"
     assert read(text) == [Rule("A", "z > 1", 60.0, 0.0, {"s": "p"}, {})]
+    with pytest.raises(ValueError, match="x is a recording rule"):
+        read(text.replace("[{alert", "[{record: x, expr: y}, {alert"))
     for wrong in ("- a", "groups: 1", "a: [", ""):
         with pytest.raises(ValueError):
             read(wrong)

@@ -14,7 +14,9 @@ import pytest
 from podlab.errors import GradingError
 from podlab.grading import receipts
 from podlab.grading.arrivals import label
+from podlab.grading.bookkeeping import Books
 from podlab.grading.collect import collect
+from podlab.grading.handback import hand_back
 from podlab.grading.term import Member, Term
 
 NAME = "01-split-and-conquer"
@@ -137,6 +139,87 @@ def test_an_exchange_is_read_and_a_folder_of_somebody_else_is_not(term: Term, tm
     came = collect(term, NAME, tmp_path / "course")
     assert came.new == [me]
     assert any(f"belongs to the user {me}, not to ada" in line for line in came.said)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "bob/x.ipynb",
+        f"bob/{NAME}/{NAME}.ipynb",
+        "bob.ipynb",
+        "Bob Müller_12_assignsubmission_file_/x.ipynb",
+        f"bob+{NAME}+2026-10-02 10:00:00 UTC/other.ipynb",
+    ],
+)
+@pytest.mark.parametrize("inbound", ["", "inbound"])
+def test_in_an_exchange_nobody_hands_in_as_somebody_else_by_another_form_of_name(
+    term: Term, tmp_path: Path, path: str, inbound: str
+) -> None:
+    for each in (path, "bob+02-another+2026-10-02 10:00:00 UTC/02-another.ipynb"):
+        file = tmp_path / "course" / "inbound" / each
+        file.parent.mkdir(parents=True)
+        file.write_text(NOTEBOOK)
+    came = collect(term, NAME, tmp_path / "course" / inbound)
+    assert (came.new, receipts.read(term.folder, NAME)) == ([], [])
+    (said,) = came.said
+    assert path in said and "not taken" in said and "may be anybody's" in said
+
+
+def test_a_file_that_several_fit_is_named_and_left_where_it_is(term: Term, tmp_path: Path) -> None:
+    annas = {name: Member(name, "Anna", "Smith") for name in ("anna1", "anna2")}
+    term = Term(term.folder, term.course, roster={**term.roster, **annas})
+    source = packed(
+        tmp_path / "m.zip",
+        ("Anna Smith_12_assignsubmission_file_/x.ipynb", NOTEBOOK),
+        ("Anna Smith_13_assignsubmission_file_/x.ipynb", "another"),
+        ("anna2.ipynb", NOTEBOOK),
+    )
+    came = collect(term, NAME, source, now=NOW)
+    assert came.new == ["anna2"]
+    assert sum("'Anna Smith' may be anna1 or anna2" in line for line in came.said) == 2
+
+
+@pytest.mark.parametrize("rostered", [True, False])
+def test_two_of_one_name_whom_only_the_lms_can_tell_apart_do_not_become_one(
+    term: Term, tmp_path: Path, rostered: bool
+) -> None:
+    term = term if rostered else Term(term.folder, term.course)
+    entries = [(f"Bob Müller_{number}_assignsubmission_file_/x.ipynb", number) for number in ("12", "13")]
+    for _ in range(2):
+        came = collect(term, NAME, packed(tmp_path / "m.zip", *entries), now=NOW)
+        assert len(came.said) == 1 and "has the number 13 here, and had 12 before" in came.said[0]
+        assert [each.number for each in receipts.read(term.folder, NAME)] == ["12"]
+
+
+def test_a_number_that_the_roster_has_counts_whoever_came_before_under_the_name(term: Term, tmp_path: Path) -> None:
+    name = "lovelaceada"
+    unnumbered = Term(term.folder, term.course, roster={"ada": Member("ada", "Ada", "Lovelace")})
+    collect(unnumbered, NAME, packed(tmp_path / "1.zip", (f"{name}_78_1_x.ipynb", "another's")), now=NOW)
+    came = collect(term, NAME, packed(tmp_path / "2.zip", (f"{name}_77_2_x.ipynb", NOTEBOOK)), now=NOW)
+    assert came.new == ["ada"]
+
+
+def test_feedback_goes_to_the_learners_own_folder_of_moodle_whatever_the_file_is_called(
+    term: Term, tmp_path: Path
+) -> None:
+    mark = "assignsubmission_file_"
+    source = packed(
+        tmp_path / "m.zip",
+        (f"Ada Lovelace_123_{mark}/Bob Müller_124_{mark}.ipynb", NOTEBOOK),
+        (f"Bob Müller_124_{mark}/x.ipynb", "another"),
+    )
+    assert sorted(collect(term, NAME, source, now=NOW).new) == ["ada", "bob"]
+    for learner in ("ada", "bob"):
+        page = term.folder / "feedback" / learner / NAME / f"{NAME}.html"
+        page.parent.mkdir(parents=True)
+        page.write_text(learner)
+    done = hand_back(Books(term.folder, NAME, tmp_path / "source.ipynb", term), tmp_path / "back")
+    with zipfile.ZipFile(done.archive) as archive:
+        pages = {name: archive.read(name).decode() for name in archive.namelist()}
+    assert pages == {
+        f"Ada Lovelace_123_{mark}/{NAME}.html": "ada",
+        f"Bob Müller_124_{mark}/{NAME}.html": "bob",
+    }
 
 
 def link(name: str) -> zipfile.ZipInfo:

@@ -97,8 +97,8 @@ def by_nbgrader(made: Books) -> None:
         made._convert("GenerateFeedback", force=True)
 
 
-def unjudged_wait(folder: Path) -> None:
-    """The one thing that is not nbgrader's: a grade that the machine kept from being judged is no zero."""
+def waiting_as_ours(folder: Path) -> None:
+    """What is not nbgrader's: what the machine kept from being judged is no zero, and marks by hand are final."""
     with sqlite3.connect(folder / "gradebook.db") as book:
         waiting = [learner for learner, record in RECORDS.items() if record.outcome is Outcome.INFRASTRUCTURE]
         book.execute(
@@ -106,6 +106,7 @@ def unjudged_wait(folder: Path) -> None:
             "submitted_notebook n join submitted_assignment s on n.assignment_id = s.id where s.student_id = ?)",
             waiting,
         )
+        book.execute("update grade set needs_manual_grade = 0 where manual_score is not null")
 
 
 def pages(folder: Path) -> dict[str, str]:
@@ -148,7 +149,7 @@ def test_the_books_are_what_nbgraders_own_commands_leave(tmp_path: Path) -> None
             warnings.simplefilter("error")
             ours.book(RECORDS.values())
         by_nbgrader(theirs)
-        unjudged_wait(theirs.folder)
+        waiting_as_ours(theirs.folder)
         assert tables(ours.folder / "gradebook.db") == tables(theirs.folder / "gradebook.db")
         assert files(ours.folder / "autograded") == files(theirs.folder / "autograded")
         assert pages(ours.folder / "feedback").keys() == set(RECORDS)

@@ -6,6 +6,7 @@ import csv
 import json
 import sqlite3
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ from podlab.grading import feedback, records, worker
 from podlab.grading.bookkeeping import Books
 from podlab.grading.records import Outcome, Record, Unanswered
 from podlab.grading.samples import ASSIGNMENT
-from podlab.grading.submissions import discover
+from podlab.grading.submissions import Submission, discover
 
 COURSE = Path(__file__).parents[3]
 HOSTILE = "<script>alert(1)</script>"
@@ -98,6 +99,50 @@ def test_a_damaged_record_is_refused(tmp_path: Path, text: str) -> None:
     file.write_text(text)
     with pytest.raises(GradingError):
         records.read(tmp_path, ASSIGNMENT, "ada")
+
+
+HALF_A_CHARACTER = "ValueError: \ud800"
+
+
+def torn() -> Record:
+    """Ada's record, with half a character in every text that may come from her code."""
+    broken = report("15.1", [Verdict.PASS])
+    line = replace(
+        broken.lines[0], result=failed("x", HALF_A_CHARACTER, cause="x", next_step="x", said=HALF_A_CHARACTER)
+    )
+    return replace(
+        RECORDS["ada"],
+        reason=HALF_A_CHARACTER,
+        reports={"15.1": replace(broken, lines=(line,), notes=(HALF_A_CHARACTER,))},
+        unanswered=[replace(each, reason=HALF_A_CHARACTER) for each in unanswered("15.2", "15.3", "15.4")],
+        notes=[HALF_A_CHARACTER],
+    )
+
+
+def test_half_a_character_is_written_out_when_a_record_is_written_and_when_one_is_read(tmp_path: Path) -> None:
+    records.write(tmp_path, torn())
+    file = records.path(tmp_path, ASSIGNMENT, "ada")
+    assert r"ValueError: \\ud800" in file.read_text()
+    file.write_text(file.read_text().replace(r"\\ud800", r"\ud800"))  # as earlier versions have written it
+    read = records.read(tmp_path, ASSIGNMENT, "ada")
+    assert read.reason == r"ValueError: \ud800"
+    repr(records.to_json(read)).encode()
+
+
+@pytest.mark.slow
+def test_half_a_character_keeps_nobody_from_being_booked(tmp_path: Path) -> None:
+    books = Books(tmp_path, ASSIGNMENT, COURSE / "source" / ASSIGNMENT / f"{ASSIGNMENT}.ipynb")
+    opened = books.open()
+    books.enter([Submission(learner, ASSIGNMENT, opened) for learner in ("ada", "bob")], opened, None)
+    for record in (torn(), RECORDS["bob"]):
+        records.write(tmp_path, record)
+    found = records.read_all(tmp_path, ASSIGNMENT)
+    books.book(found)
+    assert set(books.booked()) == {"ada", "bob"}
+    for learner in ("ada", "bob"):
+        assert (tmp_path / "feedback" / learner / ASSIGNMENT / f"{ASSIGNMENT}.html").is_file()
+    for table in books.export(found):
+        assert r"\ud800" in table.read_text() and "bob" in table.read_text()
 
 
 @pytest.mark.slow
@@ -252,3 +297,28 @@ def test_what_a_person_has_marked_and_said_is_kept_when_the_class_is_booked_agai
     assert books.scores() == {"ada": 19.0}
     page = (books.folder / "feedback" / "ada" / ASSIGNMENT / f"{ASSIGNMENT}.html").read_text()
     assert "Well put." in page
+
+
+@pytest.mark.slow
+def test_a_person_is_asked_again_only_when_the_checks_say_something_else(tmp_path: Path) -> None:
+    from nbgrader.api import Gradebook
+
+    books = Books(tmp_path, ASSIGNMENT, COURSE / "source" / ASSIGNMENT / f"{ASSIGNMENT}.ipynb")
+    opened = books.open()
+    books.enter([Submission(learner, ASSIGNMENT, opened) for learner in ("ada", "cyd")], opened, None)
+    class_ = [RECORDS["ada"], RECORDS["cyd"]]
+    books.book(class_)
+    assert _waiting_for_a_person(books) == {"cyd"}
+    with Gradebook(f"sqlite:///{books.folder / 'gradebook.db'}") as book:
+        for learner in ("ada", "cyd"):
+            for grade in book.find_submission(ASSIGNMENT, learner).notebooks[0].grades:
+                grade.manual_score, grade.needs_manual_grade = 9.0, False
+        book.db.commit()
+    for _ in range(2):
+        books.book(class_)
+        assert _waiting_for_a_person(books) == set()
+    assert books.booked()["ada"].final == 36
+    better = {**RECORDS["ada"].reports, "15.2": report("15.2", [Verdict.PASS] * 2)}
+    for _ in range(2):
+        books.book([replace(RECORDS["ada"], reports=better)])
+        assert _waiting_for_a_person(books) == {"ada"}, "until somebody has looked"

@@ -95,11 +95,34 @@ ROSTER = {
     ],
 )
 def test_a_learner_is_known_by_every_name_of_his(who: str, number: str, learner: str | None) -> None:
-    assert Term(Path("/t"), Path("/c"), roster=ROSTER).member(who, number) == learner
+    assert Term(Path("/t"), Path("/c"), roster=ROSTER).members(who, number) == ([learner] if learner else [])
 
 
 def test_without_a_roster_everybody_is_taken_in() -> None:
-    assert Term(Path("/t"), Path("/c")).member("Ada Lovelace") == "ada-lovelace"
+    assert Term(Path("/t"), Path("/c")).members("Ada Lovelace") == ["ada-lovelace"]
+
+
+ANNAS = {
+    "anna": Member("anna", "Anna", "Smith", canvas_id="1"),
+    "anna2": Member("anna2", "Anna", "Smith", canvas_id="2"),
+}
+
+
+@pytest.mark.parametrize(
+    ("who", "number", "fitting"),
+    [
+        ("smithanna", "2", ["anna2"]),
+        ("smithanna", "1", ["anna"]),
+        ("anna", "2", ["anna2"]),
+        ("Anna Smith", "", ["anna", "anna2"]),
+        ("anna", "", ["anna"]),
+        ("smithanna", "3", []),
+    ],
+)
+def test_of_namesakes_the_number_decides_and_without_it_nobody_guesses(
+    who: str, number: str, fitting: list[str]
+) -> None:
+    assert Term(Path("/t"), Path("/c"), roster=ANNAS).members(who, number) == fitting
 
 
 @pytest.mark.parametrize("who", ["../../etc/passwd", "..", ".", "/", "a\0b", "Ünï cödé", "-x", "x" * 300, "a\nb"])

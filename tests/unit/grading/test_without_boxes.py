@@ -16,12 +16,14 @@ from podlab.errors import GradingError  # noqa: E402
 from podlab.grading import classes  # noqa: E402
 
 FEW = ("honest", "exit-hard", "loop", "file-words")
+#: Numbers that cannot be compared, and text that cannot be written.
+ODD = ("large-number", "json-nan", "error-half-character", "call-half-character")
 REFUSED = {"user_namespace": "Operation not permitted"}
 
 
-def settings(tmp_path: Path, **more: object) -> classes.Settings:
+def settings(tmp_path: Path, names: tuple[str, ...] = FEW, **more: object) -> classes.Settings:
     course = notebooks.write_course(tmp_path / "course")
-    attacks.write_all(tmp_path / "class", tuple(each for each in attacks.ATTACKS if each.name in FEW))
+    attacks.write_all(tmp_path / "class", tuple(each for each in attacks.ATTACKS if each.name in names))
     return classes.Settings(
         tmp_path / "class", notebooks.NAME, tmp_path / "out", course, cell_limit=3, workers=2, **more
     )
@@ -49,7 +51,8 @@ def test_a_cluster_is_refused_even_then(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_with_unsafe_it_warns_and_gives_the_same_marks(tmp_path: Path) -> None:
     said: list[str] = []
-    graded = classes.grade_class(settings(tmp_path, unsafe=True), lambda _step: None, said.append)
+    graded = classes.grade_class(settings(tmp_path, FEW + ODD, unsafe=True), lambda _step: None, said.append)
     assert any("NOT SAFE" in line for line in said)
-    few = tuple(each for each in attacks.ATTACKS if each.name in FEW)
+    few = tuple(each for each in attacks.ATTACKS if each.name in FEW + ODD)
     assert attacks.differences({record.learner: record for record in graded.records}, few) == []
+    assert all(each.name in graded.grades.read_text() for each in few)

@@ -1,0 +1,34 @@
+"""JSON as learners' code may have written it: what is read here holds only numbers that can be compared.
+
+Of nan neither "larger" nor "smaller" is true, so that it would pass for any number; and a whole number of 400 digits
+cannot be compared with a fraction at all.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from typing import Any
+
+
+def read(text: str | bytes | bytearray) -> Any:
+    """The value of a JSON text; ValueError if it is none, or if a number in it is not finite."""
+    return json.loads(text, parse_constant=_refused, parse_float=_number(float), parse_int=_number(int))
+
+
+def comparable(value: float) -> bool:
+    """Whether a number is none of nan and infinity, nor larger than every fraction."""
+    return abs(value) <= sys.float_info.max
+
+
+def _number(kind: Callable[[str], float]) -> Callable[[str], float]:
+    def made(text: str) -> float:
+        value = kind(text)
+        return value if comparable(value) else _refused(text)
+
+    return made
+
+
+def _refused(text: str) -> Any:
+    raise ValueError(f"{text[:20]} is no finite number")
