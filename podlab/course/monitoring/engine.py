@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
 
 from podlab.addons.prometheus import Prometheus
 from podlab.checks.contract import Inconclusive
 from podlab.course.monitoring.remote_write import HEADERS, TimeSeries, request
 from podlab.course.service import Service
+from podlab.errors import WaitTimeout
+from podlab.waiting import until
 
 _CONFIGURATION = "global: {}\nrule_files: [rules/*.yaml]\n"
+#: Seconds until what it has said of rules is read from its log, too: not a verdict on speed.
+_HEARD = 60.0
 #: Series in one request.
 _BATCH = 200
 
@@ -23,6 +29,7 @@ class Engine(Service):
     def __init__(self) -> None:
         super().__init__()
         self.ask = Prometheus(self.exchange)
+        self._loads = 0
 
     def arguments(self) -> Sequence[str]:
         """Those of a server that takes what is written into it, and gives up on questions that take too long."""
@@ -49,14 +56,23 @@ class Engine(Service):
 
     def load_rules(self, text: str) -> None:
         """Have it read a file of rules; QueryError with its own words if it refuses."""
-        (self.folder / "rules" / "rules.yaml").write_text(text)
+        # Under a name of its own, so that what it says of them is not taken for what it said of others.
+        self._loads += 1
+        self._rules().write_text(text)
         try:
             self.ask.reload()
         finally:
-            (self.folder / "rules" / "rules.yaml").unlink()
+            self._rules().unlink()
 
     def why_refused(self) -> str:
-        """What it said of the rules that it refused, from its log."""
-        found = [line for line in self.said if "rules.yaml" in line]
-        words = re.search(r'err="?(.*?)"?$', found[-1]) if found else None
-        return words[1].replace(str(self.folder), "").replace('\\"', '"') if words else ""
+        """What it said of the rules that it refused last, from its log."""
+        name = str(self._rules())
+        # It answers that it has refused them when it has said why; who reads its log may be later.
+        with suppress(WaitTimeout):
+            line = until(lambda: next((line for line in self.said if name in line), ""), "its words", timeout=_HEARD)
+            if words := re.search(r'err="?(.*?)"?$', line):
+                return words[1].replace(name, "rules.yaml").replace('\\"', '"')
+        return ""
+
+    def _rules(self) -> Path:
+        return self.folder / "rules" / f"rules-{self._loads}.yaml"

@@ -6,11 +6,15 @@ import itertools
 import math
 import random
 import struct
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from podlab.addons.prometheus import Series
+from podlab.addons.prometheus import QueryError, Series
 from podlab.course.monitoring import latency, rules
+from podlab.course.monitoring.engine import Engine
 from podlab.course.monitoring.history import BUCKETS, SCRAPE, History, Traffic, grow, live, scraped
 from podlab.course.monitoring.remote_write import STALE, request, snappy, varint
 from podlab.course.monitoring.rules import Rule, firing, read, seconds, together
@@ -161,3 +165,29 @@ def test_a_gap_begins_the_waiting_anew_unless_it_is_told_to_keep_firing() -> Non
 def test_spans_that_touch_are_one() -> None:
     assert together([(5, 9), (0, 3), (3, 6), (20, 21)]) == [(0, 9), (20, 21)]
     assert rules.STEP > 0
+
+
+def test_why_rules_were_refused_is_read_from_the_log_when_it_has_come(tmp_path: Path) -> None:
+    """The answer that they are refused and the log that says why come on two ways."""
+
+    class Log:
+        """A log in which the second refusal stands from the third look on."""
+
+        looks = 0
+
+        def __iter__(self) -> Iterator[str]:
+            self.looks += 1
+            of = 'level=ERROR msg="loading groups failed" err="{}/rules/rules-{}.yaml: 3:1: {}"'.format
+            lines = [of(tmp_path, 1, "an older fault"), of(tmp_path, 2, 'could not parse \\"x\\"')]
+            return iter(lines[: 2 if self.looks > 2 else 1])
+
+    def reload() -> None:
+        raise QueryError("Prometheus keeps its old configuration.")
+
+    (tmp_path / "rules").mkdir()
+    engine = object.__new__(Engine)
+    engine.folder, engine.said, engine._loads = tmp_path, Log(), 1  # type: ignore[assignment]
+    engine.ask = SimpleNamespace(reload=reload)  # type: ignore[assignment]
+    with pytest.raises(ValueError, match=r'Prometheus says: rules\.yaml: 3:1: could not parse "x"'):
+        rules.load(engine, "groups: []")
+    assert not list(tmp_path.glob("rules/*"))
