@@ -6,8 +6,10 @@ import asyncio
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+
+from common import percentile, table
 
 from podlab import waiting
 
@@ -95,3 +97,12 @@ def under_load(port: int, clients: int, path: Callable[[int], str], least: int, 
 
 def _sent(load: Load, count: int) -> None:
     waiting.until(lambda: load.sent >= count, f"{count} requests", timeout=3600, interval=0.2, state=lambda: load.sent)
+
+
+def compare(title: str, phases: Mapping[str, Load]) -> None:
+    """A table of what the clients of some phases saw, by the manifest under which they asked."""
+    rows = [
+        (name, load.sent, load.failed, 1000 * percentile(load.latencies, 99), " ".join(load.failures) or "none")
+        for name, load in phases.items()
+    ]
+    table(title, ("manifest", "requests", "failed", "p99 ms", "failures"), rows)

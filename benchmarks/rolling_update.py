@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from api import DEPLOYMENTS, PODS, SERVICES, Api, Object, deployment, is_ready, node_port
 from clusters import running, states, until_ready
-from common import Figure, announce, finish, machine, options, percentile, say, table
-from load import Load, under_load
+from common import Figure, announce, finish, machine, options, say
+from load import Load, compare, under_load
 
 from podlab import waiting
 
@@ -110,11 +110,7 @@ def main() -> None:
             given.wrong_requests,
             lambda _load: replaced(api, wrong(given.replicas)),
         )
-    rows = [
-        (name, load.sent, load.failed, 1000 * percentile(load.latencies, 99), " ".join(load.failures) or "none")
-        for name, load in (("as it should be", right), ("wrong on purpose", bad))
-    ]
-    table(f"{turns} rolling updates under load", ("manifest", "requests", "failed", "p99 ms", "failures"), rows)
+    compare(f"{turns} rolling updates under load", {"as it should be": right, "wrong on purpose": bad})
     figure = Figure("rolling-update", right.failed, "failed requests", None, "0 failed, and some with a wrong manifest")
     figure.met = right.failed == 0 and bad.failed > 0
     figure.more = {"requests": right.sent, "updates": turns, "wrong_failed": bad.failed, "wrong_requests": bad.sent}

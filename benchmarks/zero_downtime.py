@@ -15,8 +15,8 @@ from typing import Any
 
 import httpx
 from clusters import NAME, taken_down
-from common import Figure, announce, finish, machine, options, percentile, say, table
-from load import HOST, Load, under_load
+from common import Figure, announce, finish, machine, options, say
+from load import HOST, Load, compare, under_load
 
 from podlab import cluster, waiting
 from podlab.checks.api import Api
@@ -157,12 +157,8 @@ def main() -> None:
 
         right = under_load(serving, given.clients, page, given.requests, update_and_reload)
         bad = under_load(serving, given.clients, page, given.wrong_requests, update)
-    rows = [
-        (name, load.sent, load.failed, 1000 * percentile(load.latencies, 99), " ".join(load.failures) or "none")
-        for name, load in (("the course's manifest", right), ("a wrong manifest", bad))
-    ]
-    headings = ("manifest", "requests", "failed", "p99 ms", "failures")
-    table(f"{facts['replaced']} pods replaced and {facts['models']} new models under load", headings, rows)
+    title = f"{facts['replaced']} pods replaced and {facts['models']} new models under load"
+    compare(title, {"the course's manifest": right, "a wrong manifest": bad})
     more = {"requests": right.sent, "wrong_failed": bad.failed, "wrong_requests": bad.sent, **facts}
     met = right.failed == 0 and bad.failed > 0
     limit = "0 failed, and some with a wrong manifest"
