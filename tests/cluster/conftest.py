@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from lifecycle import PATIENCE
 
 from podlab import cluster as clusters
 from podlab.addons import opensearch
@@ -145,8 +146,6 @@ def make(home: Path, machine: list[str]) -> Iterator[Make]:
 
 
 Kubectl = Callable[..., str]
-#: Seconds for anything to happen: no verdict on the machine's speed.
-PATIENCE = 240
 
 
 @pytest.fixture(scope="session")
