@@ -206,6 +206,13 @@ def _misfit(exercise: Exercise, answer: Answer) -> Result | None:
                     cause="The text is empty or was multiplied by accident.",
                     next_step="Start again from the text that the assignment gives.",
                 )
+        elif item.kind == "choice" and not isinstance(value, str):
+            return failed(
+                f"{item.name} is one of the texts to choose from",
+                f"it is a {type(value).__name__}",
+                cause="The quotes are missing, or there are brackets around it.",
+                next_step=f'Write the one that you chose between quotes: {item.name} = "..."',
+            )
         elif item.kind == "prediction" and (isinstance(value, bool) or not isinstance(value, int | float)):
             return failed(
                 f"{item.name} is a number",

@@ -25,6 +25,9 @@ from podlab.checks.contract import (
     failed,
     passed,
 )
+from podlab.course.cluster_and_api import handing_over
+from podlab.course.logs import scenes as logs
+from podlab.course.monitoring import scenes as monitoring
 from podlab.errors import GradingError
 
 
@@ -106,6 +109,41 @@ def test_a_prediction_that_cannot_be_compared_is_a_failure_in_words(number):
     assert report.score == 0 and report.result("near").verdict is Verdict.FAIL
     assert "nan, infinite, or far too large" in report.result("near").observed
     assert run(made, answer={"text": 2}).passed
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "right", "words"),
+    [
+        ("choice", ["nothing"], "nothing", "one of the texts"),
+        ("choice", {"nothing": 1}, "nothing", "one of the texts"),
+        ("choice", 7, "nothing", "one of the texts"),
+        ("prediction", [2.5], 2.5, "a number"),
+        ("prediction", "2.5", 2.5, "a number"),
+        ("prediction", True, 2.5, "a number"),
+    ],
+)
+def test_an_answer_of_the_wrong_type_is_a_failure_in_words(kind, value, right, words):
+    def known(scene, world):
+        return PASS if scene in {"nothing": 1, 2.5: 2} else FAIL  # a list cannot be looked up: a TypeError
+
+    made = exercise(known, stage=lambda answer, world: answer["text"])
+    made = dataclasses.replace(made, handed_in=(HandIn("text", kind),))
+    report = run(made, answer={"text": value})
+    found = report.result("known")
+    assert report.score == 0 and found.verdict is Verdict.FAIL
+    assert words in found.expected and found.observed == f"it is a {type(value).__name__}"
+    assert run(made, answer={"text": right}).passed
+
+
+@pytest.mark.parametrize("value", [7, ["x"], {"x": [1]}, [{"manager": ["team"], "manifest": 3}], True])
+def test_a_value_of_the_wrong_type_is_told_by_the_check_that_reads_it(value):
+    """A value may be of any kind, so it is the exercise that looks."""
+    with pytest.raises(Refused) as refused:
+        handing_over.stage({handing_over.NAME: value}, Surroundings())
+    assert refused.value.result.verdict is Verdict.FAIL
+    scene = SimpleNamespace(answer={"value": value})
+    assert "as text" in monitoring.asked(scene, "value", 0.0).next_step
+    assert "as text" in logs.found(None, scene.answer, "value", {}).next_step
 
 
 def test_a_failure_stops_no_other_check_and_the_score_is_the_share():
