@@ -27,19 +27,20 @@ class Learning(Place):
 
     def predict(self, key: str, value: float | str | None, unit: str = "") -> Note:
         """Commit a prediction before you measure; it can be changed until the measurement is there."""
-        if key not in self._predicted:
-            self._progress.forget_prediction(key)
+        entry = self._progress.predicted(key, value, unit, anew=key not in self._predicted)
+        if value is not None:
             self._predicted.add(key)
-        entry = self._progress.predicted(key, value, unit)
-        if "measured" in entry:
-            return Note(f"{key}: already measured; your prediction stays {_quantity(entry['value'], entry['unit'])}.")
-        if value is None:
+        if value is None and entry["value"] is None:
             return Note(f"{key}: no prediction yet. Put yours in place of None and run the cell again.", "warning")
-        return Note(f"{key}: your prediction is {_quantity(value, unit)}.")
+        told = "none" if entry["value"] is None else _quantity(entry["value"], entry["unit"])
+        if "measured" in entry:
+            return Note(f"{key}: already measured; your prediction stays {told}.")
+        return Note(f"{key}: your prediction is {told}.")
 
     def reconcile(self, key: str, measured: float | str) -> Note:
         """Put a measurement beside your prediction and say how far off it was."""
         entry = self._progress.measured(key, measured)
+        self._predicted.add(key)
         unit, value = entry["unit"], entry["value"]
         seen = f"{key}: measured {_quantity(measured, unit)}"
         if value is None:

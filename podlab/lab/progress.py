@@ -81,11 +81,16 @@ class Progress:
 
         self.change(note)
 
-    def predicted(self, key: str, value: Any, unit: str) -> dict[str, Any]:
-        """Commit a prediction unless it has been measured already; returns what is committed."""
+    def predicted(self, key: str, value: Any, unit: str, *, anew: bool = False) -> dict[str, Any]:
+        """Commit a prediction and return what is committed. None takes no earlier one's place.
+
+        One that was made and then measured stays, unless `anew`: a fresh run of the lesson may predict again.
+        """
 
         def note(data: dict[str, Any]) -> None:
-            if "measured" not in data["predictions"].get(key, {}):
+            entry = data["predictions"].get(key, {"value": None})
+            settled = "measured" in entry and not anew
+            if key not in data["predictions"] or (value is not None and not settled):
                 data["predictions"][key] = {"value": value, "unit": unit, "at": time.time()}
 
         return self.change(note)["predictions"][key]
@@ -97,7 +102,3 @@ class Progress:
             data["predictions"].setdefault(key, {"value": None, "unit": "", "at": None})["measured"] = value
 
         return self.change(note)["predictions"][key]
-
-    def forget_prediction(self, key: str) -> None:
-        """Let a prediction be made anew (a fresh run of the lesson)."""
-        self.change(lambda data: data["predictions"].pop(key, None))

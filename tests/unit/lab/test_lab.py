@@ -148,6 +148,17 @@ def test_a_prediction_is_committed_before_and_fixed_after_the_measurement():
     assert "as predicted" in lab.reconcile("word", "no").text
 
 
+def test_a_second_kernel_that_has_no_prediction_yet_takes_none_away():
+    first, second = Lab("15"), Lab("15")
+    first.predict("time", 5, "s")
+    assert second.predict("time", None, "s").text == "time: your prediction is 5 s."
+    assert first.reconcile("time", 9.5).text == "time: measured 9.5 s, predicted 5 s: off by 4.5 s."
+    assert "stays 5 s" in Lab("15").predict("time", None, "s").text
+    assert second.predict("time", 7, "s").text == "time: your prediction is 7 s.", "a fresh run may predict anew"
+    assert "no prediction" in first.reconcile("other", 1).text
+    assert "stays none" in first.predict("other", 1).text, "what has been measured can no longer be predicted"
+
+
 def test_progress_survives_and_the_best_score_stays():
     progress = Progress("15")
     progress.scored("15.1", 7.5, False)
