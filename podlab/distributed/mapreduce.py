@@ -236,7 +236,9 @@ class Engine:
 
     def _ended(self, hand: _Hand, answer: dict[str, Any], done: set[int], lengths: list[float]) -> None:
         kind, number = answer["kind"], answer["number"]
-        if "error" in answer:
+        late = not self._current(kind, number, done)
+        # What another attempt has done already cannot fail any more: its straggler may say what it likes.
+        if "error" in answer and not late:
             raise LaboratoryError(f"{kind} task {number} raised {answer['error']}\n{answer['trace']}")
         told = {"kind": kind, "task": number, "attempt": int(answer["attempt"]), "worker": hand.worker.name}
         told |= {name: answer[name] for name in ("records", "bytes", "parts") if name in answer}
@@ -246,7 +248,7 @@ class Engine:
             if kind == "map"
             else [f"part-{number:05d}"]
         )
-        if not self._current(kind, number, done):
+        if late:
             for name in names:
                 (self._scratch / f"{name}.{answer['attempt']}").unlink(missing_ok=True)
             self._note("discard", **told)

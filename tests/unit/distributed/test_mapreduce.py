@@ -125,6 +125,28 @@ def test_a_frozen_worker_is_backed_up(tmp_path: Path, kind: str) -> None:
     assert marker.exists() and result.count("backup") >= 1
 
 
+def test_a_straggler_that_raises_after_its_backup_has_counted_fails_nothing(tmp_path: Path) -> None:
+    first, counted, heard = (tmp_path / name for name in ("first", "counted", "heard"))
+
+    def mapped(line: str) -> list[tuple[str, int]]:
+        if line == "slow" and not first.exists():
+            first.touch()
+            waiting.until(counted.exists, "the backup to count", timeout=60)
+            raise OSError("the straggler's disk")
+        return words(line)
+
+    def reduced(key: Any, values: list[int]) -> int:
+        waiting.until(heard.exists, "the straggler to be heard", timeout=60)
+        return total(key, values)
+
+    def told(event: Event, engine: Engine) -> None:
+        if event.get("kind") == "map" and event["task"] == 0 and event["event"] in ("end", "discard"):
+            (counted if event["event"] == "end" else heard).touch()
+
+    result = run(Job(mapped, reduced), [["slow"], ["quick"]], tmp_path / "out", workers=2, watch=told)
+    assert by_key(result) == [("quick", 1), ("slow", 1)] and heard.exists()
+
+
 def test_kills_at_random_change_nothing(tmp_path: Path) -> None:
     calm = run(COUNT, SPLITS, tmp_path / "calm", workers=2)
     chance, killed = random.Random(4), []
