@@ -26,9 +26,9 @@ class Pictures(HarmVerbs):
         from podlab.widgets.live import Journey
 
         made = Journey(self.api, self.namespace, title)
-        self._live.append(made)
+        self._keep(made.view, made)
         self.wait(lambda: made.feeder.whole, "the first news of the namespace", 20)
-        return self._keep(made.view)
+        return made.view
 
     def flow(self, traffic: Traffic, title: str = "") -> Any:
         """Show steady requests (from `lab.requests`) on their way through their Service, and each pod's share."""
@@ -42,8 +42,7 @@ class Pictures(HarmVerbs):
             return live.endpoints(self.api.list("EndpointSlice", self.namespace, labelSelector=selector))
 
         view = live.FlowView(Flow(), service, title or f"Requests to {service}", "live")
-        self._live.append(live.Watcher(view, traffic.records, endpoints))
-        return self._keep(view)
+        return self._keep(view, live.Watcher(view, traffic.records, endpoints))
 
     def strip(self, rows: Mapping[str, str], title: str = "From start to end") -> Any:
         """Probe processes (name -> URL) from now on and draw their lives: starting, ready, draining, gone.
@@ -54,8 +53,7 @@ class Pictures(HarmVerbs):
         from podlab.widgets.lifecycle_feed import Strip
 
         made = Strip(rows, title)
-        self._live.append(made)
-        self._keep(made.view)
+        self._keep(made.view, made)
         return made
 
     def pod_strip(self, app: str, title: str = "From start to end") -> Any:
@@ -63,8 +61,7 @@ class Pictures(HarmVerbs):
         from podlab.widgets.lifecycle_feed import PodStrip
 
         made = PodStrip(self.api, self.namespace, app, title)
-        self._live.append(made)
-        self._keep(made.view)
+        self._keep(made.view, made)
         return made
 
     def watch(self) -> Any:
@@ -90,6 +87,11 @@ class Pictures(HarmVerbs):
             self.wait(lambda: self._watch.feeder.whole, "the first news of the cluster", 20)
         return self._watch
 
-    def _keep(self, view: Any) -> Any:
+    def _keep(self, view: Any, feeder: Any = None) -> Any:
+        """Keep a view in the place of an earlier one with its title: of a cell that is run again, one feeder runs."""
+        if earlier := self._live.pop(view.title, None):
+            earlier.stop()
+        if feeder is not None:
+            self._live[view.title] = feeder
         self._views = [other for other in self._views if other.title != view.title] + [view]
         return view

@@ -37,7 +37,8 @@ class Place:
         self._world: World | None = None
         self._room: Room | None = None
         self._watch: Any = None
-        self._live: list[Any] = []
+        #: What feeds the live pictures, by their titles.
+        self._live: dict[str, Any] = {}
         self._views: list[Any] = []
         self._broken: set[str] = set()
         self._note_harm: Callable[[str], None] = lambda _node: None
@@ -70,9 +71,9 @@ class Place:
     def close(self) -> None:
         """Mend what was broken, end the live pictures, remove the namespace. Safe to call twice."""
         atexit.unregister(self.close)
-        for live in filter(None, (self._watch, *self._live)):
+        for live in filter(None, (self._watch, *self._live.values())):
             live.stop()
-        self._watch, self._live = None, []
+        self._watch, self._live = None, {}
         if self._connection is not None and self._connection.nodes is not None:
             for node in sorted(self._broken):
                 with contextlib.suppress(PodlabError):
@@ -84,12 +85,12 @@ class Place:
         self._world = self._room = None
 
     def reset(self) -> Note:
-        """Start over with an empty namespace. Scores, hints and predictions stay."""
-        if not self.on_cluster and self._connection is None:
-            self._views.clear()
-            return Note("A clean slate.")
-        connection = self._need()
+        """Start over with an empty namespace and without pictures. Scores, hints and predictions stay."""
+        connection = self._need() if self.on_cluster or self._connection is not None else None
         self.close()
+        self._views.clear()
+        if connection is None:
+            return Note("A clean slate.")
         self.open(connection)
         return Note(f"A clean slate: namespace {self.namespace}.")
 

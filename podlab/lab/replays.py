@@ -77,8 +77,7 @@ class Replays(Pictures):
         from podlab.widgets.copies import Copies
 
         view = Copies(addresses, title=title)
-        self._live.append(view)
-        return self._keep(view)
+        return self._keep(view, view)
 
     def graph(self, addresses: Mapping[str, str], logs: Sequence[Path] = (), title: str = "Who asks whom") -> Any:
         """The graph of services (name -> URL), drawn from their metrics at each `look()`; `start()` looks by itself.
@@ -89,8 +88,7 @@ class Replays(Pictures):
 
         view = ServiceGraph(addresses, logs, title)
         view.look()
-        self._live.append(view)
-        return self._keep(view)
+        return self._keep(view, view)
 
     def replay(self, exercise: str) -> Any:
         """The moment at which the last check of an exercise failed, as a picture to go through."""

@@ -110,6 +110,23 @@ def test_a_cell_that_opens_the_lab_again_closes_the_one_before():
     assert second is not first and second._views == [] and second.seed == first.seed
 
 
+def test_a_reset_ends_what_feeds_the_pictures_and_keeps_progress(orphan):
+    cell = start("11")
+    for lab in (orphan, cell):
+        lab.predict("time", 5, "s")
+        graph = lab.graph({})
+        before = set(threading.enumerate())
+        graph.start()
+        threads = set(threading.enumerate()) - before
+        assert threads and "clean slate" in lab.reset().text
+        assert graph.mode == "recorded" and lab._views == []
+        for thread in threads:
+            thread.join(10)
+            assert not thread.is_alive()
+        assert "5 s" in lab.predict("time", None, "s").text
+    assert orphan.namespace == "given"
+
+
 @pytest.mark.parametrize("name", ["5", "15.1", "", "ab", "../15"])
 def test_what_is_no_chapter_is_refused(name):
     with pytest.raises(LabError, match="two digits"):

@@ -9,6 +9,8 @@ import threading
 import pytest
 
 from podlab.checks.api import Api
+from podlab.lab import Lab
+from podlab.lab.connection import Connection
 from podlab.waiting import until
 from podlab.widgets import views
 from podlab.widgets.views import Watch
@@ -40,6 +42,13 @@ class Server(http.server.ThreadingHTTPServer):
             self.changed.notify_all()
 
 
+KINDS = {
+    "/api/v1": [("pods", "Pod", True), ("nodes", "Node", False)],
+    "/apis/apps/v1": [("deployments", "Deployment", True), ("replicasets", "ReplicaSet", True)],
+    "/apis/discovery.k8s.io/v1": [("endpointslices", "EndpointSlice", True)],
+}
+
+
 class Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
@@ -48,8 +57,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if server.away:
             self.close_connection = True
             return
-        if self.path == "/api/v1":
-            kinds = [("pods", "Pod", True), ("nodes", "Node", False)]
+        if kinds := KINDS.get(self.path):
             return self.say(
                 {"resources": [{"name": n, "kind": k, "namespaced": s, "singularName": ""} for n, k, s in kinds]}
             )
@@ -106,16 +114,31 @@ def server():
 
 
 @pytest.fixture
-def watch(server, tmp_path):
+def config(server, tmp_path):
     config = tmp_path / "kubeconfig"
     config.write_text(
         "apiVersion: v1\nkind: Config\ncurrent-context: c\n"
         f"clusters: [{{name: c, cluster: {{server: 'http://127.0.0.1:{server.server_address[1]}'}}}}]\n"
         "users: [{name: u, user: {}}]\ncontexts: [{name: c, context: {cluster: c, user: u}}]\n"
     )
+    return config
+
+
+@pytest.fixture
+def watch(config):
     found = Watch(Api.connect(config), "default")
     yield found
     found.stop()
+
+
+@pytest.fixture
+def lab(config, tmp_path, monkeypatch):
+    monkeypatch.setenv("PODLAB_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("PODLAB_NAMESPACE", "default")
+    found = Lab("14")
+    found.open(Connection("default", Api.connect(config), None, "v1"))
+    yield found
+    found.close()
 
 
 def states(view):
@@ -183,3 +206,34 @@ def test_a_second_watch_of_the_same_stops_the_first(server, watch):
     again = Watch(watch.feeder.api, "default")
     assert not watch.feeder.running and again.feeder.running
     again.stop()
+
+
+class Requests:
+    """Steady requests to a Service, of which none has been answered yet."""
+
+    service = "web"
+
+    def __init__(self) -> None:
+        self.asked_by = set()
+
+    def records(self):
+        self.asked_by.add(threading.current_thread())
+        return []
+
+
+def test_of_a_cell_that_is_run_again_one_journey_is_fed(lab):
+    views_ = [lab.journey() for _ in range(3)]
+    assert [view.recorder.feeder.running for view in views_] == [False, False, True]
+    assert [view.mode for view in views_] == ["recorded", "recorded", "live"]
+    other = lab.journey("Another one")
+    assert views_[-1].recorder.feeder.running and other.recorder.feeder.running
+    lab.reset()
+    assert not views_[-1].recorder.feeder.running and not other.recorder.feeder.running
+
+
+def test_of_a_cell_that_is_run_again_one_flow_is_fed(lab):
+    traffic = Requests()
+    first, last = lab.flow(traffic), lab.flow(traffic)
+    assert (first.mode, last.mode) == ("recorded", "live")
+    until(lambda: last.length > 1, "two looks", timeout=30)
+    assert len([thread for thread in traffic.asked_by if thread.is_alive()]) == 1
