@@ -202,7 +202,7 @@ def leaders(run):
 # Three times we wait for a leader; the first we kill with SIGKILL, the second we freeze with SIGSTOP, the third may stay.
 
 # %%
-with RealRun(Path(tempfile.mkdtemp()), seed=1) as run:
+with tempfile.TemporaryDirectory() as folder, RealRun(Path(folder), seed=1) as run:
     for name in MEMBERS:
         run.add(name, partial(Quick, members=MEMBERS, store=STORE))
     run.add(STORE, FencedStore)
