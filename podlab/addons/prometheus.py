@@ -77,6 +77,11 @@ class Prometheus:
             )
         return found[0].value if found else None
 
+    def parse(self, expression: str) -> Object:
+        """The tree of an expression as Prometheus reads it: the `type` of each node, and its parts. QueryError."""
+        found: Object = self._ask("parse_query", {"query": expression}, expression)
+        return found
+
     def targets(self) -> list[Object]:
         """What is scraped: `labels`, `scrapeUrl`, `health`, `lastError` and more of each."""
         found: list[Object] = self._ask("targets", {"state": "active"})["activeTargets"]

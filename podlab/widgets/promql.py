@@ -1,8 +1,10 @@
-"""A playground for PromQL: an expression, its values over time as lines, and what its parts do, in words."""
+"""A playground for PromQL: an expression, its values over time as lines, and the steps in which it is worked out.
+
+The series ALERTS, which Prometheus keeps of its own alerts, are drawn as a timeline: pending, then firing.
+"""
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -10,53 +12,56 @@ from typing import Any
 from podlab.addons.prometheus import Prometheus, Series, shown
 from podlab.errors import PodlabError, UsageError
 from podlab.widgets.drawing import BLUE, GREEN, INK, LINE, ORANGE, PURPLE, SKY, VERMILLION, Page
+from podlab.widgets.promql_steps import Step, steps, told, told_apart
 from podlab.widgets.replay import Replay, action, number, words
+from podlab.widgets.timeline import TONES, Bar, Timeline
 
 #: Looks of the lines: colour and dashes, so that they can be told apart without colours too.
 LOOKS = ((BLUE, ""), (VERMILLION, "7 3"), (GREEN, "2 3"), (PURPLE, "9 3 2 3"), (ORANGE, "4 2"), (SKY, "12 4"))
 #: Points of a line.
 POINTS = 120
-#: What a part of an expression does; in the order in which they are told.
-PARTS = {
-    r"\[[^\]]+\]": "[...] takes all values of that time, for each series",
-    r"\brate\(": "rate: growth per second of a counter; a fall counts as a restart",
-    r"\bincrease\(": "increase: growth of a counter in the whole window",
-    r"\bdelta\(": "delta: last minus first value, for gauges; it knows of no restarts",
-    r"\bhistogram_quantile\(": "histogram_quantile: reads a quantile off buckets (label le)",
-    r"\bsum\b": "sum: adds series up",
-    r"\bavg\b": "avg: the mean of series",
-    r"\bmax\b": "max: the largest of series",
-    r"\bcount\b": "count: how many series there are",
-    r"\bby\s*\(": "by (...): one result for each value of these labels",
-    r"\bwithout\s*\(": "without (...): these labels are dropped, the others stay",
-    r"[<>!=]=|[<>]": "a comparison keeps the series for which it is true",
-    r"\bor\b": "or: the right side where the left has nothing",
-    r"\band\b": "and: the left side where the right has something",
-}
+#: Letters that fit into a line of the picture.
+ACROSS = 105
+#: Tones of a timeline's bars by the state of an alert.
+ALERTING = {"pending": "doubt", "firing": "bad"}
 
 
-def explained(expression: str) -> list[str]:
-    """What the parts of an expression do, in words."""
-    bare = re.sub(r"\{[^}]*\}|\"[^\"]*\"", "", expression)
-    return [told for pattern, told in PARTS.items() if re.search(pattern, bare)]
-
-
-def told_apart(series: Sequence[Series]) -> list[str]:
-    """A short name for each series: the one label that tells all of them apart, else all those that differ."""
-    if len(series) == 1:
-        return [shown(series[0].labels) if series[0].labels else "the result"]
-    keys = {key for one in series for key in one.labels}
-    kinds = {key: {one.labels.get(key, "") for one in series} for key in keys}
-    alone = [key for key in keys if len(kinds[key]) == len(series)]
-    # Of a pod's labels its name says most.
-    chosen = [min(alone, key=lambda key: (key != "pod", key))] if alone else [k for k in keys if len(kinds[k]) > 1]
-    return [shown({key: one.labels[key] for key in chosen if key in one.labels}) for one in series]
+def alerts(series: Sequence[Series], end: float, step: float) -> Timeline:
+    """The timeline of series ALERTS that were asked every `step` seconds: a row for each alert; `end` is 0."""
+    states = [{key: one.labels[key] for key in one.labels if key not in ("__name__", "alertstate")} for one in series]
+    different = [labels for number, labels in enumerate(states) if labels not in states[:number]]
+    names = [one.get("alertname", "") for one in different]
+    rows = [
+        name if names.count(name) == 1 else f"{name} {apart}"
+        for name, apart in zip(names, told_apart([Series(one, [(0.0, 1.0)]) for one in different]), strict=True)
+    ]
+    bars = [
+        Bar(
+            rows[different.index(labels)],
+            piece[0][0] - end,
+            piece[-1][0] + step - end,
+            one.labels.get("alertstate", ""),
+            ALERTING.get(one.labels.get("alertstate", ""), "calm"),
+        )
+        for one, labels in zip(series, states, strict=True)
+        for piece in _pieces(one, 1.5 * step)
+    ]
+    return Timeline(
+        sorted(bars, key=lambda bar: (rows.index(bar.row), bar.begin)), [], "Alerts", mode="live", until=0.0
+    )
 
 
 class Playground(Replay):
-    """An expression that can be changed; its values over the last minutes. `ask(expression)` does it from code."""
+    """An expression that can be changed; its values over the last minutes. `ask(expression)` does it from code.
+
+    Its positions are the steps in which Prometheus works the expression out; the last is the whole.
+    """
 
     mode = "live"
+    help = (
+        "The slider goes through the steps, from the innermost selector to the whole expression, and draws each. "
+        "step(-1), seek(n) do what it does. ALERTS shows when each alert was pending and firing."
+    )
 
     def __init__(
         self,
@@ -69,7 +74,9 @@ class Playground(Replay):
         super().__init__(title)
         self._prometheus, self._now = prometheus, now
         self.expression, self.minutes = expression, minutes
-        self.series: list[Series] = []
+        #: The steps, and the result of each in words; one at least, unless the expression is refused.
+        self.steps: list[tuple[Step, str]] = []
+        self._drawn: dict[str, list[Series]] = {}
         self._begin = self._end = 0.0
         self.ask()
 
@@ -78,15 +85,42 @@ class Playground(Replay):
         self.expression, self.minutes = expression or self.expression, minutes or self.minutes
         self._end = self._now()
         self._begin = self._end - 60 * self.minutes
-        step = max(1.0, 60 * self.minutes / POINTS)
         try:
-            self.series = self._prometheus.query_range(self.expression, self._begin, self._end, step)
+            found = steps(self._prometheus.parse(self.expression)) or [
+                Step(self.expression, "a number", self.expression)
+            ]
+            self._drawn = {one.drawn: self._range(one.drawn) for one in found}
+            self.steps = [(one, told(self._prometheus.query(one.expression, self._end))) for one in found]
             self.mark = ""
         except PodlabError as error:
-            self.series, self.mark = [], error.message
-        self.help = "; ".join(explained(self.expression)) or "The newest value of each series with this name."
+            self.steps, self._drawn, self.mark = [], {}, error.message
+        self.position = self.length
         self.refresh()
         return self
+
+    def _range(self, expression: str) -> list[Series]:
+        return self._prometheus.query_range(expression, self._begin, self._end, self._step())
+
+    def _step(self) -> float:
+        return max(1.0, 60 * self.minutes / POINTS)
+
+    @property
+    def length(self) -> int:
+        return max(0, len(self.steps) - 1)
+
+    def moment(self) -> str:
+        return f"step {self.position + 1} of {len(self.steps)}"
+
+    @property
+    def series(self) -> list[Series]:
+        """The series of the present step."""
+        return self._drawn[self.steps[self.position][0].drawn] if self.steps else []
+
+    def timeline(self) -> Timeline | None:
+        """The series of the present step as a timeline, if they are ALERTS."""
+        if not self.series or any(one.labels.get("__name__") != "ALERTS" for one in self.series):
+            return None
+        return alerts(self.series, self._end, self._step())
 
     def controls(self) -> list[dict[str, Any]]:
         return [
@@ -114,25 +148,52 @@ class Playground(Replay):
     def summary(self) -> str:
         if self.mark:
             return f"{self.expression}: refused"
+        drawn = self.steps[self.position][0].drawn
         if not self.series:
-            return f"{self.expression}: no series within {self._time()}"
-        told = ", ".join(
+            return f"{drawn}: no series within {self._time()}"
+        if timeline := self.timeline():
+            bars = [f"{one.row} {one.words} for {one.end - one.begin:.0f} s" for one in timeline.bars]
+            return f"{drawn}: {', '.join(bars)}"
+        values = ", ".join(
             f"{name} {one.value:.4g}" for name, one in list(zip(self.names(), self.series, strict=True))[: len(LOOKS)]
         )
         more = f" and {len(self.series) - len(LOOKS)} more" if len(self.series) > len(LOOKS) else ""
-        return f"{self.expression}: {told}{more}"
+        return f"{drawn}: {values}{more}"
 
     def table(self) -> tuple[list[str], list[list[str]]]:
+        if timeline := self.timeline():
+            return timeline.table()
         rows = [
             [shown(one.labels), f"{one.value:.4g}", f"{min(_values(one)):.4g}", f"{max(_values(one)):.4g}"]
             for one in self.series[:20]
         ]
         return ["series", "last", "least", "most"], rows or [["none", "", "", ""]]
 
+    def walk(self) -> list[str]:
+        """The steps in words, each with its result: the innermost selector first."""
+        return [
+            f"{number_}. {one.expression}: {one.words}; {result}" for number_, (one, result) in enumerate(self.steps, 1)
+        ]
+
+    def to_text(self) -> str:
+        return "\n".join([super().to_text(), *(f"  {line}" for line in self.walk())])
+
     def picture(self) -> str:
-        page, left, top, high = Page(), 60, 34, 170
+        page = Page()
+        timeline = self.timeline()
+        y = timeline.draw(page, 28.0) + 18 if timeline else self._lines(page)
+        for number_, (one, result) in enumerate(self.steps):
+            weight = 600 if number_ == self.position else 0
+            page.text(8, y, _cut(f"{number_ + 1}. {one.expression}"), size=11, weight=weight)
+            page.text(22, y + 14, _cut(f"{one.words}: {result}", 125), size=10)
+            y += 32
+        return page.document(y, self.summary())
+
+    def _lines(self, page: Page) -> float:
+        """Draw the values over time and a legend; return where there is room again."""
+        left, top, high = 60, 34, 170
         right = page.width - 20
-        page.text(8, 18, self.expression if len(self.expression) < 95 else self.expression[:92] + "...", size=12)
+        page.text(8, 18, _cut(self.steps[self.position][0].drawn if self.steps else self.expression), size=12)
         values = [value for one in self.series for value in _values(one)] or [0.0]
         low, tall = min(0.0, *values), max(*values, 1e-9)
         span = (tall - low) or 1.0
@@ -154,19 +215,24 @@ class Playground(Replay):
                 page.path([at(*point) for point in piece], stroke=colour, **style)
             y = top + high + 36 + 16 * number_
             page.path([(left, y - 4), (left + 26, y - 4)], stroke=colour, **style)
-            label = names[number_]
-            page.text(left + 32, y, label if len(label) < 85 else label[:82] + "...", size=11)
+            page.text(left + 32, y, _cut(names[number_], 85), size=11)
         page.text(left, top + high + 16, f"{self._time()} ago", size=10)
         page.text(right, top + high + 16, "now", size=10, anchor="end")
         page.line(left, top + high, right, top + high, stroke=INK)
-        return page.document(top + high + 48 + 16 * min(len(self.series), len(LOOKS)), self.summary())
+        return top + high + 48 + 16 * min(len(self.series), len(LOOKS))
 
     def figure(self) -> Any:
-        """The same lines as a matplotlib figure."""
+        """The same lines, or bars of alerts, as a matplotlib figure."""
         from matplotlib.figure import Figure
 
         made = Figure(figsize=(7, 3), layout="constrained")
         axes = made.subplots()
+        if timeline := self.timeline():
+            for bar in timeline.bars:
+                axes.barh(bar.row, bar.end - bar.begin, left=bar.begin, color=TONES[bar.tone], edgecolor="black")
+                axes.text(bar.begin, timeline.rows.index(bar.row), f" {bar.words}", va="center", fontsize="small")
+            axes.set(xlabel="seconds from now", title=self.expression)
+            return made
         for name, one in zip(self.names(), self.series, strict=True):
             axes.plot([at - self._end for at, _ in one.points], _values(one), label=name)
         axes.set(xlabel="seconds from now", title=self.expression)
@@ -189,3 +255,9 @@ def _pieces(series: Series, gap: float) -> list[Sequence[tuple[float, float]]]:
             pieces.append([])
         pieces[-1].append((at, value))
     return list(pieces)
+
+
+def _cut(text: str, most: int = ACROSS) -> str:
+    """A text in one line, cut where it would not fit."""
+    flat = " ".join(text.split())
+    return flat if len(flat) <= most else flat[: most - 3] + "..."

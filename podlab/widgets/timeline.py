@@ -35,18 +35,24 @@ class Mark:
 
 
 class Timeline(Replay):
-    """Positions are the moments at which a bar begins or ends, or a mark is set."""
+    """Positions are the moments at which a bar begins or ends, or a mark is set; the picture goes on to `until`."""
 
     help = "A bar is what held for a while, a tick is what happened. Point at either to read it; the table has all."
 
     def __init__(
-        self, bars: Sequence[Bar], marks: Sequence[Mark], title: str = "What happened", *, mode: str = "recorded"
+        self,
+        bars: Sequence[Bar],
+        marks: Sequence[Mark],
+        title: str = "What happened",
+        *,
+        mode: str = "recorded",
+        until: float | None = None,
     ) -> None:
         super().__init__(title)
         self.bars, self.marks, self.mode = list(bars), list(marks), mode
         self.rows = list(dict.fromkeys([bar.row for bar in bars] + [mark.row for mark in marks]))
         ends = [bar.begin for bar in bars] + [bar.end for bar in bars] + [mark.time for mark in marks]
-        self.moments = sorted(set(ends)) or [0.0]
+        self.moments = sorted({*ends, *(() if until is None else (until,))}) or [0.0]
         self.position = self.length
         self.refresh()
 
@@ -80,14 +86,19 @@ class Timeline(Replay):
         return ["row", "from (s)", "to (s)", "what"], [row for _, row in sorted([*bars, *marks]) if _ <= self.now]
 
     def picture(self) -> str:
-        page, left, top = Page(), 112.0, 28.0
+        page = Page()
+        return page.document(self.draw(page, 28.0) + 6, f"{self.title}: {self.summary()}")
+
+    def draw(self, page: Page, top: float) -> float:
+        """Draw the rows onto a page, below `top` (pixels), where the title stands; return where the picture ends."""
+        left = min(page.width / 2, max(112.0, 16 + 6.2 * max(map(len, self.rows), default=0)))
         right = page.width - 16
         begin, end = self.moments[0], max(self.moments[-1], self.moments[0] + 1e-6)
 
         def x(time: float) -> float:
             return left + (right - left) * (time - begin) / (end - begin)
 
-        page.text(8, 16, f"{self.title} ({self.mode})", weight=600)
+        page.text(8, top - 12, f"{self.title} ({self.mode})", weight=600)
         for index, row in enumerate(self.rows):
             y = top + index * ROW
             page.text(8, y + 18, row, size=11)
@@ -111,7 +122,7 @@ class Timeline(Replay):
             time = begin + (end - begin) * part / 4
             page.text(x(time), low + 16, f"{time:.3g} s", size=10, anchor="middle")
         page.line(x(self.now), top - 4, x(self.now), low + 2, stroke=VERMILLION, **{"stroke-width": 2})
-        return page.document(low + 24, f"{self.title}: {self.summary()}")
+        return low + 18
 
 
 def kept(bars: Sequence[Bar], marks: Sequence[Mark], at: float, mode: str = "recorded") -> dict[str, Any]:

@@ -1,17 +1,35 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from podlab.addons.prometheus import QueryError, Series
 from podlab.errors import UsageError
-from podlab.widgets.promql import LOOKS, Playground, explained, told_apart
+from podlab.widgets.promql import LOOKS, Playground, alerts
+from podlab.widgets.promql_steps import told_apart
+
+
+def selector(name: str, range_: int = 0) -> dict[str, Any]:
+    """The node of a selector, in Prometheus' words."""
+    named = {"name": name, "matchers": [{"name": "__name__", "type": "=", "value": name}]}
+    common = {"offset": 0, "timestamp": None, "startOrEnd": None, **named}
+    return {"type": "matrixSelector" if range_ else "vectorSelector", "range": range_, **common}
 
 
 class Fake:
-    """Gives the prepared series, or refuses."""
+    """Gives the prepared series, or refuses; what is asked is `rate(x[1m])`, or a name."""
 
     def __init__(self, *series: Series) -> None:
         self.series, self.asked = list(series), []
+
+    def parse(self, expression: str) -> dict[str, Any]:
+        if expression == "rate(x[1m])":
+            return {"type": "call", "func": {"name": "rate"}, "args": [selector("x", 60000)]}
+        return selector(expression)
+
+    def query(self, expression: str, at: float) -> list[Series]:
+        return [Series(one.labels, one.points[-1:]) for one in self.series]
 
     def query_range(self, expression: str, begin: float, end: float, step: float) -> list[Series]:
         self.asked.append((expression, begin, end, step))
@@ -33,7 +51,7 @@ def test_picture_words_and_table_say_the_same() -> None:
     assert '{pod="a"} 3, {pod="b"} 4' in shown.summary()
     assert shown.view["rows"] == [['{pod="a"}', "3", "1", "3"], ['{pod="b"}', "4", "4", "4"]]
     assert shown.to_svg().count("<path") == 4, "two lines and two samples of the legend"
-    assert "rate: growth per second" in shown.view["help"]
+    assert "3. rate(x[1m]): growth per second" in shown.to_text() and "growth per second" in shown.to_svg()
 
 
 def test_an_expression_is_asked_anew_and_a_refusal_is_shown_with_its_words() -> None:
@@ -79,9 +97,51 @@ def test_no_line_is_drawn_over_a_gap() -> None:
     assert playground(broken).to_svg().count("<path") == 3
 
 
-def test_what_stands_in_braces_is_not_explained() -> None:
-    assert explained('x{path="sum or rate("}') == []
-    assert [told.split(":")[0] for told in explained("sum by (pod) (rate(x[5m])) > 1")][1:3] == ["rate", "sum"]
+def test_the_positions_are_the_steps_from_the_innermost_selector_to_the_whole() -> None:
+    shown = playground(line("a", 1, 2, 3), line("b", 4, 4, 4))
+    assert [step.expression for step, _ in shown.steps] == ["x", "x[1m]", "rate(x[1m])"]
+    assert shown.view["moment"] == "step 3 of 3" and shown.summary().startswith("rate(x[1m]): ")
+    shown.seek(0)
+    assert shown.summary().startswith("x: ") and '2 series, such as {pod="a"}: 3' in shown.walk()[0]
+    asked = len(shown._prometheus.asked)
+    shown.step()
+    assert shown.summary().startswith("x: "), "a window of values has no line of its own: that of its selector is drawn"
+    assert len(shown._prometheus.asked) == asked, "all steps are of the same moment, and asked once"
+    shown.ask("y")
+    assert shown.length == 0 and shown.view["moment"] == ""
+
+
+def alert(name: str, state: str, begin: float, end: float, **labels: str) -> Series:
+    named = {"__name__": "ALERTS", "alertname": name, "alertstate": state, **labels}
+    return Series(named, [(begin + 5 * number, 1.0) for number in range(int((end - begin) / 5))])
+
+
+TOLD = [
+    alert("High", "pending", 1100, 1115, app="shop"),
+    alert("High", "firing", 1115, 1200, app="shop"),
+    alert("Down", "pending", 1250, 1300, pod="a"),
+    alert("Down", "pending", 1200, 1300, pod="b"),
+]
+
+
+def test_alerts_are_a_timeline_of_pending_and_firing() -> None:
+    bars = alerts(TOLD, 1300.0, 5.0).bars
+    assert [(bar.row, bar.words, bar.begin, bar.end) for bar in bars] == [
+        ("High", "pending", -200, -185),
+        ("High", "firing", -185, -100),
+        ('Down {pod="a"}', "pending", -50, 0),
+        ('Down {pod="b"}', "pending", -100, 0),
+    ]
+    again = Series(TOLD[0].labels, [*TOLD[0].points, (1200.0, 1.0)])
+    assert [bar.begin for bar in alerts([again], 1300.0, 5.0).bars] == [-200, -100], "it was over in between"
+
+
+def test_a_playground_that_is_asked_for_alerts_shows_when_they_were_pending_and_firing() -> None:
+    shown = playground(*TOLD).ask("ALERTS", minutes=10)
+    assert "High pending for 15 s, High firing for 85 s" in shown.summary()
+    assert ["High", "-185.00", "-100.00", "firing"] in shown.view["rows"]
+    assert shown.to_svg().count("firing</text>") == 1 and "<path" not in shown.to_svg()
+    assert [text.get_text() for text in shown.figure().axes[0].texts] == [" pending", " firing", " pending", " pending"]
 
 
 def test_the_same_lines_in_matplotlib() -> None:
