@@ -25,6 +25,7 @@ _Assignment = Annotated[str | None, typer.Option("--assignment", help="Name or n
 def release_in(term: terms.Term, names: Sequence[str]) -> None:
     """Put assignments into the term's folder and gradebook, and say where their releases are."""
     from podlab.grading import classes
+    from podlab.grading.room import room_in
 
     if not names:
         known = ", ".join(classes.assignments(term.course))
@@ -32,8 +33,9 @@ def release_in(term: terms.Term, names: Sequence[str]) -> None:
     for name in names:
         assignment = classes.which_assignment(term.course, term.folder, name)
         books = classes.books_of(settings(term, assignment), term.folder)
-        path = books.open()
-        books.set_deadlines([])
+        with room_in(term.folder):
+            path = books.open()
+            books.set_deadlines([])
         due = term.deadline(assignment)
         when = f"due {due.astimezone():%d %B %Y, %H:%M}" if due else "without a deadline"
         typer.echo(f"{path} ({when}): give this file to your learners.")
@@ -52,10 +54,12 @@ def collect(
 ) -> None:
     """Take submissions in, with receipts; nothing in SOURCE is changed, and collecting again does no harm."""
     from podlab.grading import collect as collector
+    from podlab.grading.room import room_in
 
     found = terms.load(term)
     name = chosen(found, assignment)
-    came = collector.collect(found, name, source or found.folder / terms.INBOX, received and received.astimezone())
+    with room_in(found.folder):
+        came = collector.collect(found, name, source or found.folder / terms.INBOX, received and received.astimezone())
     for line in came.said:
         typer.echo(line)
     words = [f"{len(came.new)} new", f"{len(came.known)} known already", f"{len(set(came.late))} late"]
@@ -72,10 +76,13 @@ def feedback(
 ) -> None:
     """Copy each learner's feedback into a folder of his own, ready to be given out, and make the zip for Moodle."""
     from podlab.grading import handback
+    from podlab.grading.room import room_in
 
     found = terms.load(term)
     books = _graded(found, chosen(found, assignment))
-    given = handback.hand_back(books, to or found.folder / "handed-back")
+    to = to or found.folder / "handed-back"
+    with room_in(to):
+        given = handback.hand_back(books, to)
     typer.echo(f"{given.learners} pages in {given.folder}; all of them for an LMS in {given.archive}.")
 
 
@@ -88,8 +95,9 @@ def export(
     to: Annotated[Path | None, typer.Option(help="Where to; default: exports/ in the term's folder.")] = None,
     term: _Term = None,
 ) -> None:
-    """Write the grades in the forms that others read. What waits for a person has no grade yet, and is said."""
+    """Write the grades in the forms that others read. What waits has no grade yet, and is said."""
     from podlab.grading import exports
+    from podlab.grading.room import room_in
 
     found = terms.load(term)
     name = chosen(found, assignment)
@@ -98,9 +106,14 @@ def export(
     if unknown:
         forms = ", ".join(exports.FORMS)
         raise UsageError(f"There is no form {', '.join(sorted(unknown))}.", hint=f"There are: {forms}.")
-    for path in exports.export(books, (to or found.folder / "exports") / name, form or list(exports.FORMS)):
-        typer.echo(f"wrote {path}")
-    waiting = sorted(learner for learner, booked in books.booked().items() if booked.needs_person)
+    facts, to = exports.facts_of(books), (to or found.folder / "exports") / name
+    with room_in(to):
+        for path in exports.export(facts, to, form or list(exports.FORMS)):
+            typer.echo(f"wrote {path}")
+    if facts.ungraded:
+        typer.echo(f"Without a grade, since `podlab grade` has not graded their work: {', '.join(facts.ungraded)}.")
+    needing = {learner for learner, booked in facts.booked.items() if booked.needs_person}
+    waiting = sorted(needing.difference(facts.ungraded))
     if waiting:
         typer.echo(f"Without a grade, since a person must look at them in formgrader: {', '.join(waiting)}.")
 

@@ -22,6 +22,7 @@ from podlab import imports, paths
 from podlab.errors import GradingError
 from podlab.grading import feedback
 from podlab.grading.records import Record
+from podlab.grading.room import no_room
 from podlab.grading.submissions import Submission, Unreadable, read_notebook, source_of
 from podlab.grading.term import Term
 from podlab.grading.transplant import nbgrader_of, transplant
@@ -52,6 +53,10 @@ c.ExecutePreprocessor.skip_cells_with_tag = ""
 c.ExecutePreprocessor.timeout = 60
 c.ExecutePreprocessor.iopub_timeout = 30
 '''
+
+
+#: Copies of the gradebook that are kept in backups/, those from before a --renew not counted: these stay.
+BACKUPS = 10
 
 
 class Books:
@@ -85,7 +90,7 @@ class Books:
             with paths.whole_file(inside, "wb") as file:
                 file.write(self.source.read_bytes())
             with quiet():
-                self._new_gradebook()
+                new_gradebook(self.folder)
                 self._convert("GenerateAssignment", create_assignment=True, force=True)
         return self.release
 
@@ -95,25 +100,18 @@ class Books:
 
         if not (file := self.folder / "gradebook.db").exists():
             return False
-        with contextlib.closing(sqlite3.connect(file)) as book:
+        with in_words(file), contextlib.closing(sqlite3.connect(file)) as book:
             return book.execute("select 1 from assignment where name = ?", (self.assignment,)).fetchone() is not None
 
-    def _new_gradebook(self) -> None:
-        """Make the gradebook, whole or not at all: nbgrader cannot use one that was half made."""
-        file = self.folder / "gradebook.db"
-        if not file.exists():
-            draft = self.folder / "gradebook.new.db"
-            draft.unlink(missing_ok=True)
-            _say_version(draft)
-            with self._gradebook(draft):
-                pass
-            draft.replace(file)
-
-    def _gradebook(self, file: Path | None = None) -> Any:
+    @contextlib.contextmanager
+    def _gradebook(self) -> Iterator[Any]:
+        """nbgrader's gradebook; GradingError when it cannot be used."""
         imports.without_extras()
         from nbgrader.api import Gradebook
 
-        return Gradebook(f"sqlite:///{file or self.folder / 'gradebook.db'}")
+        file = self.folder / "gradebook.db"
+        with in_words(file), Gradebook(f"sqlite:///{file}") as book:
+            yield book
 
     def _changed(self, inside: Path, renew: bool) -> None:
         """Refuse another version of the assignment, or clear the way for it."""
@@ -121,9 +119,10 @@ class Books:
             raise GradingError(
                 f"{self.assignment} has changed since {self.folder} was made: {_differing(inside, self.source)}.",
                 hint="Scores of two versions must not mix. With --renew the new version is taken and everything is "
-                "graded again (answers are found by their exercise; gradebook.backup.db keeps the old grades); with "
+                "graded again (answers are found by their exercise; the old grades stay in backups/); with "
                 "--out another folder is used; or take the course back to the version that was released.",
             )
+        self._back_up(f"before-renew-of-{self.assignment}")
         with self._gradebook() as book:
             from nbgrader.api import MissingEntry
 
@@ -173,7 +172,8 @@ class Books:
         from podlab.grading.ledger import Ledger
         from podlab.grading.preprocessors import lessons_of
 
-        with Ledger(self.folder, self.assignment, self._configuration(), lessons_of(self.folder)) as ledger:
+        ours = Ledger(self.folder, self.assignment, self._configuration(), lessons_of(self.folder))
+        with in_words(self.folder / "gradebook.db"), ours as ledger:
             for record in records:
                 try:
                     ledger.book(record)
@@ -211,7 +211,15 @@ class Books:
         return {learner: booked.score for learner, booked in self.booked().items()}
 
     def booked(self) -> dict[str, Booked]:
-        """What the gradebook says of every submission: an instructor's own marks and comments count."""
+        """What the gradebook says of every submission: an instructor's own marks and comments count.
+
+        What has been entered and not graded yet needs a person. GradingError when the gradebook is lost.
+        """
+        if not self._is_in_gradebook():
+            raise GradingError(
+                f"{self.folder / 'gradebook.db'} is lost, or knows nothing of {self.assignment}.",
+                hint="`podlab grade` makes it again from records/; marks given by hand are in backups/ only.",
+            )
         with self._gradebook() as book:
             return {
                 each.student_id: Booked(
@@ -232,25 +240,36 @@ class Books:
         file = self.folder / "gradebook.db"
         if not file.exists():
             return
+        with in_words(file), contextlib.closing(sqlite3.connect(file, timeout=5)) as book:
+            verdict = book.execute("pragma quick_check").fetchone()[0]
+            book.execute("begin immediate").connection.rollback()
+            if verdict != "ok":
+                raise sqlite3.DatabaseError(verdict)
+        kept = sorted((self.folder / "backups").glob("[0-9]*.db"))
+        if not kept or kept[-1].stat().st_mtime_ns <= file.stat().st_mtime_ns:
+            self._back_up()
+            for old in kept[: -BACKUPS + 1]:
+                old.unlink()
+
+    def _back_up(self, why: str = "") -> None:
+        """Copy the gradebook, if there is one, to backups/TIME.db, or to WHY-TIME.db."""
+        import sqlite3
+
+        file = self.folder / "gradebook.db"
+        if not file.exists():
+            return
+        copy = paths.private(self.folder / "backups") / f"{why and f'{why}-'}{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}.db"
+        draft = copy.with_suffix(".new")
         try:
-            with contextlib.closing(sqlite3.connect(file, timeout=5)) as book:
-                verdict = book.execute("pragma quick_check").fetchone()[0]
-                book.execute("begin immediate").connection.rollback()
-                if verdict != "ok":
-                    raise sqlite3.DatabaseError(verdict)
-                with contextlib.closing(sqlite3.connect(file.with_suffix(".backup.db"))) as copy:
-                    book.backup(copy)
-        except sqlite3.OperationalError as error:
-            raise GradingError(
-                f"The gradebook {file} cannot be used: {error}.",
-                hint="Close formgrader and other graders that use it, then try again.",
-            ) from error
-        except sqlite3.DatabaseError as error:
-            raise GradingError(
-                f"The gradebook {file} is damaged: {error}.",
-                hint=f"Nothing was changed. The last good copy, if there is one, is {file.with_suffix('.backup.db')}; "
-                "the records are in records/, and grading into a new folder with --out makes a new gradebook.",
-            ) from error
+            with (
+                in_words(file),
+                contextlib.closing(sqlite3.connect(file)) as book,
+                contextlib.closing(sqlite3.connect(draft)) as half,
+            ):
+                book.backup(half)
+            draft.replace(copy)
+        finally:
+            draft.unlink(missing_ok=True)
 
     def _convert(self, step: str, **options: Any) -> None:
         """Run one of nbgrader's converters as its own commands do."""
@@ -297,6 +316,51 @@ class Booked:
     def final(self) -> float:
         """The score less what being late costs."""
         return round(max(0.0, self.score - self.penalty), 2)
+
+
+@contextlib.contextmanager
+def in_words(file: Path) -> Iterator[None]:
+    """Turn what SQLite says of the gradebook `file` into a GradingError: it is locked or damaged, or has no room."""
+    import sqlite3
+
+    imports.without_extras()
+    from sqlalchemy.exc import DBAPIError
+
+    try:
+        yield
+    except (sqlite3.Error, DBAPIError) as error:
+        cause = error.orig if isinstance(error, DBAPIError) else error
+        if no_room(error):
+            raise
+        if isinstance(cause, sqlite3.OperationalError):
+            raise GradingError(
+                f"The gradebook {file} cannot be used: {cause}.",
+                hint="Close formgrader and other graders that use it, then start the same command again.",
+            ) from error
+        raise GradingError(
+            f"The gradebook {file} is damaged: {cause}.",
+            hint=f"Copies are in {file.parent / 'backups'}, the newest last: put one in its place. Without one, move "
+            "the gradebook away: `podlab grade` makes it again from records/, but for marks given by hand.",
+        ) from error
+
+
+def new_gradebook(folder: Path) -> bool:
+    """Make the gradebook of a course folder, whole or not at all: nbgrader cannot use one that was half made.
+
+    Returns whether there was none.
+    """
+    imports.without_extras()
+    from nbgrader.api import Gradebook
+
+    file, draft = folder / "gradebook.db", folder / "gradebook.new.db"
+    if file.exists():
+        return False
+    draft.unlink(missing_ok=True)
+    _say_version(draft)
+    with Gradebook(f"sqlite:///{draft}"):
+        pass
+    draft.replace(file)
+    return True
 
 
 def _is_notebook(path: Path) -> bool:

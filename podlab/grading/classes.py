@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import os
-import sqlite3
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -19,6 +17,7 @@ from podlab.errors import GradingError
 from podlab.grading import kernel_image, own_cluster, queue, receipts, records, report, submissions, worker
 from podlab.grading.bookkeeping import Books
 from podlab.grading.records import Outcome, Record
+from podlab.grading.room import room_in
 from podlab.grading.term import Term
 
 
@@ -87,26 +86,8 @@ def grade_class(
     say: Callable[[str], None] = lambda _text: None,
 ) -> Graded:
     """Grade everything that has no record yet, then write gradebook, feedback, CSV and the report of the class."""
-    try:
+    with room_in(settings.out):
         return _grade_class(settings, progress, say)
-    except Exception as error:
-        if (what := no_room(error)) is None:
-            raise
-        raise GradingError(
-            f"There is no room left where {settings.out} is ({what}).",
-            hint="Make room and start the same command again: what is graded is kept.",
-        ) from error
-
-
-def no_room(error: BaseException | None) -> str | None:
-    """What could not be written, if an error came of a full disk: of a file, or of the gradebook's database."""
-    while error is not None:
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-            return str(error.filename or error.strerror)
-        if isinstance(error, sqlite3.Error) and getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_FULL:
-            return str(error)
-        error = error.__cause__ or error.__context__
-    return None
 
 
 def _grade_class(settings: Settings, progress: Callable[[queue.Progress], None], say: Callable[[str], None]) -> Graded:
@@ -255,7 +236,7 @@ def without_boxes(settings: Settings, say: Callable[[str], None]) -> bool:
 def _digest(submission: submissions.Submission) -> str:
     """What a record says of the file it was made of; also of one that was refused."""
     if submission.refused:
-        return hashlib.sha256(submission.refused.encode()).hexdigest()
+        return receipts.refusal(submission.refused)
     return worker.digest(submission.path)
 
 

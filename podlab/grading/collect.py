@@ -133,7 +133,8 @@ def _say_versions(known: Sequence[Receipt], outcome: Collected) -> None:
     for learner, counts in receipts.counting(known).items():
         versions = [each for each in known if each.learner == learner]
         if learner in touched and len(versions) > 1:
+            later = [each for each in versions if each.refused and each.received > counts.received]
             outcome.said.append(
                 f"{learner}: {len(versions)} versions; that of {counts.received.astimezone():%d %B, %H:%M:%S} counts "
-                f"({counts.origin})."
+                f"({counts.origin})." + "".join(f" A later one was not taken: {each.refused}" for each in later)
             )

@@ -1,7 +1,7 @@
 """Grades in the forms that others read: nbgrader's CSV, Canvas' and Moodle's columns, JUnit XML, JSON.
 
 Scores come from the gradebook, so an instructor's own marks count, and penalties for being late are taken off. What
-waits for a person has an empty grade: an LMS leaves it as it is.
+waits for a person, or to be graded, has an empty grade: an LMS leaves it as it is.
 """
 
 from __future__ import annotations
@@ -41,17 +41,29 @@ class Facts:
         """The points of the assignment."""
         return max((each.max_score for each in self.booked.values()), default=0.0)
 
+    @property
+    def ungraded(self) -> list[str]:
+        """Learners whose work has come and has no grade yet, or a grade of an earlier version only."""
+        return [who for who, receipt in self.receipts.items() if not self._is_graded(who, receipt)]
+
+    def _is_graded(self, learner: str, receipt: Receipt) -> bool:
+        record, booked = self.records.get(learner), self.booked.get(learner)
+        if record is None:  # lost, or not there yet; a person's marks count
+            return booked is not None and not booked.needs_person
+        return booked is not None and record.digest == receipt.made_of
+
     def final(self, learner: str) -> str:
-        """The grade that counts; empty for what waits for a person."""
-        booked = self.booked.get(learner)
+        """The grade that counts; empty for what waits for a person or to be graded."""
+        receipt, booked = self.receipts.get(learner), self.booked.get(learner)
+        if receipt and not self._is_graded(learner, receipt):
+            return ""
         if booked is None:
-            return "0" if learner in self.closed else ""
+            return "0" if learner in self.closed and learner not in self.records else ""
         return "" if booked.needs_person else f"{booked.final:g}"
 
 
-def export(books: Books, folder: Path, forms: Sequence[str]) -> list[Path]:
+def export(facts: Facts, folder: Path, forms: Sequence[str]) -> list[Path]:
     """Write the forms into `folder`; returns the paths."""
-    facts = facts_of(books)
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     written = []
     for form in forms:
@@ -82,6 +94,7 @@ def nbgrader_csv(facts: Facts, path: Path) -> None:
     rows = []
     for learner, member in facts.members.items():
         booked = facts.booked.get(learner, Booked(0.0, facts.maximum, 0.0, False, None, None))
+        final = facts.final(learner)
         rows.append(
             (
                 facts.assignment,
@@ -91,9 +104,9 @@ def nbgrader_csv(facts: Facts, path: Path) -> None:
                 member.last_name,
                 member.first_name,
                 member.email,
-                booked.score,
+                booked.score if final else "",
                 booked.penalty,
-                booked.final,
+                final,
                 booked.max_score,
             )
         )
@@ -127,8 +140,8 @@ def moodle_csv(facts: Facts, path: Path) -> None:
 
 def _note(facts: Facts, learner: str) -> str:
     record, booked = facts.records.get(learner), facts.booked.get(learner)
-    if record is None:
-        return "Nothing was handed in."
+    if record is None or learner in facts.ungraded:
+        return "Not graded yet." if learner in facts.receipts else "Nothing was handed in."
     words = [f"{id}: {'not judged' if score is None else f'{score:g}'}" for id, score in record.scores.items()]
     if booked and booked.penalty:
         words.append(f"late: -{booked.penalty:g}")
@@ -192,6 +205,7 @@ def as_json(facts: Facts, path: Path) -> None:
             "penalty": booked.penalty if booked else 0.0,
             "received": str(booked.received) if booked and booked.received else None,
             "needs_person": bool(booked and booked.needs_person),
+            "ungraded": learner in facts.ungraded,
             "record": records.to_json(record) if record else None,
         }
     with paths.whole_file(path) as file:

@@ -6,6 +6,7 @@ their content, so that collecting again changes nothing, and an earlier version 
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -30,6 +31,16 @@ class Receipt:
     file: str = ""
     refused: str = ""
     number: str = ""
+
+    @property
+    def made_of(self) -> str:
+        """What a record says it was made of (see Record.digest), once this version has been graded."""
+        return self.digest if self.file else refusal(self.refused)
+
+
+def refusal(reason: str) -> str:
+    """The digest in the record of a file that was not taken."""
+    return hashlib.sha256(reason.encode()).hexdigest()
 
 
 def folder_of(term: Path, assignment: str) -> Path:
@@ -75,8 +86,8 @@ def added(known: Sequence[Receipt], new: Receipt) -> list[Receipt]:
 
 
 def counting(receipts: Sequence[Receipt]) -> dict[str, Receipt]:
-    """The receipt that counts, by learner: the latest one."""
-    ordered = sorted(receipts, key=lambda each: (each.received, each.digest))
+    """The receipt that counts, by learner: the latest that was taken; where none was, the latest refused one."""
+    ordered = sorted(receipts, key=lambda each: (bool(each.file), each.received, each.digest))
     return dict(sorted({each.learner: each for each in ordered}.items()))
 
 

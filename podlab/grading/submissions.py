@@ -30,6 +30,7 @@ def usable(who: str) -> str:
     return re.sub(r"[^a-z0-9._@-]+", "-", text).strip("-._@")[:64]
 
 
+LINKED = "The assignment's folder is a link: it may lead to anybody's work, and is not followed."
 #: A submission larger than this is not read: an assignment with full answers is about 50 kB.
 LARGEST_NOTEBOOK = 8 * 1024 * 1024
 
@@ -93,6 +94,8 @@ def _submission(entry: Path, assignment: str) -> Submission | None:
         inside = entry / assignment
         if not inside.is_dir():
             return None
+        if inside.is_symlink():
+            return Submission(usable(entry.name), assignment, None, refused=LINKED)
         expected = inside / f"{assignment}.ipynb"
         return Submission(usable(entry.name), assignment, expected if expected.exists() else None)
     if entry.suffix == ".ipynb":

@@ -95,6 +95,16 @@ def test_the_later_of_two_counts_and_it_is_said(term: Term, tmp_path: Path) -> N
     assert len(list((term.folder / "received" / NAME / "versions").iterdir())) == 2
 
 
+def test_a_later_one_that_is_refused_takes_nothing_away_and_it_is_said(term: Term, tmp_path: Path) -> None:
+    collect(term, NAME, packed(tmp_path / "1.zip", ("ada.ipynb", NOTEBOOK)), now=NOW)
+    bomb = packed(tmp_path / "2.zip", ("ada.ipynb", "0" * 20_000_000), when=(2026, 10, 9, 0, 0, 0))
+    for _ in range(2):
+        came = collect(term, NAME, bomb, now=NOW)
+        (counts,) = receipts.submissions(term.folder, NAME)
+        assert counts.path is not None and counts.path.read_text() == NOTEBOOK and not counts.refused
+        assert any("1.zip" in line and "A later one was not taken: It has 20 MB" in line for line in came.said)
+
+
 def test_collecting_again_changes_nothing_and_keeps_the_earlier_time(term: Term, tmp_path: Path) -> None:
     source = packed(tmp_path / "1.zip", ("ada.ipynb", NOTEBOOK))
     collect(term, NAME, source, now=NOW)

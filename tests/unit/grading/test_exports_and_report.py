@@ -38,7 +38,9 @@ P, F, N, I = Verdict.PASS, Verdict.FAIL, Verdict.NOT_GRADABLE, Verdict.INFRASTRU
 NOTHING = (Unanswered("01.1", "Split", 10, f"nothing {HOSTILE}"),)
 RECORDS = {
     "ada": Record("ada", NAME, Outcome.GRADED, reports={"01.1": ran("01.1", P, P)}, seconds=3),
-    "bob": Record("bob", NAME, Outcome.GRADED, reports={"01.1": ran("01.1", P, F, N, attempts=2)}, seconds=9),
+    "bob": Record(
+        "bob", NAME, Outcome.GRADED, reports={"01.1": ran("01.1", P, F, N, attempts=2)}, digest="0", seconds=9
+    ),
     "cyd": Record("cyd", NAME, Outcome.NOT_GRADABLE, f"no notebook {HOSTILE}", unanswered=NOTHING),
     "dan": Record("dan", NAME, Outcome.INFRASTRUCTURE, "slow", reports={"01.1": ran("01.1", I)}, attempts=3),
 }
@@ -50,10 +52,13 @@ BOOKED = {
 }
 MEMBERS = {
     "ada": Member("ada", "Ada", "Lovelace, Countess", "ada@example.org", "al", "77"),
-    **{who: Member(who) for who in ("bob", "cyd", "dan", "eve", "fay")},
+    **{who: Member(who) for who in ("bob", "cyd", "dan", "eve", "fay", "gus")},
 }
-RECEIPTS = {"bob": Receipt("bob", WHEN, "0", "m.zip:Bob_12_assignsubmission_file_/x.ipynb", number="12")}
-FACTS = Facts(NAME, BOOKED, RECORDS, MEMBERS, RECEIPTS, closed=("fay",))
+RECEIPTS = {
+    "bob": Receipt("bob", WHEN, "0", "m.zip:Bob_12_assignsubmission_file_/x.ipynb", "x.ipynb", number="12"),
+    "gus": Receipt("gus", WHEN, "1", "gus.ipynb", "gus.ipynb"),
+}
+FACTS = Facts(NAME, BOOKED, RECORDS, MEMBERS, RECEIPTS, closed=("fay", "gus"))
 
 
 def table(form: str, tmp_path: Path) -> list[dict[str, str]]:
@@ -68,7 +73,7 @@ def test_canvas_gets_points_possible_and_empty_grades_where_there_are_none(tmp_p
     assert list(rows[0]) == ["Student", "ID", "SIS User ID", "SIS Login ID", "Section", NAME]
     assert (rows[0]["Student"].strip(), rows[0][NAME]) == ("Points Possible", "10")
     assert {row["SIS Login ID"]: row[NAME] for row in rows[1:]} == {
-        "al": "10", "bob": "3.5", "cyd": "0", "dan": "", "eve": "", "fay": "0"
+        "al": "10", "bob": "3.5", "cyd": "0", "dan": "", "eve": "", "fay": "0", "gus": ""
     }  # fmt: skip
     assert (rows[1]["Student"], rows[1]["ID"]) == ("Lovelace, Countess, Ada", "77")
 
@@ -78,6 +83,8 @@ def test_moodle_gets_participants_by_its_own_numbers(tmp_path: Path) -> None:
     assert (rows["bob"]["Identifier"], rows["bob"]["Grade"]) == ("Participant 12", "3.5")
     assert "late: -1.5" in rows["bob"]["Feedback comments"]
     assert (rows["Ada Lovelace, Countess"]["Identifier"], rows["dan"]["Grade"]) == ("", "")
+    notes = {who: rows[who]["Feedback comments"] for who in ("fay", "gus")}
+    assert notes == {"fay": "Nothing was handed in.", "gus": "Not graded yet."}
 
 
 def test_nbgraders_columns_are_all_there(tmp_path: Path) -> None:
@@ -87,6 +94,9 @@ def test_nbgraders_columns_are_all_there(tmp_path: Path) -> None:
         "5", "1.5", "3.5", "10"
     ) or (float(bob["raw_score"]), float(bob["score"])) == (5.0, 3.5)  # fmt: skip
     assert rows["ada"]["last_name"] == "Lovelace, Countess"
+    assert {who: row["score"] for who, row in rows.items() if who not in ("ada", "bob", "cyd")} == {
+        "dan": "", "eve": "", "fay": "0", "gus": ""
+    }  # fmt: skip
 
 
 def test_junit_counts_what_it_holds_and_survives_odd_characters(tmp_path: Path) -> None:
@@ -109,7 +119,7 @@ def test_json_has_everybody_and_no_grade_for_what_waits(tmp_path: Path) -> None:
     exports.as_json(FACTS, tmp_path / "grades.json")
     learners = json.loads((tmp_path / "grades.json").read_text())["learners"]
     assert {who: each["final"] for who, each in learners.items()} == {
-        "ada": 10, "bob": 3.5, "cyd": 0, "dan": None, "eve": None, "fay": 0
+        "ada": 10, "bob": 3.5, "cyd": 0, "dan": None, "eve": None, "fay": 0, "gus": None
     }  # fmt: skip
 
 

@@ -10,7 +10,7 @@ import pytest
 import sqlalchemy
 
 from podlab.errors import GradingError
-from podlab.grading.classes import no_room
+from podlab.grading.room import no_room
 
 
 def full_database(path: Path) -> sqlalchemy.exc.SQLAlchemyError:

@@ -20,7 +20,7 @@ sys.path.insert(0, str(COURSE))
 
 from autograder.corpus.kills import tables
 from podlab.grading import records
-from podlab.grading.bookkeeping import Books, quiet
+from podlab.grading.bookkeeping import Books, new_gradebook, quiet
 from podlab.grading.records import Outcome
 from podlab.grading.samples import ASSIGNMENT
 from podlab.grading.submissions import Submission
@@ -130,7 +130,7 @@ def test_a_new_gradebook_is_one_of_nbgraders_own(tmp_path: Path, monkeypatch: py
         pass
     ours = books(tmp_path / "ours")
     ours.folder.mkdir()
-    ours._new_gradebook()
+    new_gradebook(ours.folder)
     assert tables(ours.folder / "gradebook.db") == tables(tmp_path / "theirs" / "gradebook.db")
 
 

@@ -231,6 +231,16 @@ def test_a_link_is_not_followed(tmp_path: Any) -> None:
         read_notebook(link)
 
 
+def test_a_linked_folder_brings_nobody_the_marks_of_another(tmp_path: Any) -> None:
+    (tmp_path / "ada" / "15-x").mkdir(parents=True)
+    (tmp_path / "ada" / "15-x" / "15-x.ipynb").write_text("{}")
+    (tmp_path / "bob").mkdir()
+    (tmp_path / "bob" / "15-x").symlink_to("../ada/15-x")
+    found = {each.learner: each for each in discover(tmp_path, "15-x")}
+    assert found["ada"].path is not None and not found["ada"].refused
+    assert found["bob"].path is None and "is a link" in found["bob"].refused
+
+
 def test_both_layouts_are_found(tmp_path: Any) -> None:
     (tmp_path / "ada" / "15-x").mkdir(parents=True)
     (tmp_path / "ada" / "15-x" / "15-x.ipynb").write_text("{}")

@@ -1,0 +1,127 @@
+"""Exports from a real gradebook: never a zero for work that was handed in, and no traceback for books in trouble."""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from test_records_and_books import COURSE, RECORDS
+
+from podlab.errors import GradingError
+from podlab.grading import exports, receipts, records
+from podlab.grading.bookkeeping import BACKUPS, Books
+from podlab.grading.receipts import Receipt
+from podlab.grading.samples import ASSIGNMENT
+from podlab.grading.submissions import Submission
+from podlab.grading.term import Member, Term
+
+DUE = datetime(2026, 10, 2, 9, tzinfo=UTC)
+NOW = datetime(2026, 11, 1, tzinfo=UTC)
+CLASS = ("ada", "bob", "cyd", "dan", "eve")
+
+
+@pytest.fixture(scope="module")
+def graded(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A term's folder: ada, bob and cyd are graded, dan is entered only, eve has handed in nothing."""
+    folder = tmp_path_factory.mktemp("term") / "autumn"
+    folder.mkdir()
+    books = of(folder)
+    release = books.open()
+    entered = [Submission(who, ASSIGNMENT, release, received=DUE) for who in CLASS[:4]]
+    books.enter(entered, release, None)
+    books.set_deadlines([each.learner for each in entered])
+    receipts.write(folder, ASSIGNMENT, [Receipt(who, DUE, who, "", f"{who}.ipynb") for who in CLASS[:4]])
+    for record in RECORDS.values():
+        records.write(folder, replace(record, digest=record.learner))
+    books.book(records.read_all(folder, ASSIGNMENT))
+    return folder
+
+
+@pytest.fixture
+def books(graded: Path, tmp_path: Path) -> Books:
+    return of(Path(shutil.copytree(graded, tmp_path / "autumn")))
+
+
+def of(folder: Path) -> Books:
+    term = Term(folder, COURSE, deadlines={ASSIGNMENT: DUE}, roster={who: Member(who) for who in CLASS})
+    return Books(folder, ASSIGNMENT, COURSE / "source" / ASSIGNMENT / f"{ASSIGNMENT}.ipynb", term)
+
+
+def finals(books: Books) -> dict[str, str]:
+    facts = exports.facts_of(books, NOW)
+    return {who: facts.final(who) for who in facts.members}
+
+
+@pytest.mark.slow
+def test_only_who_has_handed_in_nothing_has_a_zero_without_being_graded(books: Books, tmp_path: Path) -> None:
+    assert finals(books) == {"ada": "15", "bob": "0", "cyd": "", "dan": "", "eve": "0"}
+    assert exports.facts_of(books, NOW).ungraded == ["dan"]
+    for path in exports.export(exports.facts_of(books, NOW), tmp_path / "to", list(exports.FORMS)):
+        assert "ada" in path.read_text()
+
+
+@pytest.mark.slow
+def test_a_later_version_that_nobody_has_graded_has_no_grade(books: Books) -> None:
+    known = receipts.read(books.folder, ASSIGNMENT)
+    receipts.write(books.folder, ASSIGNMENT, [*known, Receipt("bob", NOW, "new", "", "new.ipynb")])
+    assert finals(books)["bob"] == ""
+
+
+@pytest.mark.slow
+def test_a_lost_gradebook_gives_nobody_a_zero(books: Books) -> None:
+    (books.folder / "gradebook.db").unlink()
+    with pytest.raises(GradingError, match="is lost"):
+        exports.facts_of(books, NOW)
+    assert not (books.folder / "gradebook.db").exists()
+
+
+@pytest.mark.slow
+def test_a_damaged_gradebook_is_said_with_what_to_do(books: Books) -> None:
+    (books.folder / "gradebook.db").write_bytes(b"not a database" * 100)
+    with pytest.raises(GradingError, match="is damaged") as said:
+        exports.facts_of(books, NOW)
+    assert "backups" in (said.value.hint or "")
+
+
+@pytest.mark.slow
+def test_a_gradebook_that_somebody_writes_to_is_said(books: Books, monkeypatch: pytest.MonkeyPatch) -> None:
+    connect = sqlite3.connect
+    holder = connect(books.folder / "gradebook.db", isolation_level=None)
+    holder.execute("begin exclusive")
+    # SQLite itself waits five seconds for the other one.
+    monkeypatch.setattr(sqlite3.dbapi2, "connect", lambda *given, **more: connect(*given, **more | {"timeout": 0}))
+    for use in (books.booked, lambda: books.set_deadlines(["ada"]), lambda: books.book([RECORDS["ada"]])):
+        with pytest.raises(GradingError, match="locked"):
+            use()
+    holder.close()
+    assert finals(books)["ada"] == "15"
+
+
+@pytest.mark.slow
+def test_a_few_copies_of_the_gradebook_are_kept_and_those_of_renewed_assignments_for_good(books: Books) -> None:
+    backups = books.folder / "backups"
+    shutil.rmtree(backups, ignore_errors=True)
+    marks = sqlite3.connect(books.folder / "gradebook.db")
+    changed = books.folder.parent / f"{ASSIGNMENT}.ipynb"
+    changed.write_text(books.source.read_text() + "\n")
+    books.source = changed
+    books.open(renew=True)
+    (renewed,) = backups.glob("before-renew-*.db")
+    scores = "select auto_score from grade where auto_score > 0"
+    assert sqlite3.connect(renewed).execute(scores).fetchall() and not marks.execute(scores).fetchall()
+    before = renewed.read_bytes()
+    for number in range(BACKUPS + 2):
+        marks.execute("update assignment set duedate = ?", (f"2026-01-{number + 1:02} 00:00:00",))
+        marks.commit()
+        for _ in range(2):
+            books.open()
+    marks.close()
+    dated = sorted(backups.glob("[0-9]*.db"))
+    assert len(dated) == BACKUPS
+    last = sqlite3.connect(dated[0]).execute("select duedate from assignment").fetchone()[0]
+    assert last.startswith("2026-01-03"), "what has not changed takes no copy's place"
+    assert renewed.read_bytes() == before
