@@ -6,6 +6,7 @@ What OpenSearch has taken is on its disk (index.translog.durability is `request`
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -48,14 +49,21 @@ TEMPLATE = {
 
 
 def unpacked(block: bytes) -> bytes:
-    """The lines of a block, which vlagent packs with zstd."""
+    """The lines of a block, which vlagent packs with zstd; ValueError if it is damaged or cut off."""
+    if not block:
+        return b""
     try:
         from compression import zstd  # type: ignore[import-not-found]  # Python 3.14
     except ImportError:
-        import zstandard
-
-        return zstandard.ZstdDecompressor().decompressobj().decompress(block)
-    found: bytes = zstd.decompress(block)
+        import zstandard as zstd
+    packed = zstd.ZstdDecompressor()
+    packed = packed if hasattr(packed, "eof") else packed.decompressobj()
+    try:
+        found: bytes = packed.decompress(block)
+    except zstd.ZstdError as error:
+        raise ValueError(str(error)) from error
+    if not packed.eof:
+        raise ValueError("it ends in the middle")
     return found
 
 
@@ -99,16 +107,26 @@ class OpenSearch:
         return word
 
     def send(self, path: str, block: bytes) -> bool:
-        """Hand a block on. A line that is refused with its fields is sent as a text; False if that is refused too."""
-        lines = [json.loads(line) for line in unpacked(block).splitlines() if line]
+        """Hand a block on. A line that is refused with its fields is sent as a text; False if that is refused too.
+
+        False also of a block that cannot be read, now or ever.
+        """
+        try:
+            lines = [json.loads(line) for line in unpacked(block).splitlines() if line]
+        except ValueError as error:
+            print(f"a block cannot be read: {error}", file=sys.stderr, flush=True)
+            return False
         refused = self._bulk([document(line) for line in lines])
-        again = [plain(lines[place], reason) for place, reason in refused]
-        return not again or not self._bulk(again)
+        return not self._bulk([plain(lines[place], reason) for place, reason in refused])
 
     def _bulk(self, documents: Sequence[Document]) -> list[tuple[int, str]]:
         """Put documents in; returns which were refused for good, and why."""
+        if not documents:
+            return []
         body = "".join(f'{{"create":{{}}}}\n{json.dumps(one)}\n' for one in documents)
         status, answer = self._ask("POST", f"/{WRITE}/_bulk", body.encode(), LINES)
+        if status == 400:
+            return [(place, answer[:300].decode(errors="replace")) for place in range(len(documents))]
         if status != 200:
             raise OSError(f"the store answers {status}")
         refused = []

@@ -15,6 +15,7 @@ older, and all that it covers is here. vlagent's command copies it back before e
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import os
 import re
@@ -219,8 +220,9 @@ class Checkpoints:
             return
         if self._seen is not None and self._seen[0] == found[0] and not self._refused:
             whole = self._safe.with_suffix(".half")
-            whole.write_bytes(self._seen[2])
-            whole.rename(self._safe)
+            with contextlib.suppress(OSError):  # a full disk: the note that is there is older, and as safe
+                whole.write_bytes(self._seen[2])
+                whole.rename(self._safe)
         self._seen, self._refused = found, False
 
     def _read(self) -> tuple[bytes, object, bytes]:
@@ -251,9 +253,11 @@ class Spool:
         self._refused = False
         self._told = ""
 
-    def take(self, path: str, body: bytes) -> str:
-        """Take a block; returns why it cannot be, or nothing."""
+    def take(self, path: str, body: bytes, length: int) -> str:
+        """Take a block of `length` bytes; returns why it cannot be, or nothing."""
         try:
+            if len(body) < length:
+                raise OSError(f"of {length} bytes only {len(body)} came")
             self.blocks.take(path, body)
         except OSError as error:
             self._refused = True
@@ -289,8 +293,8 @@ def serve(spool: Spool, address: tuple[str, int]) -> ThreadingHTTPServer:
             self._say(200, metrics(spool.blocks, spool.sender) if self.path == "/metrics" else "ok\n")
 
         def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-            why = spool.take(self.path, body)
+            length = int(self.headers.get("Content-Length") or 0)
+            why = spool.take(self.path, self.rfile.read(length), length)
             self._say(503 if why else 200, why)
 
         def _say(self, code: int, text: str) -> None:

@@ -208,6 +208,35 @@ def test_what_is_refused_even_as_a_text_is_told(block: bytes) -> None:
     assert not opensearch_store.OpenSearch(Bulk(201, 400, 400)).send("/", block)
 
 
+def test_a_block_that_cannot_be_read_is_refused_for_good_and_told(block: bytes, capfd) -> None:
+    import zstandard
+
+    there = Bulk()
+    for damaged in (block[:2], block[:-5], b"no block at all", zstandard.compress(b'{"_msg": "cut')):
+        assert not opensearch_store.OpenSearch(there).send("/", damaged)
+    assert not there.asked and capfd.readouterr().err.count("a block cannot be read: ") == 4
+
+
+def test_a_block_without_a_line_is_done(block: bytes) -> None:
+    import zstandard
+
+    there = Bulk()
+    assert opensearch_store.OpenSearch(there).send("/", b"")
+    assert opensearch_store.OpenSearch(there).send("/", zstandard.compress(b"\n"))
+    assert not there.asked
+
+
+def test_a_bulk_that_is_refused_whole_is_not_sent_for_ever(block: bytes) -> None:
+    there: list[str] = []
+
+    def ask(method: str, path: str, *_: Any) -> tuple[int, bytes]:
+        there.append(path)
+        return 400, b"no such thing"
+
+    assert not opensearch_store.OpenSearch(ask).send("/", block)
+    assert len(there) == 2
+
+
 @pytest.mark.parametrize("status", [429, 503, 403])
 def test_an_opensearch_that_is_busy_or_full_gets_the_block_later(block: bytes, status: int) -> None:
     with pytest.raises(OSError, match=str(status)):

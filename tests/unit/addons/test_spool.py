@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import os
+import socket
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -232,6 +233,23 @@ def test_a_checkpoint_is_not_safe_if_blocks_were_refused_since(tmp_path: Path) -
     assert shipper.safe.read_text() == "20"
 
 
+def test_a_full_disk_leaves_the_older_checkpoint(tmp_path: Path) -> None:
+    shipper = Shipper(tmp_path)
+    watch = Checkpoints(shipper.current, shipper.safe, shipper.life)
+    shipper.begin()
+    for content in ("10", "20"):
+        shipper.write(content)
+        watch.look()
+    (tmp_path / "safe.half").mkdir()  # nothing can be written there
+    shipper.write("30")
+    watch.look()
+    assert shipper.safe.read_text() == "10"
+    (tmp_path / "safe.half").rmdir()
+    shipper.write("40")
+    watch.look()
+    assert shipper.safe.read_text() == "30"
+
+
 @pytest.fixture
 def served(tmp_path: Path) -> Iterator[tuple[Spool, http.client.HTTPConnection]]:
     bench = Bench(tmp_path / "blocks", most=100)
@@ -263,3 +281,14 @@ def test_a_shipper_is_told_taken_when_it_is_on_the_disk_and_503_when_it_cannot_b
     there.round()
     connection.request("GET", "/metrics")
     assert b"spool_sent_blocks_total 1\n" in connection.getresponse().read()
+
+
+def test_a_block_of_a_shipper_that_dies_on_the_way_is_none(served) -> None:
+    there, connection = served
+    connection.putrequest("POST", "/insert/native")
+    connection.putheader("Content-Length", "50")
+    connection.endheaders(b"half")
+    connection.sock.shutdown(socket.SHUT_WR)
+    answer = connection.getresponse()
+    assert (answer.status, answer.read()) == (503, b"of 50 bytes only 4 came")
+    assert not there.blocks.names()
