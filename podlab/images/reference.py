@@ -97,8 +97,9 @@ def _split_registry(text: str, name: str) -> tuple[str, str]:
     registry, repository = (first, remainder) if named else (DEFAULT_REGISTRY, name)
     if registry == "index.docker.io":
         registry = DEFAULT_REGISTRY
-    if not _REGISTRY.fullmatch(registry):
-        raise _invalid(text, f"{registry!r} is no registry (host or host:port)")
+    port = registry.rpartition(":")[2]
+    if not _REGISTRY.fullmatch(registry) or (port.isdecimal() and not 0 < int(port[:6]) < 65536):
+        raise _invalid(text, f"{registry!r:.120} is no registry (host or host:port, a port up to 65535)")
     if repository != repository.lower():
         raise _invalid(text, "repository names are in lower case")
     if not repository or not all(_PART.fullmatch(part) for part in repository.split("/")):

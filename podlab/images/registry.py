@@ -52,7 +52,8 @@ def through(proxy: Path) -> Way:
         try:
             connection.settimeout(PATIENCE)
             connection.connect(str(proxy))
-            connection.sendall(f"CONNECT {host}:{port} HTTP/1.1\r\n\r\n".encode())
+            named = f"[{host}]" if ":" in host else host
+            connection.sendall(f"CONNECT {named}:{port} HTTP/1.1\r\n\r\n".encode())
             answer = http.client.HTTPResponse(connection, method="CONNECT")
             answer.begin()
             if answer.status != 200:
@@ -75,6 +76,9 @@ def fetch(layout: ImageLayout, reference: Reference, way: Way) -> Descriptor:
         raise
     except ImageError as error:
         raise ImagePullError(error.message, hint=error.hint) from error
+    except (OSError, ValueError, http.client.HTTPException) as error:  # an answer that breaks off, a full disk
+        said = (error.strerror if isinstance(error, OSError) else None) or error or type(error).__name__
+        raise ImagePullError(f"Fetching {reference.familiar} from {reference.registry} went wrong: {said}.") from error
     return image.descriptor
 
 
@@ -121,14 +125,11 @@ class _Pull:
     def _pieces(self, answer: http.client.HTTPResponse, wanted: Descriptor) -> Iterator[bytes]:
         """The blob as it comes, no longer than its descriptor says."""
         left = wanted.size
-        try:
-            while piece := answer.read(CHUNK):
-                left -= len(piece)
-                if left < 0:
-                    raise ImageError(f"The blob {wanted.digest} is longer than the {wanted.size} bytes announced.")
-                yield piece
-        except (OSError, http.client.HTTPException) as error:
-            raise self._unreachable(error) from error
+        while piece := answer.read(CHUNK):
+            left -= len(piece)
+            if left < 0:
+                raise ImageError(f"The blob {wanted.digest} is longer than the {wanted.size} bytes announced.")
+            yield piece
 
     # HTTP
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import http.client
 import json
+import socket
 import socketserver
 import threading
 from collections.abc import Callable, Iterator
@@ -19,6 +21,8 @@ from podlab.images.layout import Descriptor, ImageLayout, canonical_json, digest
 from podlab.images.pull import FetchNeeded, Images, Registries
 from podlab.images.reference import Reference
 from podlab.images.registry import direct, fetch, through
+from podlab.network.egress import parse_connect
+from podlab.network.egress import parse_connect
 
 
 @dataclass
@@ -29,6 +33,10 @@ class Served:
     things: dict[str, tuple[str, bytes]] = field(default_factory=dict)
     token: str = ""
     elsewhere: bool = False
+    #: Bytes that are announced and do not come.
+    missing: int = 0
+    #: Whether a part of each answer that is announced does not come.
+    breaks_off: bool = False
     asked: list[str] = field(default_factory=list)
 
     @property
@@ -82,7 +90,12 @@ def served() -> Iterator[Served]:
             self.send_response(status)
             for name, value in headers.items():
                 self.send_header(name, value)
-            self.send_header("Content-Length", str(len(data)))
+            if state.breaks_off:
+                self.send_header("Transfer-Encoding", "chunked")
+                self.end_headers()
+                self.wfile.write(b"%x\r\n%b" % (len(data) + 7, data))
+                return
+            self.send_header("Content-Length", str(len(data) + state.missing))
             self.end_headers()
             self.wfile.write(data)
 
@@ -220,6 +233,76 @@ def test_a_registry_that_is_gone_is_said(images: Images) -> None:
         port = closed.server_address[1]
     with pytest.raises(ImagePullError, match=f"127.0.0.1:{port} cannot be reached"):
         images.fetch(f"127.0.0.1:{port}/shop:1")
+
+
+@pytest.mark.parametrize("path", ["/shop:2", "/shop:9", "/shop:token"])
+def test_an_answer_that_breaks_off_is_said(images: Images, remote: str, served: Served, path: str) -> None:
+    served.breaks_off, served.token = True, "secret" if "token" in path else ""
+    with pytest.raises(ImagePullError, match=r"went wrong: IncompleteRead\(\d+ bytes read.*\)\.") as error:
+        images.fetch(served.name + path)
+    assert error.value.reason == "ErrImagePull"
+
+
+def test_a_registry_that_leads_to_no_address_is_said(
+    images: Images, served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(served, "answer", lambda *_: (307, {"Location": "http://localhost:99999/v2/"}, b""))
+    with pytest.raises(ImagePullError, match="went wrong: Port out of range"):
+        images.fetch(f"{served.name}/shop:1")
+
+
+def test_a_host_of_ipv6_is_named_in_brackets_to_a_proxy(tmp_path: Path) -> None:
+    heard = []
+    with socket.socket(socket.AF_UNIX) as proxy:
+        proxy.bind(str(tmp_path / "proxy"))
+        proxy.listen()
+
+        def answer() -> None:
+            with proxy.accept()[0] as connection:
+                heard.append(connection.recv(1000))
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        with pytest.raises((OSError, http.client.HTTPException)):
+            through(tmp_path / "proxy")("::1", 5000)
+        thread.join()
+    assert parse_connect(heard[0]) == ("::1", 5000)
+
+
+@pytest.mark.parametrize("path", ["/shop:2", "/shop:9", "/shop:token"])
+def test_an_answer_that_breaks_off_is_said(images: Images, remote: str, served: Served, path: str) -> None:
+    served.missing, served.token = 7, "secret" if "token" in path else ""
+    with pytest.raises(
+        ImagePullError, match=r"went wrong: IncompleteRead\(\d+ bytes read, 7 more expected\)\."
+    ) as error:
+        images.fetch(served.name + path)
+    assert error.value.reason == "ErrImagePull"
+
+
+def test_a_registry_that_leads_to_no_address_is_said(
+    images: Images, served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(served, "answer", lambda *_: (307, {"Location": "http://localhost:99999/v2/"}, b""))
+    with pytest.raises(ImagePullError, match="went wrong: Port out of range"):
+        images.fetch(f"{served.name}/shop:1")
+
+
+def test_a_host_of_ipv6_is_named_in_brackets_to_a_proxy(tmp_path: Path) -> None:
+    heard = []
+    with socket.socket(socket.AF_UNIX) as proxy:
+        proxy.bind(str(tmp_path / "proxy"))
+        proxy.listen()
+
+        def answer() -> None:
+            with proxy.accept()[0] as connection:
+                heard.append(connection.recv(1000))
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        with pytest.raises((OSError, http.client.HTTPException)):
+            through(tmp_path / "proxy")("::1", 5000)
+        thread.join()
+    assert parse_connect(heard[0]) == ("::1", 5000)
 
 
 def test_garbage_is_said(images: Images, served: Served) -> None:
