@@ -22,7 +22,6 @@ from podlab.images.pull import FetchNeeded, Images, Registries
 from podlab.images.reference import Reference
 from podlab.images.registry import direct, fetch, through
 from podlab.network.egress import parse_connect
-from podlab.network.egress import parse_connect
 
 
 @dataclass
@@ -33,8 +32,6 @@ class Served:
     things: dict[str, tuple[str, bytes]] = field(default_factory=dict)
     token: str = ""
     elsewhere: bool = False
-    #: Bytes that are announced and do not come.
-    missing: int = 0
     #: Whether a part of each answer that is announced does not come.
     breaks_off: bool = False
     asked: list[str] = field(default_factory=list)
@@ -95,7 +92,7 @@ def served() -> Iterator[Served]:
                 self.end_headers()
                 self.wfile.write(b"%x\r\n%b" % (len(data) + 7, data))
                 return
-            self.send_header("Content-Length", str(len(data) + state.missing))
+            self.send_header("Content-Length", str(len(data)))
             self.end_headers()
             self.wfile.write(data)
 
@@ -239,42 +236,6 @@ def test_a_registry_that_is_gone_is_said(images: Images) -> None:
 def test_an_answer_that_breaks_off_is_said(images: Images, remote: str, served: Served, path: str) -> None:
     served.breaks_off, served.token = True, "secret" if "token" in path else ""
     with pytest.raises(ImagePullError, match=r"went wrong: IncompleteRead\(\d+ bytes read.*\)\.") as error:
-        images.fetch(served.name + path)
-    assert error.value.reason == "ErrImagePull"
-
-
-def test_a_registry_that_leads_to_no_address_is_said(
-    images: Images, served: Served, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(served, "answer", lambda *_: (307, {"Location": "http://localhost:99999/v2/"}, b""))
-    with pytest.raises(ImagePullError, match="went wrong: Port out of range"):
-        images.fetch(f"{served.name}/shop:1")
-
-
-def test_a_host_of_ipv6_is_named_in_brackets_to_a_proxy(tmp_path: Path) -> None:
-    heard = []
-    with socket.socket(socket.AF_UNIX) as proxy:
-        proxy.bind(str(tmp_path / "proxy"))
-        proxy.listen()
-
-        def answer() -> None:
-            with proxy.accept()[0] as connection:
-                heard.append(connection.recv(1000))
-
-        thread = threading.Thread(target=answer)
-        thread.start()
-        with pytest.raises((OSError, http.client.HTTPException)):
-            through(tmp_path / "proxy")("::1", 5000)
-        thread.join()
-    assert parse_connect(heard[0]) == ("::1", 5000)
-
-
-@pytest.mark.parametrize("path", ["/shop:2", "/shop:9", "/shop:token"])
-def test_an_answer_that_breaks_off_is_said(images: Images, remote: str, served: Served, path: str) -> None:
-    served.missing, served.token = 7, "secret" if "token" in path else ""
-    with pytest.raises(
-        ImagePullError, match=r"went wrong: IncompleteRead\(\d+ bytes read, 7 more expected\)\."
-    ) as error:
         images.fetch(served.name + path)
     assert error.value.reason == "ErrImagePull"
 
