@@ -81,11 +81,18 @@ grouped
 # %%
 plain = measured(context, grouped.collect)
 assert dict(plain.value) == counts
+print("Spark's own page:", context.uiWebUrl)
 plain
 
 # %% [markdown]
 # The same counts as our engine's. Spark speaks of one job, and of **stages**. A stage is what can be done with one
-# partition alone; where records must change places, a new one begins. Go through the run step by step.
+# partition alone; where records must change places, a new one begins.
+#
+# The numbers are those of Spark's own page. The driver serves it, at the address above, which is one of this machine.
+# Open it in a browser. *Jobs* shows our action; follow it, and open *DAG Visualization*: two boxes, which are the
+# stages, and an arrow between them, the shuffle. *Stages* has the bytes and tasks, *Executors* says who did them. The
+# page is there as long as the session; a new session has another address. `measured` reads the same things from the
+# page's REST interface. Here is the run to go through step by step.
 
 # %%
 lab.stages(plain, "The words, counted by Spark")
@@ -300,6 +307,9 @@ lab.reconcile("tasks begun again by Spark", again["Spark here"])
 # %% [markdown]
 # The files of our engine lie in a folder that outlives its workers. The killed executor had served its own files, of
 # all the tasks that it had done, and those are begun again too.
+#
+# `STAGES` has the number of tasks of each. What we call map and reduce, Spark has found by itself in a chain of
+# operations; an Indexed Job has a Job for each.
 #
 # The table has two ways, as this notebook needs no cluster. With a running cluster,
 # `four_ways.compare(lines, cluster="default")` shows all four, and `make bench NAME=spark-vs-ours` adds processor time

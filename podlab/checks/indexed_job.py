@@ -39,6 +39,8 @@ class Done:
     pods: int
     #: How many of them were lost.
     failed: int
+    #: How many numbers each of the two Jobs had.
+    phases: tuple[int, ...] = ()
 
 
 @dataclass
@@ -91,7 +93,8 @@ class IndexedJob:
             tuple(json.loads(line)) for pod in told["reduce"] for line in self.log(pod["metadata"]["name"]).splitlines()
         ]
         written = sum(json.loads(_message(pod))["bytes"] for pod in told["map"])
-        return Done(pairs, written, len(self.splits) + self.reducers + failed, failed)
+        phases = tuple(len(pods) for pods in told.values())
+        return Done(pairs, written, sum(phases) + failed, failed, phases)
 
     def manifest(self, kind: str) -> Object:
         """The Job of a phase, map or reduce."""

@@ -69,6 +69,11 @@ class Run:
         return sum(stage.written for stage in self.ran)
 
     @property
+    def stage_sizes(self) -> tuple[int, ...]:
+        """How many tasks each attempt of a stage had, in their order."""
+        return tuple(stage.count for stage in self.ran)
+
+    @property
     def tasks(self) -> int:
         """Tasks that were begun, repeated ones included."""
         return sum(len(stage.tasks) for stage in self.ran)

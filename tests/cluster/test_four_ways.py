@@ -37,6 +37,7 @@ def test_every_way_counts_the_same_and_does_a_killed_task_again(api: Api, way: t
         killed = entered.run(kill=True)
     assert calm.counts == killed.counts == RIGHT
     assert calm.tasks == four_ways.SPLITS + four_ways.REDUCERS < killed.tasks
+    assert calm.stages == (four_ways.SPLITS, four_ways.REDUCERS) and len(killed.stages) >= 2
     assert 0 < calm.shuffled <= killed.shuffled
     until(
         lambda: not [one for one in api.list("Namespace") if one["metadata"]["name"].startswith("four-ways-")],

@@ -62,12 +62,17 @@ job = Job(map_part, total, combine=total)
 
 @dataclass(frozen=True)
 class Outcome:
-    """One run: seconds, bytes written to be shuffled, tasks that were begun, also those begun again, the counts."""
+    """One run: seconds, bytes written to be shuffled, tasks that were begun, also those begun again, the counts.
+
+    `stages` has the number of tasks of each stage that ran, in their order: Spark's own, our phases, the Jobs. A stage
+    that Spark ran again after a loss is in it once more, with the tasks of that attempt.
+    """
 
     seconds: float
     shuffled: int
     tasks: int
     counts: dict[str, int]
+    stages: tuple[int, ...]
 
 
 def corpus(lines: int) -> list[str]:
@@ -143,7 +148,8 @@ class Ours(Way):
         result, seconds, bit = _struck(engine.run, strike if kill else None)
         _proven(self, kill, bit and result.count("lost") == 1)
         written = sum(one["bytes"] for one in result.events if one["event"] == "end" and one["kind"] == "map")
-        return Outcome(seconds, written, result.count("start"), dict(result.pairs()))
+        done = Counter(one["kind"] for one in result.events if one["event"] == "end")
+        return Outcome(seconds, written, result.count("start"), dict(result.pairs()), tuple(done.values()))
 
 
 class SparkHere(Way):
@@ -171,7 +177,7 @@ class SparkHere(Way):
         rdd = words["counted"](self.context, self.lines, SPLITS, REDUCERS, kill, str(marker))
         found, seconds, holder = _struck(lambda: measured(self.context, rdd.collect), strike if kill else None)
         _proven(self, kill, holder in found.lost)
-        return Outcome(seconds, found.shuffled, found.tasks, dict(found.value))
+        return Outcome(seconds, found.shuffled, found.tasks, dict(found.value), found.stage_sizes)
 
 
 class SparkInPods(Way):
@@ -210,7 +216,7 @@ class SparkInPods(Way):
         path = f"/api/v1/namespaces/{spark.NAMESPACE}/pods/{self.made.name}:8099/proxy/{'killed' if kill else 'calm'}"
         told, _, victim = _struck(lambda: self.api.request("POST", path, timeout=PATIENCE), strike if kill else None)
         _proven(self, kill, victim in told["lost"])
-        return Outcome(told["seconds"], told["bytes"], told["tasks"], dict(told["pairs"]))
+        return Outcome(told["seconds"], told["bytes"], told["tasks"], dict(told["pairs"]), tuple(told["stages"]))
 
 
 class Indexed(Way):
@@ -251,7 +257,7 @@ class Indexed(Way):
         finally:
             job.delete()
         _proven(self, kill, done.failed == 1)
-        return Outcome(seconds, done.bytes, done.pods, dict(done.pairs))
+        return Outcome(seconds, done.bytes, done.pods, dict(done.pairs), done.phases)
 
 
 WAYS: Sequence[type[Way]] = (Ours, SparkHere, SparkInPods, Indexed)
@@ -260,6 +266,7 @@ _COLUMNS = (
     ("WAY", lambda row: row["way"]),
     ("JOB", lambda row: f"{row['seconds']:.1f} s"),
     ("A WORKER KILLED", lambda row: f"{row['killed']:.1f} s"),
+    ("STAGES", lambda row: " + ".join(map(str, row["stages"]))),
     ("TASKS", lambda row: str(row["tasks"])),
     ("BEGUN AGAIN", lambda row: str(row["again"])),
     ("SHUFFLED", lambda row: f"{row['shuffled']} bytes"),
@@ -282,7 +289,7 @@ def compare(lines: Sequence[str], cluster: str | None = None) -> Listing:
         if not first.counts == calm.counts == killed.counts == right:
             raise LaboratoryError(f"{kind.name} counted the words wrong.")
         row = {"way": kind.name, "seconds": calm.seconds, "killed": killed.seconds, "shuffled": calm.shuffled}
-        rows.append(row | {"tasks": calm.tasks, "again": killed.tasks - calm.tasks})
+        rows.append(row | {"stages": calm.stages, "tasks": calm.tasks, "again": killed.tasks - calm.tasks})
     return Listing(rows, _COLUMNS, "ways")
 
 

@@ -23,7 +23,7 @@ def run(kill):
     began = time.perf_counter()
     found = measured(context, counted(context, lines, splits, reducers, kill).collect)
     told = {"seconds": time.perf_counter() - began, "bytes": found.shuffled, "tasks": found.tasks}
-    return told | {"lost": list(found.lost), "pairs": found.value}
+    return told | {"lost": list(found.lost), "pairs": found.value, "stages": found.stage_sizes}
 
 
 class Door(BaseHTTPRequestHandler):
