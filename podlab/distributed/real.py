@@ -330,15 +330,29 @@ class RealRun:
         member = self._members[name]
         member.lives += 1
         seed = f"{self.seed}/{name}/{member.lives}"
-        member.worker = self._harness.spawn(
-            lambda: _Process(name, list(self._members), self.folder, self._sockets, seed, member.clock).live(
-                member.make
-            ),
-            name=name,
-        )
+
+        def life() -> None:
+            _drop_sockets()
+            process = _Process(name, list(self._members), self.folder, self._sockets, seed, member.clock)
+            process.live(member.make)
+
+        member.worker = self._harness.spawn(life, name=name)
 
     def _look(self) -> None:
         killed = {proof.pid for proof in self.proofs}
         for name, member in self._members.items():
             if member.worker and not member.worker.running() and member.worker.pid not in killed:
                 raise NodeFailed(f"Node {name} ended by itself: {member.worker.failure().message}")
+
+
+def _drop_sockets() -> None:
+    """In a forked node: give up its copies of the proxy's sockets.
+
+    A connection ends for its far side only when its last copy is closed: a node that kept them would keep those alive
+    that the proxy has closed. The numbers stay taken, so that whoever still owns one closes nothing of the node's.
+    """
+    nothing = os.open(os.devnull, os.O_RDWR)
+    for entry in list(Path("/proc/self/fd").iterdir()):
+        if entry.is_socket():
+            os.dup2(nothing, int(entry.name), inheritable=False)
+    os.close(nothing)

@@ -106,6 +106,40 @@ def test_disks_survive_and_errors_of_nodes_are_told(tmp_path: Path) -> None:
             run.crash("nobody")
 
 
+class Teller(Node):
+    """Tells `b` again and again, too seldom to fill a dead socket; notes what it hears with the life it does so in."""
+
+    def start(self) -> None:
+        self.lives = self.context.storage.get("lives", 0) + 1
+        self.context.storage.put(lives=self.lives)
+        self.context.set_timer("go", 0.1)
+
+    def timer(self, name: str) -> None:
+        if self.context.name != "b":
+            self.context.send("b", {})
+        self.context.set_timer("go", 1.0)
+
+    def receive(self, source: str, message: Message) -> None:
+        self.context.record("heard", source=source, life=self.lives)
+
+
+def test_who_is_killed_and_started_again_hears_the_others(tmp_path: Path) -> None:
+    def heard(run: RealRun, life: int) -> set[str]:
+        return {one["source"] for one in run.record if one["event"] == "heard" and one["life"] == life}
+
+    with RealRun(tmp_path) as run:
+        for name in ("a", "b", "c"):
+            run.add(name, Teller)
+        assert run.run_until(lambda run: heard(run, 1) == {"a", "c"}, within=60)
+        for name in ("a", "c"):  # nothing they send may close the old ways before the new process is made
+            run.pause(name)
+        run.crash("b")
+        run.restart("b")
+        for name in ("a", "c"):
+            run.resume(name)
+        assert run.run_until(lambda run: heard(run, 2) == {"a", "c"}, within=60)
+
+
 def test_a_file_disk_is_the_old_or_the_new_one(tmp_path: Path) -> None:
     disk = FileDisk(tmp_path / "n1.disk")
     disk.put(term=3, vote="n2", log=[1, 2])
