@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import shutil
@@ -49,10 +48,11 @@ class Facts:
     proxies: dict[str, str]
     loopback: str | None
     course: list[str] = field(default_factory=list)
-    #: The container runtime that kind would use ("" if none is installed), why it cannot, the cure, what will be slow.
+    #: The container runtime that kind would use ("" if none is installed), why it cannot, and what will fail or be
+    #: slow: both with the cure.
     container_runtime: str = ""
     container_trouble: tuple[str, str] | None = None
-    container_notes: list[str] = field(default_factory=list)
+    container_notes: list[tuple[str, str]] = field(default_factory=list)
 
 
 def collect() -> Facts:
@@ -87,19 +87,18 @@ def collect() -> Facts:
     )
 
 
-def try_container_runtime() -> tuple[str, tuple[str, str] | None, list[str]]:
-    """The container runtime that kind would use, (what is wrong with it, the cure), and what will be slow or fail."""
+def try_container_runtime() -> tuple[str, tuple[str, str] | None, list[tuple[str, str]]]:
+    """The container runtime that kind would use, (what is wrong with it, the cure), and the same of what will fail."""
     installed = [name for name in kind_runtime.RUNTIMES if shutil.which(name)]
     if not installed:
         return "", None, []
     try:
         found = kind_runtime.find()
-        information = json.loads(found.run("info", "--format", "{{json .}}", timeout=30.0))
+        return found.name, None, kind_runtime.notes(found)
     except PodlabError as error:
         return installed[0], (error.message, error.hint or ""), []
     except ValueError:
         return found.name, None, []
-    return found.name, None, list(kind_runtime.ailments(information, kind_runtime.inotify_instances()))
 
 
 def _folder(where: Callable[[], Path]) -> tuple[str, int, str | None]:

@@ -265,7 +265,8 @@ def kind(facts: Facts) -> Finding:
         trouble, cure = facts.container_trouble
         return Finding("kind", "limited", trouble, "Only kind clusters need it.", cure, False)
     if facts.container_notes:
-        return Finding("kind", "limited", facts.container_runtime, " ".join(facts.container_notes), "", False)
+        troubles, cures = zip(*facts.container_notes, strict=True)
+        return Finding("kind", "limited", facts.container_runtime, " ".join(troubles), " ".join(cures), False)
     return Finding("kind", "ok", f"{facts.container_runtime} answers", essential=False)
 
 

@@ -162,8 +162,11 @@ def test_kind_is_never_essential_and_its_ailments_come_with_the_cure():
     )
     assert finding(stopped, "kind").state == "limited"
     assert finding(stopped, "kind").remedy == "Start"
-    small = machine(container_runtime="docker", container_notes=["The runtime has 1024 MiB of memory."])
-    assert "1024 MiB" in finding(small, "kind").meaning
+    small = machine(
+        container_runtime="docker", container_notes=[("The runtime has 1024 MiB.", "Give it more."), ("B.", "C.")]
+    )
+    assert finding(small, "kind").meaning == "The runtime has 1024 MiB. B."
+    assert finding(small, "kind").remedy == "Give it more. C."
     assert finding(machine(container_runtime="podman"), "kind").found == "podman answers"
     for facts in (stopped, small):
         assert doctor.can_run(doctor.judge(facts))

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Callable
+from collections.abc import Collection
 from typing import Any
 
 import yaml
 
 from podlab import paths
+from podlab.cluster.kind.runtime import MARKS
 from podlab.cluster.provider import ClusterSpec
 
 Configuration = dict[str, Any]
@@ -23,16 +24,26 @@ def read() -> Configuration:
     return yaml.safe_load(paths.committed("kind.yaml").read_text())
 
 
-def render(base: Configuration, spec: ClusterSpec, image: str | None, free: Callable[[int], bool]) -> Configuration:
+def host_ports(base: Configuration) -> list[int]:
+    """The ports of this machine that nodes are to have."""
+    return [one["hostPort"] for node in base["nodes"] for one in node.get("extraPortMappings", [])]
+
+
+def render(
+    base: Configuration, spec: ClusterSpec, image: str | None, taken: Collection[int], mark: str
+) -> Configuration:
     """`base` for `spec`: one control plane and `spec.nodes - 1` workers (a single node does both).
 
-    `image` replaces the node image if given. Host ports that are not `free` are left out: another cluster has them.
+    `image` replaces the node image if given. Host ports that are `taken` are left out: another cluster has them.
+    `mark` is put on every node, so that it is known as ours.
     """
     result = copy.deepcopy(base)
     control, worker = result["nodes"][0], result["nodes"][1]
     nodes = [control, *(copy.deepcopy(worker) for _ in range(spec.nodes - 1))]
-    control["extraPortMappings"] = [one for one in control.get("extraPortMappings", []) if free(one["hostPort"])]
+    control["extraPortMappings"] = [one for one in control["extraPortMappings"] if one["hostPort"] not in taken]
     for node in nodes:
+        # A device that is wherever nodes run; a folder of this machine might not be.
+        node["extraMounts"] = [{"hostPath": "/dev/null", "containerPath": f"{MARKS}/{mark}", "readOnly": True}]
         if image:
             node["image"] = image
     result["nodes"] = nodes

@@ -7,6 +7,7 @@ again on top of those from its own layers.
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import tempfile
@@ -17,15 +18,17 @@ from typing import Any
 
 from podlab import paths
 from podlab.cluster.kind.runtime import Runtime
-from podlab.errors import ClusterError, ImageError
+from podlab.errors import ClusterError, EnvironmentUnsuitable, ImageError
 from podlab.images import catalogue
 from podlab.images.archive import save
 from podlab.images.image import Image, read_image
 from podlab.images.layout import ImageLayout
-from podlab.images.reference import Reference
+from podlab.images.reference import DEFAULT_REGISTRY, Reference
 
 #: The bundled images, and the tags that mean them on every machine.
 BASES: Mapping[str, tuple[str, ...]] = {"python": ("latest", "3"), "toolbox": ("latest", "1")}
+#: Seconds for kind to load an archive into the nodes.
+LOAD = 900.0
 #: What the images that podlab writes may say in their configuration, and the instruction that says it again.
 _LISTS = {"Entrypoint": "ENTRYPOINT", "Cmd": "CMD"}
 _WORDS = {"WorkingDir": "WORKDIR", "User": "USER", "StopSignal": "STOPSIGNAL"}
@@ -35,7 +38,7 @@ def carry_bases(runtime: Runtime, program: Path, cluster: str, say: Any) -> None
     """Make the bundled images in the runtime, if they are not there, and load them into the nodes."""
     names = []
     for base, tags in BASES.items():
-        first, *others = [f"podlab/{base}:{tag}" for tag in tags]
+        first, *others = [_full(base, tag) for tag in tags]
         if not is_base(runtime, first, base):
             say(f"making {first}")
             _build_base(runtime, base, first)
@@ -44,6 +47,11 @@ def carry_bases(runtime: Runtime, program: Path, cluster: str, say: Any) -> None
         names += [first, *others]
     say("loading them into the nodes")
     load(runtime, program, cluster, *names)
+
+
+def _full(base: str, tag: str) -> str:
+    """A bundled image's whole name, which is what pods ask for: Podman would take a short one for `localhost/...`."""
+    return f"{DEFAULT_REGISTRY}/podlab/{base}:{tag}"
 
 
 def is_base(runtime: Runtime, name: str, base: str) -> bool:
@@ -56,31 +64,45 @@ def is_base(runtime: Runtime, name: str, base: str) -> bool:
 
 
 def _build_base(runtime: Runtime, base: str, name: str) -> None:
-    with tempfile.TemporaryDirectory(prefix="podlab-image-") as context:
+    with _scratch() as context:
         shutil.copytree(paths.committed("images") / base, context, dirs_exist_ok=True)
         for tool in ("fetch", "lookup"):
             shutil.copy(Path(catalogue.__file__).parent / "tools" / f"{tool}.py", context)
-        runtime.run("build", "--tag", name, context, timeout=1800.0)
+        runtime.run("build", "--tag", name, str(context), timeout=1800.0)
 
 
 def load(runtime: Runtime, program: Path, cluster: str, *names: str) -> None:
     """Load images that the runtime has into every node of a cluster, in one archive: what they share is sent once."""
-    with _archive() as archive:
+    with _scratch() as folder:
+        archive = folder / "image.tar"
         several = ["--multi-image-archive"] if runtime.name == "podman" else []
         runtime.run("save", *several, "--output", str(archive), *names, timeout=600.0)
         _load(runtime, program, cluster, archive, names)
 
 
 @contextmanager
-def _archive() -> Iterator[Path]:
-    """A file for an archive of images, on the disk of the cache, where there is room for it."""
-    with tempfile.TemporaryDirectory(prefix="podlab-image-", dir=paths.cache()) as scratch:
-        yield Path(scratch) / "image.tar"
+def _scratch() -> Iterator[Path]:
+    """A folder for what is on its way to the nodes, on the disk of the cache, where there is room for it."""
+    cache = paths.cache()
+    try:
+        with tempfile.TemporaryDirectory(prefix="podlab-image-", dir=cache) as folder:
+            yield Path(folder)
+    except OSError as error:
+        raise EnvironmentUnsuitable(
+            f"Images could not be made ready for the nodes in {cache}: {error.strerror or error}.",
+            hint="If its disk is full, make room, or set PODLAB_HOME to a folder on another one.",
+        ) from error
 
 
 def _load(runtime: Runtime, program: Path, cluster: str, archive: Path, names: Sequence[str]) -> None:
     arguments = [str(program), "load", "image-archive", str(archive), "--name", cluster]
-    done = subprocess.run(arguments, env=runtime.environment, capture_output=True, text=True, timeout=900)
+    try:
+        done = subprocess.run(arguments, env=runtime.environment, capture_output=True, text=True, timeout=LOAD)
+    except subprocess.TimeoutExpired as error:
+        raise ClusterError(
+            f"{', '.join(names)} could not be loaded into the nodes within {LOAD:.0f} s.",
+            hint=f"Look whether {runtime.name} is well: `{runtime.name} info`.",
+        ) from error
     if done.returncode:
         said = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
         raise ClusterError(
@@ -100,16 +122,17 @@ def carry(runtime: Runtime, program: Path, cluster: str, *references: str) -> No
         wanted = Reference.parse(reference)
         image = _stored(layout, wanted)
         if image.labels.get(catalogue.BASE_LABEL):
-            with tempfile.TemporaryDirectory(prefix="podlab-image-", dir=paths.cache()) as context:
-                write_context(layout, image, Path(context))
-                runtime.run("build", "--tag", wanted.familiar, context, timeout=600.0)
-            built.append(wanted.familiar)
+            with _scratch() as context:
+                write_context(layout, image, context)
+                runtime.run("build", "--tag", str(wanted), str(context), timeout=600.0)
+            built.append(str(wanted))
         else:
             whole.append(wanted)
     if built:
         load(runtime, program, cluster, *built)
     if whole:
-        with _archive() as archive:
+        with _scratch() as folder:
+            archive = folder / "image.tar"
             save(layout, whole, archive, lambda _what, _bytes: None)
             _load(runtime, program, cluster, archive, [one.familiar for one in whole])
 
@@ -138,17 +161,26 @@ def write_context(layout: ImageLayout, image: Image, context: Path) -> None:
 
 def dockerfile(settings: Mapping[str, Any], base: str | None, layers: int) -> str:
     """The Dockerfile that makes an image of these settings from `layers` tar files upon a bundled image."""
-    lines = [f"FROM podlab/{base}:{BASES[base][-1]}" if base else "FROM scratch"]
+    lines = [f"FROM {_full(base, BASES[base][-1])}" if base else "FROM scratch"]
     lines += [f"ADD layer-{number}.tar /" for number in range(layers)]
     for entry in settings.get("Env") or []:
         key, _, value = entry.partition("=")
         if not (base and key == "PATH"):
-            lines.append(f"ENV {key}={json.dumps(value)}")
+            lines.append(f"ENV {key}={_literal(value)}")
     for key, value in (settings.get("Labels") or {}).items():
         if not key.startswith(catalogue.LABEL_PREFIX):
-            lines.append(f"LABEL {json.dumps(key)}={json.dumps(value)}")
+            lines.append(f"LABEL {_literal(key)}={_literal(value)}")
     lines += [f"EXPOSE {port}" for port in settings.get("ExposedPorts") or {}]
-    lines += [f"{word} {settings[key]}" for key, word in _WORDS.items() if settings.get(key)]
+    lines += [f"{word} {_escaped(settings[key])}" for key, word in _WORDS.items() if settings.get(key)]
     # CMD after ENTRYPOINT, which would reset it.
     lines += [f"{word} {json.dumps(settings[key])}" for key, word in _LISTS.items() if settings.get(key)]
     return "\n".join(lines) + "\n"
+
+
+def _escaped(value: str) -> str:
+    """A value of which an instruction expands nothing."""
+    return re.sub(r'([\\"$])', r"\\\1", value)
+
+
+def _literal(value: str) -> str:
+    return f'"{_escaped(value)}"'

@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import os
 import re
+import secrets
+import signal
 import socket
 import subprocess
-import tempfile
+import threading
 from collections import deque
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +23,12 @@ from podlab import paths
 from podlab.cluster import user_kubeconfig
 from podlab.cluster.folder import ClusterFolder, Record, check_name, context_name, write_private
 from podlab.cluster.kind import configuration, faults, images, runtime
-from podlab.cluster.kind.runtime import Runtime
+from podlab.cluster.kind.runtime import Node, Runtime
 from podlab.cluster.progress import step
 from podlab.cluster.provider import ClusterSpec, ClusterStatus, ComponentStatus, Progress, State
 from podlab.cluster.readiness import client, not_ready
-from podlab.errors import ClusterError, ClusterExists, PodlabError, StepFailed, UsageError
+from podlab.errors import ClusterError, ClusterExists, EnvironmentUnsuitable, PodlabError, StepFailed, UsageError
+from podlab.images.image import architecture
 from podlab.waiting import until
 
 #: Seconds for kind to make a cluster, and for its nodes to become ready afterwards.
@@ -51,96 +55,102 @@ class KindProvider:
             raise UsageError(f"A kind cluster of {spec.nodes} nodes cannot be made.", hint="Choose 1 to 10.")
         if folder.path.exists():
             folder.create(Record.of(spec, self.name))  # says who has the name
+        base = configuration.read()
+        image = os.environ.get(IMAGE_VARIABLE)
         with step("Container runtime", progress) as say:
             found = runtime.find()
             if found.nodes(kind_name(spec.name)):
                 raise _foreign(found, spec.name)
+            _check_architecture(found, image or base["nodes"][0]["image"])
             say(found.name)
         with step("kind", progress) as say:
             program = _program(say)
-        folder.create(Record.of(spec, self.name))
+        with step("Ports of this machine", progress) as say:
+            taken = [port for port in configuration.host_ports(base) if not _free(port)]
+            say("; ".join(map(_taken, taken)))
+        record = Record.of(spec, self.name)
+        mark = secrets.token_hex(8)
+        record.details = {"runtime": found.name, "mark": mark, "taken": json.dumps(taken)}
+        folder.create(record)
         try:
-            self._create(folder, spec, found, program, progress)
-        except BaseException:
-            _delete(found, program, kind_name(spec.name))
-            folder.remove()
+            wanted = configuration.render(base, spec, image, taken, mark)
+            write_private(folder.path / "kind.yaml", yaml.safe_dump(wanted, sort_keys=False))
+            self._create(_Made(folder, record, found), program, progress)
+        except BaseException as error:
+            _undo(_Made(folder, record, found), error)
             raise
 
-    def _create(
-        self, folder: ClusterFolder, spec: ClusterSpec, found: Runtime, program: Path, progress: Progress
-    ) -> None:
-        wanted = configuration.render(configuration.read(), spec, os.environ.get(IMAGE_VARIABLE), _free)
-        config = folder.path / "kind.yaml"
-        write_private(config, yaml.safe_dump(wanted, sort_keys=False))
+    def _create(self, made: _Made, program: Path, progress: Progress) -> None:
+        folder, found, cluster = made.folder, made.found, kind_name(made.folder.name)
         with step("kind create cluster", progress) as say:
-            arguments = ["create", "cluster", "--name", kind_name(spec.name), "--config", str(config)]
-            arguments += ["--kubeconfig", str(folder.path / "kind-kubeconfig"), "--wait", "0s"]
+            arguments = ["create", "cluster", "--name", cluster, "--config", str(folder.path / "kind.yaml")]
+            # What fails is deleted here: kind would delete whatever has the name.
+            arguments += ["--kubeconfig", str(folder.path / "kind-kubeconfig"), "--wait", "0s", "--retain"]
             _follow(program, arguments, found, folder.log("kind"), say)
         with step("Nodes Ready", progress) as say:
             _write_kubeconfig(folder)
-            version = _wait_ready(folder, [node.name for node in found.nodes(kind_name(spec.name))], say)
+            version = _wait_ready(folder, [node.name for node in made.nodes()], say)
         with step("Images of the course", progress) as say:
-            images.carry_bases(found, program, kind_name(spec.name), say)
+            images.carry_bases(found, program, cluster, say)
         record = folder.read()
-        record.version, record.details = version, {"runtime": found.name}
+        record.version = version
         folder.write(record)
 
     def down(self, name: str, progress: Progress) -> None:
         """Delete the cluster and its folder. A kind cluster that was not made here is not touched."""
-        folder = _folder(name)
-        folder.read()
-        with step("kind delete cluster", progress) as say:
-            found = runtime.find()
-            _delete(found, _program(say), kind_name(name))
+        made = _Made.read(name)
+        with step("Delete the nodes", progress) as say:
+            made.found.delete(made.nodes())
+            if made.found.nodes(kind_name(name)):
+                say(f"{kind_name(name)} of {made.found.name} was not made here: left alone")
         with step("Delete its folder", progress):
-            user_kubeconfig.forget(folder)
-            folder.remove()
+            user_kubeconfig.forget(made.folder)
+            made.folder.remove()
 
     def stop(self, name: str, progress: Progress) -> None:
         """Stop the nodes' containers; objects and volumes stay in them."""
-        _folder(name).read()
+        made = _Made.read(name)
         with step("Stop the nodes", progress):
-            found = runtime.find()
-            for node in found.nodes(kind_name(name)):
+            for node in made.nodes():
                 if node.running:
-                    found.run("stop", "--time", "10", node.name)
+                    made.found.run("stop", "--time", "10", node.name)
 
     def start(self, name: str, progress: Progress) -> None:
         """Start stopped nodes again and return when they are ready."""
-        folder = _folder(name)
-        folder.read()
-        found = runtime.find()
+        made = _Made.read(name)
+        nodes = made.present()
         with step("Start the nodes", progress):
-            for node in _nodes(found, name):
+            for node in nodes:
                 if node.paused:
-                    found.run("unpause", node.name)
+                    made.found.run("unpause", node.name)
                 if not node.running:
-                    found.run("start", node.name)
+                    made.found.run("start", node.name)
         with step("Nodes Ready", progress) as say:
-            _wait_ready(folder, [node.name for node in found.nodes(kind_name(name))], say)
+            _wait_ready(made.folder, [node.name for node in nodes], say)
 
     def status(self, name: str) -> ClusterStatus:
         """The cluster as it is now: each node is a component."""
-        folder = _folder(name)
-        record = folder.read()
-        found = runtime.find()
-        nodes = found.nodes(kind_name(name))
+        made = _Made.read(name)
         components = [
             ComponentStatus(
                 node.name, "paused" if node.paused else "running" if node.running else "stopped", node.pid or None
             )
-            for node in nodes
+            for node in made.nodes()
         ]
-        information = json.loads(found.run("info", "--format", "{{json .}}"))
+        taken = json.loads(made.record.details.get("taken", "[]"))
         return ClusterStatus(
             name=name,
             provider=self.name,
             state=_state([one.state for one in components]),
-            version=record.version,
-            server=_server(folder),
+            version=made.record.version,
+            server=_server(made.folder),
             components=components,
-            notes=list(runtime.ailments(information, runtime.inotify_instances())),
-            details={"profile": record.profile, "folder": str(folder.path), "runtime": found.name},
+            notes=[*(_taken(port) for port in taken), *map(" ".join, runtime.notes(made.found))],
+            details={
+                "profile": made.record.profile,
+                "folder": str(made.folder.path),
+                "runtime": made.found.name,
+            },
         )
 
     def kubeconfig(self, name: str) -> Path:
@@ -153,10 +163,9 @@ class KindProvider:
 
     def load_image(self, name: str, *references: str) -> None:
         """Carry images of the local store into every node."""
-        _folder(name).read()
-        found = runtime.find()
-        _nodes(found, name)
-        images.carry(found, _program(lambda detail: None), kind_name(name), *references)
+        made = _Made.read(name)
+        made.present()
+        images.carry(made.found, _program(lambda detail: None), kind_name(name), *references)
 
     def logs(self, name: str, component: str) -> Path:
         """Path of a fresh copy of a node's journal, or of what kind said."""
@@ -164,21 +173,49 @@ class KindProvider:
         folder.read()
         if component == "kind":
             return folder.log("kind")
-        found = runtime.find()
-        known = [node.name for node in _nodes(found, name)]
+        made = _Made.read(name)
+        known = [node.name for node in made.present()]
         if component not in known:
             raise UsageError(
                 f"The cluster {name} has no log of {component}.", hint=f"There are kind, {', '.join(known)}."
             )
         target = folder.log(component)
-        write_private(target, found.run("exec", component, "journalctl", "--no-pager", "--lines", "5000"))
+        write_private(target, made.found.run("exec", component, "journalctl", "--no-pager", "--lines", "5000"))
         return target
 
     def fault(self, name: str, action: str, target: str) -> None:
         """Do a fault of podlab.cluster.kind.faults to a node; returns when it has bitten."""
-        _folder(name).read()
-        found = runtime.find()
-        faults.do(found, _nodes(found, name), action, target)
+        made = _Made.read(name)
+        faults.do(made.found, made.present(), action, target)
+
+
+@dataclass(frozen=True)
+class _Made:
+    """A cluster that was made here, and the runtime with which it was."""
+
+    folder: ClusterFolder
+    record: Record
+    found: Runtime
+
+    @classmethod
+    def read(cls, name: str) -> _Made:
+        folder = _folder(name)
+        record = folder.read()
+        return cls(folder, record, runtime.find(record.details.get("runtime", "")))
+
+    def nodes(self) -> list[Node]:
+        """The nodes that are ours: others may have made some of the same name."""
+        mark = self.record.details.get("mark")
+        return [node for node in self.found.nodes(kind_name(self.folder.name)) if mark and node.mark == mark]
+
+    def present(self) -> list[Node]:
+        """The nodes; ClusterError if there are none."""
+        if nodes := self.nodes():
+            return nodes
+        raise ClusterError(
+            f"The containers of the cluster {self.folder.name} are gone from {self.found.name}.",
+            hint=f"`podlab cluster down --name {self.folder.name}` forgets it.",
+        )
 
 
 def kind_name(name: str) -> str:
@@ -190,20 +227,31 @@ def _folder(name: str) -> ClusterFolder:
     return ClusterFolder(paths.clusters() / check_name(name))
 
 
-def _nodes(found: Runtime, name: str) -> list[runtime.Node]:
-    nodes = found.nodes(kind_name(name))
-    if not nodes:
-        raise ClusterError(
-            f"The containers of the cluster {name} are gone from {found.name}.",
-            hint=f"`podlab cluster down --name {name}` forgets it.",
-        )
-    return nodes
-
-
 def _foreign(found: Runtime, name: str) -> ClusterExists:
     return ClusterExists(
         f"{found.name} has a kind cluster {kind_name(name)} that was not made here; it is left alone.",
         hint=f"Choose another --name, or delete it yourself: `kind delete cluster --name {kind_name(name)}`.",
+    )
+
+
+def _check_architecture(found: Runtime, image: str) -> None:
+    """EnvironmentUnsuitable if the runtime has the node image, but for another processor."""
+    try:
+        made_for = found.run("image", "inspect", "--format", "{{.Architecture}}", image).strip()
+    except ClusterError:
+        return  # kind fetches the right one
+    if made_for not in ("", architecture()):
+        raise EnvironmentUnsuitable(
+            f"The node image {image} is for {made_for}, and this machine is {architecture()}.",
+            hint=f"Delete it (`{found.name} image rm {image}`), so that the right one is fetched, "
+            f"or let {IMAGE_VARIABLE} name one for {architecture()}.",
+        )
+
+
+def _taken(port: int) -> str:
+    return (
+        f"Port {port} of this machine is taken, so a NodePort {port} does not answer at 127.0.0.1. Use `kubectl "
+        f"port-forward`; or end what has the port (`ss -ltnp`), and make the cluster anew."
     )
 
 
@@ -226,21 +274,18 @@ def _free(port: int) -> bool:
 def _follow(program: Path, arguments: list[str], found: Runtime, log: Path, say: Any) -> None:
     """Run kind and say each of its steps; StepFailed with its last lines if it fails."""
     last: deque[str] = deque(maxlen=8)
-    with (
-        log.open("a") as file,
-        _ended(
-            subprocess.Popen(
-                [program, *arguments],
-                env={**found.environment, "NO_COLOR": "1"},
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
-                errors="replace",
-            )
-        ) as process,
-    ):
-        assert process.stdout
-        for line in process.stdout:
+    process = subprocess.Popen(
+        [program, *arguments],
+        env={**found.environment, "NO_COLOR": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        start_new_session=True,
+    )
+    assert process.stdout
+    with log.open("a") as file, process.stdout as said, _ended(process, CREATE) as late:
+        for line in said:
             file.write(line)
             file.flush()
             if not _TRACE.match(line):
@@ -249,6 +294,11 @@ def _follow(program: Path, arguments: list[str], found: Runtime, log: Path, say:
                 say(done["name"])
     if process.returncode:
         lines = "\n  ".join(last)
+        if late.is_set():
+            raise StepFailed(
+                f"kind had not ended after {CREATE:g} s. Its last lines:\n  {lines}",
+                hint=f"Look whether {found.name} is well: `{found.name} info`.",
+            )
         known = runtime.failure(found.name, "kind", "\n".join(last))
         if not isinstance(known, ClusterError):
             raise known
@@ -256,24 +306,38 @@ def _follow(program: Path, arguments: list[str], found: Runtime, log: Path, say:
 
 
 @contextmanager
-def _ended(process: subprocess.Popen[str]) -> Iterator[subprocess.Popen[str]]:
-    """A child that is not left behind, whatever happens here."""
+def _ended(process: subprocess.Popen[str], seconds: float) -> Iterator[threading.Event]:
+    """A child that is ended with all its own when it is late, which sets the event, and whatever happens here."""
+    late = threading.Event()
+
+    def end() -> None:
+        late.set()
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+
+    clock = threading.Timer(seconds, end)
+    clock.start()
     try:
-        yield process
-        process.wait(CREATE)
+        yield late
+        process.wait()
     finally:
+        clock.cancel()
         if process.poll() is None:
-            process.kill()
+            end()
             process.wait()
 
 
-def _delete(found: Runtime, program: Path, cluster: str) -> None:
-    """`kind delete cluster`, and by hand what it leaves when it was made halfway."""
-    with tempfile.NamedTemporaryFile() as nowhere:
-        arguments = [str(program), "delete", "cluster", "--name", cluster, "--kubeconfig", nowhere.name]
-        subprocess.run(arguments, env=found.environment, capture_output=True, timeout=300)
-    if left := found.nodes(cluster):
-        found.run("rm", "--force", "--volumes", *(node.id for node in left))
+def _undo(made: _Made, error: BaseException) -> None:
+    """Delete what `up` has made until `error`; where the runtime is gone, the record stays, and the hint says so."""
+    try:
+        made.found.delete(made.nodes())
+        made.folder.remove()
+    except PodlabError as left:
+        if isinstance(error, PodlabError):
+            then = f"When {made.found.name} is well, `podlab cluster down --name {made.folder.name}` deletes the rest."
+            error.hint = f"{error.hint} {then}" if error.hint else then
+        else:
+            error.add_note(str(left))
 
 
 def _write_kubeconfig(folder: ClusterFolder) -> None:

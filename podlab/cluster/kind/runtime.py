@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from ipaddress import IPv4Network
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,8 @@ VARIABLE = "KIND_EXPERIMENTAL_PROVIDER"
 #: Label that kind gives to every container of a cluster.
 LABEL = "io.x-k8s.kind.cluster"
 ROLE_LABEL = "io.x-k8s.kind.role"
+#: Folder of a mount that says whose a node is: kind takes no labels for its containers, but it takes mounts.
+MARKS = "/podlab"
 
 #: What a runtime says when it does not work, what that means, and the cure. The first that fits counts.
 AILMENTS = (
@@ -31,8 +35,7 @@ AILMENTS = (
     (
         "cannot connect to the docker daemon",
         "it does not run",
-        "Start Docker Desktop, or the service: `sudo systemctl start docker`. "
-        "In WSL 2, turn on the integration of your distribution in Docker Desktop's settings.",
+        "Start Docker Desktop, or the service: `sudo systemctl start docker`.",
     ),
     (
         "cannot connect to podman",
@@ -40,12 +43,33 @@ AILMENTS = (
         "Start it: `podman machine start` or `systemctl --user start podman`.",
     ),
     ("no space left on device", "its disk is full", "Make room: `docker system df` shows what is large."),
+    (
+        "exec format error",
+        "the image is for another kind of processor",
+        "Delete it (`docker image rm`), so that the right one is fetched, or let PODLAB_KIND_IMAGE name one for this.",
+    ),
+    (
+        "non-overlapping ipv4 address pool",
+        "other networks, a VPN perhaps, have all addresses that it may use",
+        "Disconnect the VPN while the cluster is made, or `docker network prune`.",
+    ),
 )
+#: What kind's nodes need of the kernel, by its name under fs.inotify: the values that kind's own pages recommend.
+INOTIFY = {"max_user_instances": 512, "max_user_watches": 524288}
+#: kind's addresses of pods and Services, which are known inside of the nodes only.
+INSIDE = (IPv4Network("10.244.0.0/16"), IPv4Network("10.96.0.0/16"))
+#: Interfaces of container runtimes, whose routes are no conflict: they lead to the nodes.
+BRIDGES = ("docker", "br-", "podman", "cni", "nerdctl", "lo")
+_WSL = (
+    "In WSL 2: Docker Desktop has to run in Windows, with the integration of this distribution turned on in its "
+    "settings; memory and the kernel's options are in `.wslconfig`, and count after `wsl --shutdown`."
+)
+_VERSION = Path("/proc/version")
 
 
 @dataclass(frozen=True)
 class Node:
-    """A container that is a node. `running` and `paused` as the runtime says."""
+    """A container that is a node. `running` and `paused` as the runtime says; `mark`: what `up` wrote, or ""."""
 
     name: str
     id: str
@@ -53,6 +77,8 @@ class Node:
     running: bool
     paused: bool
     pid: int
+    mark: str = ""
+    volumes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -88,10 +114,21 @@ class Runtime:
         found = [_node(one) for one in json.loads(self.run("inspect", *ids))]
         return sorted(found, key=lambda node: (node.role != "control-plane", node.name))
 
+    def delete(self, nodes: Iterable[Node]) -> None:
+        """Delete nodes with their volumes. Podman's outlive the containers, so these are looked for by name."""
+        doomed = list(nodes)
+        if doomed:
+            self.run("rm", "--force", "--volumes", *(node.id for node in doomed), timeout=300.0)
+            volumes = {volume for node in doomed for volume in node.volumes}
+            if left := volumes & set(self.run("volume", "ls", "--quiet").split()):
+                self.run("volume", "rm", *sorted(left))
+
 
 def _node(inspected: Mapping[str, Any]) -> Node:
     state = inspected["State"]
     labels = inspected["Config"]["Labels"]
+    mounts = inspected.get("Mounts") or ()
+    marks = [one["Destination"] for one in mounts if one["Destination"].startswith(f"{MARKS}/")]
     return Node(
         inspected["Name"].lstrip("/"),
         inspected["Id"],
@@ -99,15 +136,17 @@ def _node(inspected: Mapping[str, Any]) -> Node:
         bool(state.get("Running")),
         bool(state.get("Paused")),
         int(state.get("Pid") or 0),
+        marks[0].removeprefix(f"{MARKS}/") if marks else "",
+        tuple(one["Name"] for one in mounts if one.get("Type") == "volume" and one.get("Name")),
     )
 
 
-def find() -> Runtime:
-    """The runtime to use: the one that is asked for, or the first that answers.
+def find(made_with: str = "") -> Runtime:
+    """The runtime to use: the one with which a cluster was made, the one that is asked for, or the first that answers.
 
     EnvironmentUnsuitable says of each that was found what it lacks, and the cure.
     """
-    asked = os.environ.get(VARIABLE)
+    asked = made_with or os.environ.get(VARIABLE)
     if asked and asked not in RUNTIMES:
         raise UsageError(f"{VARIABLE} is {asked}.", hint=f"It may be {', '.join(RUNTIMES)}.")
     problems = []
@@ -124,10 +163,17 @@ def find() -> Runtime:
         return runtime
     if problems:
         raise problems[0]
+    if made_with:
+        raise EnvironmentUnsuitable(
+            f"The cluster was made with {made_with}, which is not on the PATH.",
+            hint=_cure(f"Install {made_with} again."),
+        )
     raise EnvironmentUnsuitable(
         f"kind needs {' or '.join([asked] if asked else RUNTIMES)}, and none is installed.",
-        hint="Install Docker (https://docs.docker.com/engine/install/), "
-        "or use the embedded cluster, which needs none: `podlab cluster up`.",
+        hint=_cure(
+            "Install Docker (https://docs.docker.com/engine/install/), "
+            "or use the embedded cluster, which needs none: `podlab cluster up`."
+        ),
     )
 
 
@@ -136,25 +182,88 @@ def failure(runtime: str, verb: str, said: str) -> ClusterError | EnvironmentUns
     lowered = said.lower()
     for pattern, meaning, cure in AILMENTS:
         if pattern in lowered:
-            return EnvironmentUnsuitable(f"{runtime} cannot be used: {meaning}.", hint=cure)
+            return EnvironmentUnsuitable(f"{runtime} cannot be used: {meaning}.", hint=_cure(cure))
     lines = [line for line in said.strip().splitlines() if line.strip()]
     return ClusterError(f"`{runtime} {verb}` failed: {lines[-1] if lines else 'it said nothing'}.")
 
 
-def ailments(information: Mapping[str, Any], instances: int) -> Iterator[str]:
-    """What in the runtime's own report (`docker info`) and in the inotify limit will make kind fail or crawl."""
-    memory = int(information.get("MemTotal") or 0)
-    if memory and memory < 3 << 30:
-        yield f"The runtime has {memory >> 20} MiB of memory; three nodes need about 2 GiB and your pods the rest."
-    if str(information.get("CgroupVersion") or "2") == "1":
-        yield "The machine uses cgroup v1, which Kubernetes is about to give up; kind says so, too."
-    if 0 < instances < 128:
-        yield f"fs.inotify.max_user_instances is {instances}; set it to 512, or nodes fail with `too many open files`."
-
-
-def inotify_instances() -> int:
-    """The kernel's limit of inotify instances per user; 0 if it does not say."""
+def _cure(text: str) -> str:
+    """A cure, with what is to be known of it in WSL 2."""
     try:
-        return int(Path("/proc/sys/fs/inotify/max_user_instances").read_text())
-    except (OSError, ValueError):
-        return 0
+        in_wsl = "microsoft" in _VERSION.read_text().lower()
+    except OSError:
+        in_wsl = False
+    return f"{text} {_WSL}" if in_wsl else text
+
+
+def notes(found: Runtime) -> list[tuple[str, str]]:
+    """What on this machine will make kind fail or crawl, each with its cure."""
+    information = json.loads(found.run("info", "--format", "{{json .}}", timeout=30.0))
+    try:
+        network = found.run("network", "inspect", "kind", timeout=30.0)
+    except ClusterError:
+        network = ""  # kind makes it with the first cluster
+    own = {IPv4Network(one, strict=False) for one in re.findall(r'"(\d+(?:\.\d+){3}/\d+)"', network)}
+    try:
+        routes = Path("/proc/net/route").read_text()
+    except OSError:
+        routes = ""
+    return [*ailments(information, inotify_limits()), *overlaps(routes, [*own, *INSIDE])]
+
+
+def ailments(information: Mapping[str, Any], limits: Mapping[str, int]) -> Iterator[tuple[str, str]]:
+    """What in the runtime's own report (`docker info`) and in the limits of inotify is too little, and the cure."""
+    host = information.get("host") or {}  # where Podman says the same
+    memory = int(information.get("MemTotal") or host.get("memTotal") or 0)
+    if memory and memory < 3 << 30:
+        yield (
+            f"The runtime has {memory >> 20} MiB of memory; three nodes need about 2 GiB and your pods the rest.",
+            _cure(
+                "Give it more (Docker Desktop: Settings, Resources; Podman: `podman machine set --memory 6144`), "
+                "or take one node: `podlab cluster up --provider kind --nodes 1`."
+            ),
+        )
+    if str(information.get("CgroupVersion") or host.get("cgroupVersion") or "2").removeprefix("v") == "1":
+        yield (
+            "The machine uses cgroup v1, which Kubernetes is about to give up; kind says so, too.",
+            _cure("It works for now. A newer distribution has v2, or the kernel's systemd.unified_cgroup_hierarchy=1."),
+        )
+    for name, least in INOTIFY.items():
+        if 0 < limits.get(name, 0) < least:
+            yield (
+                f"fs.inotify.{name} is {limits[name]}: nodes may fail with `too many open files`.",
+                f"`sudo sysctl fs.inotify.{name}={least}`",
+            )
+
+
+def inotify_limits() -> dict[str, int]:
+    """The kernel's limits of inotify per user, by name; 0 if it does not say."""
+    found = dict.fromkeys(INOTIFY, 0)
+    for name in INOTIFY:
+        try:
+            found[name] = int(Path("/proc/sys/fs/inotify", name).read_text())
+        except (OSError, ValueError):
+            continue
+    return found
+
+
+def overlaps(routes: str, networks: Iterable[IPv4Network]) -> Iterator[tuple[str, str]]:
+    """Routes of this machine (as /proc/net/route shows them) to addresses that kind's networks have, and the cure.
+
+    The halves of the default route, by which a VPN takes everything, give way to the runtime's own routes.
+    """
+    wanted = list(networks)
+    for fields in map(str.split, routes.splitlines()[1:]):
+        device = fields[0]
+        # The kernel prints an address as the number that its bytes are in memory.
+        address, mask = (int.from_bytes(bytes.fromhex(fields[at])[::-1]) for at in (1, 7))
+        route = IPv4Network((address, mask.bit_count()))
+        if route.prefixlen < 8 or device.startswith(BRIDGES):
+            continue
+        for network in wanted:
+            if route.overlaps(network):
+                yield (
+                    f"{route} is reached through {device}, a VPN perhaps, and kind uses {network}: the one hides the "
+                    "other.",
+                    "Disconnect it while you use kind, if pods or nodes cannot be reached or cannot reach it.",
+                )

@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+import tempfile
+from collections.abc import Collection
+from ipaddress import IPv4Network
 from pathlib import Path
 
 import pytest
@@ -23,12 +26,8 @@ from podlab.images.layout import ImageLayout
 from podlab.images.reference import Reference
 
 
-def always(_port: int) -> bool:
-    return True
-
-
-def rendered(spec: ClusterSpec, image: str | None = None, free=always) -> configuration.Configuration:
-    return configuration.render(configuration.read(), spec, image, free)
+def rendered(spec: ClusterSpec, image: str | None = None, taken: Collection[int] = ()) -> configuration.Configuration:
+    return configuration.render(configuration.read(), spec, image, taken, "mark")
 
 
 @given(st.integers(1, 10))
@@ -51,7 +50,13 @@ def test_another_node_image_is_every_node_s() -> None:
 
 
 def test_a_port_that_another_cluster_has_is_left_out() -> None:
-    assert rendered(ClusterSpec(), free=lambda port: port != 30080)["nodes"][0]["extraPortMappings"] == []
+    ports = configuration.host_ports(configuration.read())
+    assert configuration.host_ports(rendered(ClusterSpec(), taken=ports[:1])) == ports[1:]
+
+
+def test_every_node_says_whose_it_is() -> None:
+    mounts = [node["extraMounts"] for node in rendered(ClusterSpec(nodes=3))["nodes"]]
+    assert mounts == [[{"hostPath": "/dev/null", "containerPath": "/podlab/mark", "readOnly": True}]] * 3
 
 
 def test_the_lab_profile_has_short_timers_and_upstream_none() -> None:
@@ -64,7 +69,7 @@ def test_the_lab_profile_has_short_timers_and_upstream_none() -> None:
 
 def test_rendering_leaves_the_committed_configuration_alone() -> None:
     base = configuration.read()
-    configuration.render(base, ClusterSpec(nodes=1), "x", lambda port: False)
+    configuration.render(base, ClusterSpec(nodes=1), "x", configuration.host_ports(base), "mark")
     assert base == configuration.read()
 
 
@@ -89,6 +94,8 @@ def test_the_steps_of_kind_are_named(line: str, name: str) -> None:
         ("Cannot connect to the Docker daemon at unix:///var/run/docker.sock.", "does not run", "systemctl start"),
         ("Cannot connect to Podman. Please verify your connection", "does not run", "podman machine"),
         ("write /var/lib/x: no space left on device", "full", "docker system df"),
+        ("exec /usr/local/bin/entrypoint: exec format error", "another kind of processor", "PODLAB_KIND_IMAGE"),
+        ("could not find an available, non-overlapping IPv4 address pool among the defaults", "VPN", "network prune"),
     ],
 )
 def test_known_ailments_come_with_their_cure(said: str, word: str, cure: str) -> None:
@@ -103,10 +110,62 @@ def test_an_unknown_failure_shows_the_last_line() -> None:
     assert "it said nothing" in runtime.failure("docker", "run", "").message
 
 
-def test_what_makes_kind_crawl_is_told() -> None:
-    notes = " ".join(runtime.ailments({"MemTotal": 1 << 30, "CgroupVersion": "1"}, 64))
-    assert "1024 MiB" in notes and "cgroup v1" in notes and "max_user_instances is 64" in notes
-    assert list(runtime.ailments({"MemTotal": 8 << 30, "CgroupVersion": "2"}, 512)) == []
+def test_what_makes_kind_crawl_is_told_with_the_cure() -> None:
+    limits = {"max_user_instances": 128, "max_user_watches": 8192}
+    told = dict(runtime.ailments({"MemTotal": 1 << 30, "CgroupVersion": "1"}, limits))
+    assert all(told.values())
+    notes = " ".join(map(" ".join, told.items()))
+    assert "1024 MiB" in notes and "--nodes 1" in notes and "cgroup v1" in notes
+    assert "max_user_instances is 128" in notes and "fs.inotify.max_user_instances=512" in notes
+    assert "max_user_watches is 8192" in notes and "fs.inotify.max_user_watches=524288" in notes
+    assert list(runtime.ailments({"MemTotal": 8 << 30, "CgroupVersion": "2"}, runtime.INOTIFY)) == []
+    assert list(runtime.ailments({"host": {"memTotal": 8 << 30, "cgroupVersion": "v2"}}, {})) == []
+
+
+ROUTES = """\
+Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT
+eth0\t00000000\t0100A8C0\t0003\t0\t0\t0\t00000000\t0\t0\t0
+eth0\t0000A8C0\t00000000\t0001\t0\t0\t0\t00FFFFFF\t0\t0\t0
+br-0c0ffee\t000012AC\t00000000\t0001\t0\t0\t0\t0000FFFF\t0\t0\t0
+tun0\t00000000\t01000A0A\t0003\t0\t0\t0\t00000080\t0\t0\t0
+"""
+
+
+@pytest.mark.parametrize(
+    ("route", "expected"),
+    [
+        ("", []),
+        ("tun0\t000012AC\t0\t0001\t0\t0\t0\t0000FFFF\t0\t0\t0\n", ["172.18.0.0/16 is reached through tun0"]),
+        ("wg0\t0080F40A\t0\t0001\t0\t0\t0\t00FFFFFF\t0\t0\t0\n", ["10.244.128.0/24 is reached through wg0"]),
+        ("wg0\t0000000A\t0\t0001\t0\t0\t0\t000000FF\t0\t0\t0\n", ["10.0.0.0/8 is reached through wg0"] * 2),
+    ],
+)
+def test_a_route_to_kinds_own_addresses_is_told_and_the_runtimes_own_is_not(route: str, expected: list[str]) -> None:
+    told = list(runtime.overlaps(ROUTES + route, [IPv4Network("172.18.0.0/16"), *runtime.INSIDE]))
+    assert [trouble.partition(",")[0] for trouble, _ in told] == expected
+    assert all("Disconnect" in cure for _, cure in told)
+
+
+@pytest.mark.parametrize(
+    ("version", "expected"),
+    [
+        ("Linux version 6.6.87-microsoft-standard-WSL2 (root@x)", True),
+        ("Linux version 6.12.1 (builder@x)", False),
+        (None, False),
+    ],
+)
+def test_in_wsl_a_failure_says_what_is_different_there(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, version: str | None, expected: bool
+) -> None:
+    monkeypatch.setattr(runtime, "_VERSION", tmp_path / "version")
+    if version:
+        (tmp_path / "version").write_text(version)
+    assert ("wsl --shutdown" in runtime.failure("docker", "info", "permission denied").hint) is expected
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv(runtime.VARIABLE, raising=False)
+    with pytest.raises(EnvironmentUnsuitable) as caught:
+        runtime.find()
+    assert ("integration of this distribution" in caught.value.hint) is expected
 
 
 def test_a_runtime_that_is_not_known_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -183,8 +242,28 @@ def test_an_image_of_the_store_becomes_a_dockerfile_upon_the_base(tmp_path: Path
 def test_entrypoint_and_words_of_an_image_on_a_base() -> None:
     settings = {"Env": ["PATH=/x", "A=1"], "Labels": {"who": "me"}, "Cmd": ["a"]}
     text = images.dockerfile(settings, "python", 1)
-    assert text.startswith("FROM podlab/python:3\nADD layer-0.tar /\n")
+    assert text.startswith("FROM docker.io/podlab/python:3\nADD layer-0.tar /\n")
     assert "PATH" not in text and 'ENV A="1"' in text and f"CMD {json.dumps(['a'])}" in text
+
+
+AWKWARD = ["$HOME", "a\\\\$b", 'say "x"', "é", "${PATH:-y}", "'$x'", "\\\\n", "a=b c"]
+
+
+@given(st.lists(st.sampled_from(AWKWARD) | st.text(st.characters(codec="utf-8", exclude_categories=["C", "Z"]))))
+def test_values_come_through_a_dockerfile_as_they_are(values: list[str]) -> None:
+    variables = [f"V{number}={value}" for number, value in enumerate(values)]
+    labels = {f"l{number}": value for number, value in enumerate(values)}
+    settings = {"Env": variables, "Labels": labels, "WorkingDir": "/a$b"}
+    with tempfile.TemporaryDirectory() as name:
+        layout, context = ImageLayout(Path(name) / "store"), Path(name) / "context"
+        context.mkdir()
+        (context / "Dockerfile").write_text(images.dockerfile(settings, None, 0))
+        reference = Reference.parse("test/x:1")
+        build(layout, context, [reference])
+        made = read_image(layout, layout.images()[str(reference)], shown="x").settings
+    assert made["WorkingDir"] == "/a$b"
+    assert [one for one in made.get("Env") or [] if one.startswith("V")] == variables
+    assert {key: value for key, value in (made.get("Labels") or {}).items() if key in labels} == labels
 
 
 @pytest.mark.parametrize(
