@@ -21,6 +21,8 @@ from podlab.errors import BinaryError, EnvironmentUnsuitable
 
 pytestmark = pytest.mark.filterwarnings("error")
 
+KIND = binaries.PROGRAMS["kind"].version
+
 
 @pytest.fixture
 def no_build(monkeypatch):
@@ -50,6 +52,23 @@ def test_all_come_verified_from_a_server_of_the_release_shape(server: ReleaseSer
     done = [r for r in said if r.kind == "progress" and r.step == "download kubectl"]
     assert done[-1].done == done[-1].total == len(server.files[path_of("kubectl")])
     assert not list((store.base() / "downloads").iterdir())
+
+
+def test_kind_comes_from_its_own_project_verified(server: ReleaseServer, no_build, monkeypatch):
+    monkeypatch.delenv(binaries.variable("kind"), raising=False)
+    official = download.release("kind", "amd64")
+    assert official.url == f"https://github.com/kubernetes-sigs/kind/releases/download/{KIND}/kind-linux-amd64"
+    content = f"#!/bin/sh\necho 'kind {KIND} go1.26.0 linux/amd64'\n".encode()
+    server.publish_one("kind", content)
+    # Its checksum file has the name beside the sum, as the project publishes it.
+    what = download.release("kind", store.architecture(), "")
+    server.files[what.checksum_url] = server.files[what.checksum_url] + f"  {what.file}\n".encode()
+    path = binaries.ensure(["kind"])["kind"]
+    assert path.read_bytes() == content and path == binaries.find("kind")
+    server.files[what.url] = content + b"#"
+    path.unlink()
+    with pytest.raises(BinaryError, match="corrupted"):
+        binaries.ensure(["kind"])
 
 
 def test_a_warm_cache_needs_no_network(server: ReleaseServer, no_build, monkeypatch):
