@@ -50,7 +50,7 @@ class Logs:
         """
         limited = {"limit": str(limit)} if limit else {}
         text = self._ask("select/logsql/query", {"query": question, **limited}, question)
-        return [json.loads(line) for line in text.splitlines() if line]
+        return [json.loads(line) for line in text.split("\n") if line]
 
     def count(self, question: str) -> int:
         """How many lines a question finds.

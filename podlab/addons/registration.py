@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import datetime
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from cryptography import x509
@@ -12,12 +13,14 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 Object = dict[str, Any]
+#: (kind, name, namespace) -> what is there.
+Get = Callable[[str, str, str], Object | None]
 
-_LIFE = datetime.timedelta(days=365)
+_LIFE, _LAST = datetime.timedelta(days=3650), datetime.timedelta(days=365)
 
 
 def certificate(host: str) -> tuple[bytes, bytes]:
-    """A self-signed certificate of `host` for a year and its key, as PEM. Made anew at each enabling."""
+    """A self-signed certificate of `host` for ten years and its key, as PEM."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, host)])
     now = datetime.datetime.now(datetime.UTC)
@@ -39,11 +42,24 @@ def certificate(host: str) -> tuple[bytes, bytes]:
     return made.public_bytes(serialization.Encoding.PEM), secret
 
 
-def custom_metrics() -> list[Object]:
-    """The Secret and the APIService of custom.metrics.k8s.io."""
+def lasting(data: Mapping[str, str]) -> bool:
+    """Whether a Secret's data is a certificate and its key, good for another year."""
+    try:
+        public = x509.load_pem_x509_certificate(base64.b64decode(data["tls.crt"]))
+        private = serialization.load_pem_private_key(base64.b64decode(data["tls.key"]), None)
+    except (KeyError, ValueError):
+        return False
+    ends = public.not_valid_after_utc
+    return private.public_key() == public.public_key() and ends > datetime.datetime.now(datetime.UTC) + _LAST
+
+
+def custom_metrics(get: Get = lambda *_: None) -> list[Object]:
+    """The Secret and the APIService of custom.metrics.k8s.io: around the certificate that `get` finds, if it lasts."""
     name, namespace = "custom-metrics", "monitoring"
-    public, private = certificate(f"{name}.{namespace}.svc")
-    encoded = {"tls.crt": base64.b64encode(public).decode(), "tls.key": base64.b64encode(private).decode()}
+    encoded = (get("Secret", name, namespace) or {}).get("data") or {}
+    if not lasting(encoded):
+        public, private = certificate(f"{name}.{namespace}.svc")
+        encoded = {"tls.crt": base64.b64encode(public).decode(), "tls.key": base64.b64encode(private).decode()}
     secret = {
         "apiVersion": "v1",
         "kind": "Secret",

@@ -24,18 +24,28 @@ class Notifications:
 
     def __init__(self, file: Path) -> None:
         self._file, self._lock = file, threading.Lock()
-        lines = file.read_text().splitlines() if file.exists() else []
+        lines = file.read_text().split("\n") if file.exists() else []
         self._kept: deque[dict[str, Any]] = deque((one for line in lines if (one := _read(line))), maxlen=MOST)
-        file.write_text("".join(json.dumps(one) + "\n" for one in self._kept))
+        self._written = len(lines)
 
     def take(self, notification: dict[str, Any]) -> str:
-        """Keep a notification; returns the line that was written."""
+        """Keep a notification; returns the line that was written. OSError if the disk takes none."""
         line = json.dumps({"received": time.time(), **notification})
         with self._lock:
-            self._kept.append(json.loads(line))
+            if self._written > 2 * MOST:
+                self._rewrite()
             with self._file.open("a") as file:
-                file.write(line + "\n")
+                file.write(f"\n{line}\n")  # a line of its own also after one that a full disk cut off
+            self._written += 1
+            self._kept.append(json.loads(line))
         return line
+
+    def _rewrite(self) -> None:
+        """Leave in the file what is kept, and no more."""
+        whole = self._file.with_suffix(".half")
+        whole.write_text("".join(json.dumps(one) + "\n" for one in self._kept))
+        whole.rename(self._file)
+        self._written = len(self._kept)
 
     def all(self) -> list[dict[str, Any]]:
         """The newest notifications, oldest first."""
@@ -68,7 +78,11 @@ def main() -> None:
             except ValueError as error:
                 self._say(400, str(error))
                 return
-            print(kept.take(content), flush=True)
+            try:
+                print(kept.take(content), flush=True)
+            except OSError as error:  # Alertmanager tries again
+                self._say(503, str(error))
+                return
             self._say(200, "taken")
 
         def _say(self, code: int, answer: object) -> None:

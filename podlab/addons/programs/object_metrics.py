@@ -26,8 +26,8 @@ Object = dict[str, Any]
 Sample = tuple[str, dict[str, str], float]
 
 PORT, PERIOD = 8080, 2.0
-_SUFFIXES = {"m": 1e-3, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "n": 1e-9, "u": 1e-6}
-_SUFFIXES |= {"Ki": 2.0**10, "Mi": 2.0**20, "Gi": 2.0**30, "Ti": 2.0**40, "": 1.0}
+_SUFFIXES = {"n": 1e-9, "u": 1e-6, "m": 1e-3, "": 1.0, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "P": 1e15, "E": 1e18}
+_SUFFIXES |= {"Ki": 2.0**10, "Mi": 2.0**20, "Gi": 2.0**30, "Ti": 2.0**40, "Pi": 2.0**50, "Ei": 2.0**60}
 _UNITS = {"cpu": "core", "memory": "byte", "ephemeral-storage": "byte", "storage": "byte"}
 
 
@@ -288,7 +288,11 @@ class Exporter:
                 yield "kube_state_metrics_list_errors", resource, 1
                 continue
             for thing in listed:
-                yield from samples(thing)
+                try:
+                    yield from list(samples(thing))
+                except (KeyError, TypeError, ValueError, AttributeError) as error:
+                    print(f"{path}: {thing['metadata']['name']} is left out: {error!r}", file=sys.stderr, flush=True)
+                    yield "kube_state_metrics_object_errors", {**resource, **_named("name", thing)}, 1
 
 
 def main() -> None:

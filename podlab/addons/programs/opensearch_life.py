@@ -56,12 +56,10 @@ def main() -> None:
     conditions = {"max_age": given["ROLL_AGE"], "max_size": given["ROLL_SIZE"]}
     try:
         rolled = ask(base, "POST", f"/{WRITE}/_rollover", {"conditions": conditions})
+        print(f"{rolled['old_index']}: {'followed by ' + rolled['new_index'] if rolled['rolled_over'] else 'goes on'}")
     except urllib.error.HTTPError as error:
-        if error.code not in (400, 404):
-            raise
-        print("no line has come yet")
-        return
-    print(f"{rolled['old_index']}: {'followed by ' + rolled['new_index'] if rolled['rolled_over'] else 'goes on'}")
+        # Nothing is written yet, or (403, 429) the disk is so full that nothing can be: then deleting helps.
+        print(f"no new index: {error.code} {error.read(300).decode(errors='replace')}")
     rows = ask(base, "GET", "/_cat/indices/logs-0*?format=json&bytes=b&h=index,creation.date,store.size")
     indices = [Index(row["index"], int(row["creation.date"]) / 1000, int(row["store.size"] or 0)) for row in rows]
     for name in doomed(indices, time.time(), float(given["KEEP_DAYS"]), int(given["KEEP_BYTES"])):

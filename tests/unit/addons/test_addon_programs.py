@@ -30,7 +30,19 @@ def told(samples: Any) -> dict[str, list[tuple[dict[str, str], float]]]:
 
 @pytest.mark.parametrize(
     ("text", "value"),
-    [("100m", 0.1), ("1Mi", 1048576), ("2", 2), (0, 0), ("1.5Gi", 1.5 * 2**30), ("1e3", 1000), ("12k", 12000)],
+    [
+        ("100m", 0.1),
+        ("1Mi", 1048576),
+        ("2", 2),
+        (0, 0),
+        ("1.5Gi", 1.5 * 2**30),
+        ("1e3", 1000),
+        ("12k", 12000),
+        ("2P", 2e15),
+        ("1E", 1e18),
+        ("3Pi", 3 * 2.0**50),
+        ("1Ei", 2.0**60),
+    ],
 )
 def test_a_quantity(text: object, value: float) -> None:
     assert quantity(text) == pytest.approx(value)
@@ -155,6 +167,18 @@ def test_a_scrape_lists_at_most_once_in_a_period_and_tells_what_could_not_be_lis
     assert api.asked == 2 * once
 
 
+def test_an_object_that_cannot_be_read_is_told_and_takes_no_other_with_it() -> None:
+    odd = {**POD, "metadata": {**POD["metadata"], "name": "odd"}, "status": {**POD["status"], "startTime": "soon"}}
+
+    class Odd(Listed):
+        def list(self, path: str) -> list[dict[str, Any]]:
+            return [odd, POD] if path.endswith("/pods") else []
+
+    text = Exporter(Odd()).text()  # type: ignore[arg-type]
+    assert 'kube_state_metrics_object_errors{resource="pods",namespace="shop",name="odd"} 1' in text
+    assert 'pod="web-1"' in text and 'pod="odd"' not in text
+
+
 def test_notifications_survive_a_restart_and_the_oldest_go(tmp_path: Path) -> None:
     file = tmp_path / "kept"
     kept = Notifications(file)
@@ -169,6 +193,33 @@ def test_a_half_written_notification_of_a_death_is_left_out(tmp_path: Path) -> N
     file = tmp_path / "kept"
     file.write_text('{"number": 1}\n{"numb')
     assert [one["number"] for one in Notifications(file).all()] == [1]
+
+
+def test_the_file_of_notifications_does_not_grow_for_ever(tmp_path: Path) -> None:
+    kept = Notifications(tmp_path / "kept")
+    for number in range(5 * MOST):
+        kept.take({"number": number})
+    text = (tmp_path / "kept").read_text()
+    assert text.count('"number"') <= 2 * MOST + 1
+    assert Notifications(tmp_path / "kept").all() == kept.all()
+
+
+def test_a_notification_that_the_disk_does_not_take_is_not_kept_and_hurts_no_other(tmp_path: Path) -> None:
+    file = tmp_path / "kept"
+    kept = Notifications(file)
+    kept.take({"number": 1})
+    with file.open("a") as cut:
+        cut.write('{"numb')
+    there = file.read_text()
+    file.unlink()
+    file.mkdir()  # nothing can be written
+    with pytest.raises(OSError):
+        kept.take({"number": 2})
+    file.rmdir()
+    file.write_text(there)
+    kept.take({"number": 3})
+    assert [one["number"] for one in kept.all()] == [1, 3]
+    assert Notifications(file).all() == kept.all()
 
 
 def test_metrics_for_autoscalers_are_lines() -> None:
@@ -225,3 +276,18 @@ def test_a_certificate_is_good_for_its_service() -> None:
     names = x509.load_pem_x509_certificate(public).extensions.get_extension_for_class(x509.SubjectAlternativeName)
     assert names.value.get_values_for_type(x509.DNSName) == ["custom-metrics.monitoring.svc"]
     ssl.create_default_context(cadata=public.decode())
+
+
+def test_a_certificate_is_kept_while_it_lasts(monkeypatch: pytest.MonkeyPatch) -> None:
+    secret, service = registration.custom_metrics()
+    assert registration.custom_metrics(lambda *_: secret) == [secret, service]
+    for damage in (
+        {},
+        {"tls.crt": "bm8="},
+        registration.custom_metrics()[0]["data"] | {"tls.key": secret["data"]["tls.key"]},
+    ):
+        found = {**secret, "data": {**secret["data"], **damage} if damage else {}}
+        assert registration.custom_metrics(lambda *_, found=found: found)[0]["data"] != found["data"]
+    monkeypatch.setattr(registration, "_LIFE", registration._LAST)
+    old, _ = registration.custom_metrics()
+    assert registration.custom_metrics(lambda *_: old)[0] != old

@@ -80,8 +80,9 @@ def test_labels_as_promql_writes_them() -> None:
 
 
 def test_lines_of_logs_come_as_dictionaries_and_refusals_with_their_words() -> None:
-    api = Answers(200, '{"_msg": "one"}\n{"_msg": "two"}\n')
-    assert [line["_msg"] for line in Logs.of_cluster(api).query("*", limit=5)] == ["one", "two"]  # type: ignore[arg-type]
+    api = Answers(200, '{"_msg": "one\u2028and\x85more"}\n{"_msg": "two"}\n')
+    found = [line["_msg"] for line in Logs.of_cluster(api).query("*", limit=5)]  # type: ignore[arg-type]
+    assert found == ["one\u2028and\x85more", "two"]
     assert api.asked[0][2]["query"] == {"query": "*", "limit": "5"}
     with pytest.raises(QueryError, match="cannot parse"):
         Logs.of_cluster(Answers(400, "cannot parse query [|]")).query("|")  # type: ignore[arg-type]

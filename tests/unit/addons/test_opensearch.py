@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import io
 import json
 import os
 import sys
+import urllib.error
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,7 +17,7 @@ import pytest
 
 from podlab.addons import opensearch
 from podlab.addons.opensearch import OpenSearch, ensure, jars, pom
-from podlab.addons.programs import opensearch_store
+from podlab.addons.programs import opensearch_life, opensearch_store
 from podlab.addons.programs.opensearch_life import DAY, Index, doomed
 from podlab.addons.programs.opensearch_store import document, plain
 from podlab.addons.prometheus import QueryError
@@ -259,6 +261,28 @@ def test_old_indices_go_and_the_oldest_of_too_many_bytes_and_never_the_newest() 
     assert doomed(indices, now, days=7, most=25) == ["logs-90", "logs-97"]
     assert doomed(indices, now, days=0, most=0) == ["logs-90", "logs-97", "logs-98"]
     assert doomed([], now, 7, 0) == []
+
+
+def test_the_oldest_index_goes_also_when_the_disk_is_so_full_that_no_new_one_is_begun(
+    monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
+    rows = [{"index": f"logs-00000{n}", "creation.date": f"{n}000", "store.size": "10"} for n in (1, 2)]
+    asked: list[tuple[str, str]] = []
+
+    def ask(base: str, method: str, path: str, *_: Any) -> Any:
+        asked.append((method, path))
+        if method == "POST":
+            said = io.BytesIO(b"disk usage exceeded flood-stage watermark")
+            raise urllib.error.HTTPError(base + path, 429, "Too Many Requests", {}, said)  # type: ignore[arg-type]
+        return rows if method == "GET" else {}
+
+    given = {"STORE": "http://x", "ROLL_AGE": "1d", "ROLL_SIZE": "1gb", "KEEP_DAYS": "7", "KEEP_BYTES": "1000"}
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(opensearch_life, "ask", ask)
+    opensearch_life.main()
+    assert asked[-1] == ("DELETE", "/logs-000001")
+    assert "no new index: 429 disk usage exceeded flood-stage" in capsys.readouterr().out
 
 
 def cluster(status: int, body: Any) -> Any:
