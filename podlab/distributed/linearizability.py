@@ -91,7 +91,8 @@ def _same(value: Any) -> Any:
     """Something hashable that is equal exactly for equal JSON values (so True is not 1)."""
     if type(value) in (str, int, type(None)):
         return value
-    return (type(value).__name__, json.dumps(value, sort_keys=True, default=repr))
+    kind = "list" if isinstance(value, tuple) else type(value).__name__  # JSON knows no tuples
+    return (kind, json.dumps(value, sort_keys=True, default=repr))
 
 
 class _Search:

@@ -36,16 +36,15 @@ class _Outlet:
         self._loop, self._writer = loop, writer
         self._queue: list[tuple[float, int, bytes]] = []
         self._number = 0
+        self._timer: asyncio.TimerHandle | None = None
         self._ending = False
         self._ended = asyncio.Event()
 
     def put(self, when: float, frame: bytes) -> None:
         self._number += 1
         heapq.heappush(self._queue, (when, self._number, frame))
-        if when <= self._loop.time():
+        if self._queue[0][1] == self._number:  # the first to go: the timer, if there is one, is for a later one
             self._flush()
-        else:
-            self._loop.call_at(when, self._flush)
 
     def empty(self) -> bool:
         return not self._queue
@@ -57,12 +56,15 @@ class _Outlet:
         await self._ended.wait()
 
     def _flush(self) -> None:
+        if self._timer:
+            self._timer.cancel()
+            self._timer = None
         while self._queue and self._queue[0][0] <= self._loop.time():
             frame = heapq.heappop(self._queue)[2]
             if not self._writer.is_closing():
                 self._writer.write(frame)
         if self._queue:
-            self._loop.call_at(self._queue[0][0], self._flush)
+            self._timer = self._loop.call_at(self._queue[0][0], self._flush)
         elif self._ending:
             self._ended.set()
             if not self._writer.is_closing() and self._writer.can_write_eof():

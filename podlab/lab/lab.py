@@ -25,7 +25,7 @@ def start(chapter: str, *, cluster: str | None = None, up: bool = False) -> Lab:
     Without a running cluster the lab says so, with the command that starts one (`up=True` starts it here), and
     everything that needs none still works. Chapters that run as plain processes do not look for one.
     """
-    if not re.fullmatch(r"\d\d", chapter):
+    if not (isinstance(chapter, str) and re.fullmatch(r"\d\d", chapter)):
         raise LabError(f"{chapter!r} is not a chapter.", hint='Write two digits in quotes, such as start("15").')
     if earlier := _LABS.pop(chapter, None):
         earlier.close()

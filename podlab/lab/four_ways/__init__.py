@@ -145,7 +145,7 @@ class Ours(Way):
         splits = [[record] for record in enumerate(splits_of(self.lines, SPLITS))]
         job = Job(map_part, total, combine=total, reducers=REDUCERS)
         engine = Engine(job, splits, folder / "job", workers=WORKERS, backups=False)
-        result, seconds, bit = _struck(engine.run, strike if kill else None)
+        result, seconds, bit = _struck(engine.run, strike if kill else None, marker)
         _proven(self, kill, bit and result.count("lost") == 1)
         written = sum(one["bytes"] for one in result.events if one["event"] == "end" and one["kind"] == "map")
         done = Counter(one["kind"] for one in result.events if one["event"] == "end")
@@ -175,7 +175,7 @@ class SparkHere(Way):
             return holder
 
         rdd = words["counted"](self.context, self.lines, SPLITS, REDUCERS, kill, str(marker))
-        found, seconds, holder = _struck(lambda: measured(self.context, rdd.collect), strike if kill else None)
+        found, seconds, holder = _struck(lambda: measured(self.context, rdd.collect), strike if kill else None, marker)
         _proven(self, kill, holder in found.lost)
         return Outcome(seconds, found.shuffled, found.tasks, dict(found.value), found.stage_sizes)
 
@@ -293,13 +293,34 @@ def compare(lines: Sequence[str], cluster: str | None = None) -> Listing:
     return Listing(rows, _COLUMNS, "ways")
 
 
-def _struck(work: Callable[[], Any], strike: Callable[[], Any] | None) -> tuple[Any, float, Any]:
-    """What `work` gave, its seconds, and what `strike` gave, which is called beside it."""
+def _struck(
+    work: Callable[[], Any], strike: Callable[[], Any] | None, marker: Path | None = None
+) -> tuple[Any, float, Any]:
+    """What `work` gave, its seconds, and what `strike` gave, which is called beside it.
+
+    `marker`: the file that a held task makes, which `strike` waits for. Neither waits for the other once it has failed.
+    """
+    if strike is None:
+        began = time.perf_counter()
+        return work(), time.perf_counter() - began, None
+
+    def blow() -> Any:
+        try:
+            return strike()
+        except BaseException:
+            if marker:  # nobody will kill who is held: it goes on
+                marker.unlink(missing_ok=True)
+            raise
+
     with ThreadPoolExecutor(1) as pool:
         began = time.perf_counter()
-        struck = pool.submit(strike) if strike else None
-        done = work()
-        return done, time.perf_counter() - began, struck.result() if struck else None
+        struck = pool.submit(blow)
+        try:
+            done, seconds = work(), time.perf_counter() - began
+        finally:
+            if marker:  # nobody will be held any more
+                marker.touch()
+        return done, seconds, struck.result()
 
 
 def _proven(way: Way, kill: bool, met: bool) -> None:

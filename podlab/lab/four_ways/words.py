@@ -21,12 +21,15 @@ def words_of(lines):
 
 
 def hold(marker=""):
-    """Say so (and make the file `marker`), and never return: who is killed now has a task in hand."""
+    """Say so, and do not return: who is killed now has a task in hand.
+
+    Makes the file `marker`, and returns if somebody takes it away; without one never.
+    """
     print("held", flush=True)
     if marker:
         Path(marker).touch()
-    while True:
-        time.sleep(3600)
+    while not marker or Path(marker).exists():
+        time.sleep(0.1)
 
 
 def counted(context, lines, splits, reducers, kill, marker=""):

@@ -163,6 +163,18 @@ def test_a_cut_blocks_one_direction_and_is_proven() -> None:
         assert {"cut", "partition", "heal"} <= {one["event"] for one in proxy.log}
 
 
+def test_many_messages_on_their_way_need_few_timers() -> None:
+    with Proxy(0, Conditions(delay=(0.3, 0.3))) as proxy, connected(proxy) as (server, client):
+        made = []
+        call_at = proxy._loop.call_at
+        proxy._loop.call_at = lambda *told, **more: made.append(told) or call_at(*told, **more)  # type: ignore[method-assign]
+        for number in range(300):
+            send(client, {"n": number})
+        assert [receive(client)["answer"] for _ in range(300)] == list(range(300))
+        assert [one["n"] for one in server.heard] == list(range(300))
+        assert len(made) < 3 * 600, "at most one for each message, and some of asyncio's own"
+
+
 def test_slow_shows_in_the_log() -> None:
     with Proxy() as proxy, connected(proxy) as (_, client):
         proxy.slow(["client"], ["server"], 0.05)

@@ -71,6 +71,7 @@ KNOWN = {
         [op("write", 0, 1, 1, key="x"), op("read", 2, 3, key="y"), op("read", 4, 5, result=1, key="x")],
         True,
     ),
+    "a tuple is read as a list": ([op("write", 0, 1, (1, 2)), op("read", 2, 3, result=[1, 2])], True),
     "true is not 1": ([op("write", 0, 1, True), op("read", 2, 3, result=1)], False),
 }
 

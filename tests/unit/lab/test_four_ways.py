@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import runpy
+from pathlib import Path
+
 import pytest
 
+from podlab.errors import LaboratoryError
 from podlab.lab import four_ways
 from podlab.spark import missing
+from podlab.waiting import until
 
 LINES = four_ways.corpus(40)
 WAYS = [
@@ -26,3 +31,28 @@ def test_the_table_has_the_stages_beside_the_tasks() -> None:
     row = {"way": "ours", "seconds": 1.0, "killed": 2.0, "stages": (8, 2), "tasks": 10, "again": 1, "shuffled": 5}
     shown = {head: tell(row) for head, tell in four_ways._COLUMNS}
     assert (shown["STAGES"], shown["TASKS"]) == ("8 + 2", "10")
+
+
+def test_a_strike_that_fails_lets_who_is_held_go_on_and_is_told(tmp_path: Path) -> None:
+    marker, words = tmp_path / "held", runpy.run_path(str(four_ways._WORDS))
+
+    def strike() -> None:
+        until(marker.exists, "the held one", timeout=60)
+        raise LaboratoryError("No worker has it.")
+
+    with pytest.raises(LaboratoryError, match="No worker has it"):
+        four_ways._struck(lambda: words["hold"](str(marker)), strike, marker)
+
+
+def test_work_that_fails_before_anything_is_held_is_told_without_waiting_for_the_strike(tmp_path: Path) -> None:
+    marker, waited = tmp_path / "held", []
+
+    def work() -> None:
+        raise LaboratoryError("No split.")
+
+    def strike() -> None:
+        waited.append(until(marker.exists, "the held one", timeout=60))
+
+    with pytest.raises(LaboratoryError, match="No split"):
+        four_ways._struck(work, strike, marker)
+    assert waited == [True], "the strike has ended, and not for want of patience"

@@ -127,7 +127,7 @@ def test_a_reset_ends_what_feeds_the_pictures_and_keeps_progress(orphan):
     assert orphan.namespace == "given"
 
 
-@pytest.mark.parametrize("name", ["5", "15.1", "", "ab", "../15"])
+@pytest.mark.parametrize("name", ["5", "15.1", "", "ab", "../15", 15, None])
 def test_what_is_no_chapter_is_refused(name):
     with pytest.raises(LabError, match="two digits"):
         start(name)
