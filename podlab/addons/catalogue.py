@@ -127,7 +127,15 @@ TABLE: Mapping[str, Addon] = {
             "ingress",
             "Traefik, which routes requests by host and path to Services, as Ingress objects ask",
             (Image("traefik", f"docker.io/library/traefik:{PROGRAMS['traefik'].version}"),),
-            doors=("Traefik: kubectl --namespace ingress get service traefik     (port 8080 of EXTERNAL-IP)",),
+            doors=(
+                "Traefik: kubectl --namespace ingress get service traefik     (port 8080 of EXTERNAL-IP)",
+                "         or, on this machine, http://127.0.0.1:30008",
+            ),
+        ),
+        Addon(
+            "metrics-server",
+            "What nodes and pods use, for kubectl top and autoscalers, on clusters that do not serve it themselves",
+            doors=("Metrics: kubectl top nodes     (after half a minute)",),
         ),
         Addon(
             "spark",

@@ -56,6 +56,7 @@ def enable(name: str, cluster: str = clusters.DEFAULT, *, progress: Progress = s
     wanted = objects(addon, own=own)
     with step("Room", progress) as say:
         _settled(api, addon)
+        _unserved(api, addon, wanted)
         say(_room(api, addon, wanted))
     if own and addon.images:
         with step("Programs", progress) as say:
@@ -160,6 +161,25 @@ def _settled(api: Api, addon: Addon) -> None:
             f"The cluster has a namespace {addon.namespace} already, which is not this add-on's.",
             hint=f"Rename or delete it first: kubectl get all --namespace {addon.namespace}",
         )
+
+
+def _unserved(api: Api, addon: Addon, wanted: Sequence[Object]) -> None:
+    """AddonError if the add-on would take an API from somebody else who serves it."""
+    for thing in wanted:
+        if thing["kind"] != "APIService":
+            continue
+        try:
+            found = api.request("GET", _path(api, thing))
+        except ApiError as error:
+            if error.status != 404:
+                raise
+            continue
+        if (found["metadata"].get("labels") or {}).get(LABEL) != addon.name:
+            group = thing["spec"]["group"]
+            raise AddonError(
+                f"The cluster serves {group} already, so there is nothing to do for {addon.name}.",
+                hint=f"An embedded cluster does so itself. To see it: kubectl get --raw /apis/{group}",
+            )
 
 
 def _until(condition: Callable[[], bool], what: str) -> None:

@@ -15,6 +15,8 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from podlab.addons.catalogue import find
+from podlab.addons.objects import objects
 from podlab.cluster.kind import configuration, faults, images, runtime
 from podlab.cluster.kind.provider import _STEP, _TRACE, KindProvider, kind_name
 from podlab.cluster.kind.runtime import Node, Runtime
@@ -52,6 +54,14 @@ def test_another_node_image_is_every_node_s() -> None:
 def test_a_port_that_another_cluster_has_is_left_out() -> None:
     ports = configuration.host_ports(configuration.read())
     assert configuration.host_ports(rendered(ClusterSpec(), taken=ports[:1])) == ports[1:]
+
+
+def test_the_ports_of_the_add_on_ingress_are_mapped_and_no_others_but_that_of_the_lessons() -> None:
+    (service,) = (one for one in objects(find("ingress"), own=False) if one["kind"] == "Service")
+    ports = {one["nodePort"] for one in service["spec"]["ports"]}
+    assert set(configuration.host_ports(configuration.read())) == {30080, *ports}
+    # Kubernetes gives these to a Service of its own accord only when it has no others left.
+    assert all(30000 <= port < 30086 for port in ports)
 
 
 def test_every_node_says_whose_it_is() -> None:
