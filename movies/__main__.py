@@ -20,9 +20,6 @@ from movies import config
 from movies.background import patiently
 from movies.errors import MoviesError, NotEnoughData
 
-#: Seconds for each step of a start, for the user who waits for it: a small machine may have much else to do.
-_PATIENCE = 300
-
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns the status of the process."""
@@ -72,6 +69,9 @@ def _data(command: argparse.ArgumentParser) -> None:
     command.add_argument("--ratings", type=ratings, default=20_000, help="generate about so many (1,000 to 10,000,000)")
     command.add_argument("--seed", type=_whole(0, 2**63), default=0, help="another number gives other data")
     command.add_argument("--from", type=Path, dest="data", help="your own: a MovieLens folder, or a .csv or .tsv")
+    command.add_argument(
+        "--scale", type=_whole(1, 1_000), default=5, help="the best rating of your own table, if not 5"
+    )
 
 
 def _whole(least: int, most: int) -> Callable[[str], int]:
@@ -96,7 +96,7 @@ def _serve(given: argparse.Namespace) -> None:
 
 
 def _run(given: argparse.Namespace) -> int:
-    from movies.runner import start
+    from movies.runner import patience, start
 
     ended, starting = threading.Event(), True
 
@@ -114,10 +114,12 @@ def _run(given: argparse.Namespace) -> int:
     ports = {site: given.port} if given.port else {}
     try:
         with start(
-            given.kind, given.folder, ratings=given.ratings, seed=given.seed, data=given.data, ports=ports,
-            seconds=_PATIENCE,
+            given.kind, given.folder, ratings=given.ratings, seed=given.seed, data=given.data, scale=given.scale,
+            ports=ports, seconds=patience(given.ratings, given.data),
         ) as running:  # fmt: skip
             starting = False
+            for note in running.notes:
+                print(note)
             print(f"The site is at {running.address} (Ctrl-C ends it). Logs: {running.folder / 'logs'}", flush=True)
             while not ended.wait(1):
                 if gone := running.ended():
@@ -134,8 +136,10 @@ def _seed(given: argparse.Namespace) -> None:
     from movies import seed
 
     async def publish(bus: buses.Bus) -> str:
-        made = seed.loaded(bus, given.data) if given.data else seed.generated(bus, given.ratings, given.seed)
-        found = await made
+        if given.data:
+            found = await seed.loaded(bus, given.data, given.scale, lambda note: print(f"Note: {note}"))
+        else:
+            found = await seed.generated(bus, given.ratings, given.seed)
         return f"data set {found.version}: {len(found.movies)} movies, {found.rows} rows"
 
     print(asyncio.run(patiently(lambda: _with_bus(publish), given.patience)))
@@ -181,7 +185,9 @@ def _statistics(given: argparse.Namespace) -> None:
     from movies.data.statistics import statistics
 
     if given.data:
-        found = load.load(given.data)
+        found = load.load(given.data, given.scale)
+        for note in found.notes:
+            print(f"Note: {note}", file=sys.stderr)
         table, movies = found.interactions, len(found.movies)
     else:
         size = generate.Size.of(given.ratings)

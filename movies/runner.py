@@ -41,6 +41,8 @@ _PORTS = range(20_000, 30_000)
 _LOOK = 0.05
 _SHOWN = 15
 _SIGTERM_ON_PARENTS_DEATH = 1
+#: Of ratings each second that come in at a start, on a small machine that has much else to do.
+_SLOWLY = 10_000
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,8 @@ class Running:
 
     def __init__(self, kind: Kind, folder: Path, children: Sequence[_Child], environment: Mapping[str, str]) -> None:
         self.kind, self.folder = kind, folder
+        #: What the user should know of the first data (see movies.seed.loaded).
+        self.notes: tuple[str, ...] = ()
         self._children = {child.name: child for child in children}
         self._environment = dict(environment)
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
@@ -208,13 +212,15 @@ def start(
     ratings: int = 20_000,
     seed: int = 0,
     data: Path | None = None,
+    scale: int = 5,
     ports: Mapping[str, int] | None = None,
     environment: Mapping[str, str] | None = None,
     seconds: float = 90.0,
 ) -> Running:
     """Start a recommender with its files in `folder`, and return when it is ready.
 
-    The first time the folder gets generated data of a size, or the user's own from `data`. `ports` fixes ports by the
+    The first time the folder gets generated data of a size, or the user's own from `data`, whose best rating is
+    `scale`. `seconds` are for the first data, and then for each process. `ports` fixes ports by the
     name of a process; others are free ones. `environment` is added to every process (see movies.config).
     ServiceFailed names what did not start and shows its last lines; nothing is left running then.
     """
@@ -232,7 +238,10 @@ def start(
         if kind == "processes":
             running.spawn(BROKER)
             running.wait_ready([BROKER], seconds=seconds)
-        _seed(told, ratings, seed, data, seconds)
+        what = (
+            ["--from", str(data), "--scale", str(scale)] if data else ["--ratings", str(ratings), "--seed", str(seed)]
+        )
+        running.notes = _seed(told, what, seconds)
         for name in names:
             if name != BROKER:
                 running.spawn(name)
@@ -256,8 +265,13 @@ def _inherited() -> dict[str, str]:
     return kept | {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
 
 
-def _seed(told: Mapping[str, str], ratings: int, seed: int, data: Path | None, seconds: float) -> None:
-    what = ["--from", str(data)] if data else ["--ratings", str(ratings), "--seed", str(seed)]
+def patience(ratings: int, data: Path | None = None) -> float:
+    """Seconds for each step of a start, for the user who waits for it; `data` has a rating in 20 bytes or more."""
+    files = data.rglob("*") if data and data.is_dir() else [data] if data else []
+    return 300 + max(ratings, sum(file.stat().st_size // 20 for file in files if file.is_file())) / _SLOWLY
+
+
+def _seed(told: Mapping[str, str], what: Sequence[str], seconds: float) -> tuple[str, ...]:
     done = subprocess.run(
         [sys.executable, "-m", "movies", "seed", "--patience", str(round(seconds)), *what],
         env=_inherited() | dict(told),
@@ -267,6 +281,7 @@ def _seed(told: Mapping[str, str], ratings: int, seed: int, data: Path | None, s
     )
     if done.returncode:
         raise ServiceFailed(f"The first data could not be made: {done.stderr.strip()[-2000:]}")
+    return tuple(line for line in done.stdout.splitlines() if line.startswith("Note: "))
 
 
 def _die_with_parent() -> Callable[[], object] | None:

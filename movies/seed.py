@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from movies import dataset
@@ -22,9 +22,17 @@ async def generated(bus: Bus, ratings: int, seed: int = 0) -> Dataset:
     return await dataset.publish(bus, world.movies, gathered(generate.blocks(size, seed, world)))
 
 
-async def loaded(bus: Bus, path: Path) -> Dataset:
-    """Publish the user's own ratings, unless the bus has some; DataError if they cannot be read."""
-    found = load.load(path)
+async def loaded(bus: Bus, path: Path, scale: int = 5, say: Callable[[str], None] = lambda _: None) -> Dataset:
+    """Publish the user's own ratings, unless the bus has some; DataError if they cannot be read.
+
+    `say` is told what the user should know: what was changed on the way, or that nothing was read.
+    """
+    if there := await dataset.find(bus):
+        say(f"There are movies already ({there.rows} rows): {path} was not read.")
+        return there
+    found = load.load(path, scale)
+    for note in found.notes:
+        say(note)
     rows = found.interactions
     cut = (rows.take(slice(start, start + _BLOCK)) for start in range(0, len(rows), _BLOCK))
     return await dataset.publish(bus, found.movies, cut)

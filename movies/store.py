@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from movies.data.tables import Interactions
+from movies.data.tables import COLUMNS, Interactions
 from movies.errors import StorageFull, Unavailable
 
 #: id (None in the data set), user, movie, stars, watched, at
@@ -144,15 +144,27 @@ class Store:
         try:
             reader.execute("BEGIN")  # rows and position of one moment
             row = reader.execute("SELECT value FROM state WHERE key = 'position'").fetchone()
+            (count,) = reader.execute("SELECT COUNT(*) FROM event").fetchone()
             cursor = reader.execute(f"{_COLUMNS} ORDER BY number")
-            blocks = iter(lambda: cursor.fetchmany(_CHUNK), [])
-            return Interactions.join(_table(block) for block in blocks), int(row[0]) if row else 0
+            return _filled(count, iter(lambda: cursor.fetchmany(_CHUNK), [])), int(row[0]) if row else 0
         finally:
             reader.close()
 
 
 def _keep(writer: sqlite3.Connection, key: str, value: str) -> None:
     writer.execute("INSERT OR REPLACE INTO state VALUES (?, ?)", (key, value))
+
+
+def _filled(count: int, blocks: Iterable[Sequence[Any]]) -> Interactions:
+    """A table of so many rows, filled block by block: parts put together at the end would be there twice."""
+    empty = Interactions.empty()
+    made = Interactions(*(np.empty_like(getattr(empty, name), shape=count) for name in COLUMNS))
+    start = 0
+    for block in map(_table, blocks):
+        for name in COLUMNS:
+            getattr(made, name)[start : start + len(block)] = getattr(block, name)
+        start += len(block)
+    return made
 
 
 def _table(rows: Sequence[tuple[int, int, float | None, float | None, int]]) -> Interactions:

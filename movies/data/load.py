@@ -5,6 +5,9 @@
     ml-100k                     u.data and u.item, with tabs and bars
     a table of your own         a .csv or .tsv with a header; see COLUMN_NAMES
 
+In a table of your own users and movies may be named by text: they are numbered in the order in which they come, and a
+movie is called by its text, or as a column of titles says. Its ratings may go to another number than 5: say which.
+
 Every line is checked. A file with faults is refused as a whole, and the first faults are told with their line numbers.
 MovieLens data are GroupLens' and may not be passed on: they are read where the user has put them, and copied nowhere.
 """
@@ -13,6 +16,7 @@ from __future__ import annotations
 
 import csv
 import re
+import time
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -27,18 +31,22 @@ from movies.errors import DataError
 #: What a column of a table may be called, in any case and with any of "_- " in between.
 COLUMN_NAMES = {
     "user": ("user", "userid", "customer", "customerid", "reviewer"),
-    "movie": ("movie", "movieid", "item", "itemid", "film"),
+    "movie": ("movie", "movieid", "item", "itemid", "film", "title"),
     "stars": ("rating", "stars", "score"),
     "at": ("timestamp", "at", "time", "date", "ratedat"),
+    "title": ("title", "movietitle", "name"),
 }
 _SHOWN = 10
 _LARGEST = 2**53
+_DAY = 86_400
+#: Seconds since 1970 reach this in the year 5138, milliseconds have reached it in 1973.
+_MILLISECONDS = 10**11
 _YEAR = re.compile(r"^(.*?)\s*\((\d{4})\)\s*$")
 
 
 @dataclass(frozen=True)
 class Loaded:
-    """What was read: `notes` tell what was put right on the way (ratings given twice, movies without a title)."""
+    """What was read: `notes` tell what was changed on the way (names became numbers, ratings were given twice)."""
 
     movies: list[Movie]
     interactions: Interactions
@@ -47,11 +55,20 @@ class Loaded:
 
 @dataclass(frozen=True)
 class _Form:
-    """A file format: how lines become rows, and where the columns are (None: in the header)."""
+    """A file format: how lines become rows, whether the first names the columns, and the encoding if not UTF-8."""
 
     rows: Callable[[Iterable[str]], Iterator[list[str]]]
     header: bool = False
-    encoding: str = "utf-8"
+    otherwise: str = ""
+
+    def encoding(self, path: Path) -> str:
+        """UTF-8, unless the file is none and may be in another: ml-1m's titles are Latin-1, those of ml-10m UTF-8."""
+        if self.otherwise:
+            try:
+                path.read_text("utf-8")
+            except ValueError:
+                return self.otherwise
+        return "utf-8"
 
 
 def _split(separator: str) -> Callable[[Iterable[str]], Iterator[list[str]]]:
@@ -65,13 +82,13 @@ def _csv(delimiter: str) -> Callable[[Iterable[str]], Iterator[list[str]]]:
 #: Name of the file -> its form; ratings first, then movies.
 _RATINGS = {
     "ratings.csv": _Form(_csv(","), header=True),
-    "ratings.dat": _Form(_split("::"), encoding="latin-1"),
+    "ratings.dat": _Form(_split("::")),
     "u.data": _Form(_split("\t")),
 }
 _MOVIES = {
     "movies.csv": _Form(_csv(","), header=True),
-    "movies.dat": _Form(_split("::"), encoding="latin-1"),
-    "u.item": _Form(_split("|"), encoding="latin-1"),
+    "movies.dat": _Form(_split("::"), otherwise="latin-1"),
+    "u.item": _Form(_split("|"), otherwise="latin-1"),
 }
 _GENRES_100K = (
     "unknown", "Action", "Adventure", "Animation", "Children", "Comedy", "Crime", "Documentary", "Drama", "Fantasy",
@@ -97,14 +114,18 @@ class _Faults:
             raise DataError(f"{self._path} was not loaded: {lines} cannot be used.\n" + "\n".join(self._told) + more)
 
 
-def load(path: Path) -> Loaded:
-    """Read a MovieLens folder, or a file of ratings with the movies beside it; DataError names every fault."""
+def load(path: Path, scale: int = 5) -> Loaded:
+    """Read a MovieLens folder, or a file of ratings with the movies beside it; DataError names every fault.
+
+    `scale` is the best rating of the table: what is not from 0.5 to 5 in halves is made stars, the nearest half.
+    """
     ratings, form = _find(path)
-    interactions, notes = _ratings(ratings, form)
-    movies = _movies(ratings.parent) if ratings.name in _RATINGS else []
+    table = _Table(ratings, form, scale)
+    interactions, notes = table.read()
+    movies = _movies(ratings.parent) if table.movielens else []
     known = {movie.id for movie in movies}
     missing = sorted(set(np.unique(interactions.movie).tolist()) - known)
-    movies += [Movie(number, f"Movie {number}", 0, ()) for number in missing]
+    movies += [Movie(number, table.titles.get(number) or f"Movie {number}", 0, ()) for number in missing]
     if missing and known:
         notes += (f"{len(missing)} rated movies have no title; they are called by their number.",)
     return Loaded(movies, interactions.ordered(), notes)
@@ -128,7 +149,7 @@ def _find(path: Path) -> tuple[Path, _Form]:
 def _rows(path: Path, form: _Form) -> Iterator[tuple[int, list[str]]]:
     """(line number, fields) of every line that is not empty, the header left out."""
     try:
-        with path.open(encoding=form.encoding, newline="") as file:
+        with path.open(encoding=form.encoding(path), newline="") as file:
             text = (line.removeprefix("\ufeff") if number == 0 else line for number, line in enumerate(file))
             reader = form.rows(text)
             for number, row in enumerate(reader, 1):
@@ -136,14 +157,14 @@ def _rows(path: Path, form: _Form) -> Iterator[tuple[int, list[str]]]:
                 if any(field.strip() for field in row) and not (form.header and number == 1):
                     yield line, row
     except UnicodeDecodeError as error:
-        raise DataError(f"{path} is not written in {form.encoding}: {error}.") from error
+        raise DataError(f"{path} is not written in UTF-8: {error}.") from error
     except (OSError, csv.Error) as error:
         raise DataError(f"{path} cannot be read: {error}.") from error
 
 
 def _header(path: Path, form: _Form) -> Sequence[int]:
-    """Positions of user, movie, stars and time (-1: there is none) in a table with a header."""
-    with path.open(encoding=form.encoding, errors="replace", newline="") as file:
+    """Positions of user, movie, stars, time and title (-1: there is none) in a table with a header."""
+    with path.open(encoding="utf-8", errors="replace", newline="") as file:
         names = next(iter(form.rows(file)), [])
     plain = [re.sub(r"[\s_\-\ufeff]", "", name).lower() for name in names]
     found = {
@@ -157,46 +178,124 @@ def _header(path: Path, form: _Form) -> Sequence[int]:
     return [found[column] for column in COLUMN_NAMES]
 
 
-def _ratings(path: Path, form: _Form) -> tuple[Interactions, tuple[str, ...]]:
-    places = _header(path, form) if form.header else (0, 1, 2, 3)
-    faults = _Faults(path)
-    users, movies, times = array("q"), array("q"), array("q")
-    given = array("f")
-    for line, row in _rows(path, form):
+class _Numbers:
+    """A column of users or movies: numbers as they are, or names, which get numbers in the order of their coming."""
+
+    def __init__(self, what: str, *, names: bool) -> None:
+        self._what, self._may_be_names = what, names
+        #: Number of each name; None until the first row has shown that the column holds names.
+        self.named: dict[str, int] | None = None
+
+    def number(self, text: str) -> int:
+        """The number of a text of this column; ValueError if it can have none."""
+        text = text.strip()
+        if self._may_be_names:
+            self._may_be_names = False
+            if not (text.isascii() and text.isdigit()):
+                self.named = {}
+        if self.named is None:
+            return _number(text, self._what)
+        if not text:
+            raise ValueError(f"there is no name of a {self._what}")
+        return self.named.setdefault(text, len(self.named) + 1)
+
+    def note(self) -> tuple[str, ...]:
+        """What to tell of it."""
+        if self.named is None:
+            return ()
+        first, number = next(iter(self.named.items()))
+        return (f"{len(self.named)} {self._what}s are named by text and were numbered from 1: {first!r} is {number}.",)
+
+
+class _Table:
+    """A file of ratings."""
+
+    def __init__(self, path: Path, form: _Form, scale: int) -> None:
+        self._path, self._form, self._scale = path, form, scale
+        self.movielens = path.name in _RATINGS
+        if self.movielens and scale != 5:
+            raise DataError(f"{path} is MovieLens', whose scale goes to 5: {scale} is for a table of your own.")
+        self._users = _Numbers("user", names=not self.movielens)
+        self._movies = _Numbers("movie", names=not self.movielens)
+        self._latest = time.time() + _DAY
+        #: Of movies, by number, where the table says it.
+        self.titles: dict[int, str] = {}
+
+    def read(self) -> tuple[Interactions, tuple[str, ...]]:
+        """Its rows, and notes; DataError names every fault."""
+        path, form = self._path, self._form
+        places = _header(path, form) if form.header else (0, 1, 2, 3, -1)
+        faults = _Faults(path)
+        users, movies, times = array("q"), array("q"), array("q")
+        given = array("f")
+        for line, row in _rows(path, form):
+            try:
+                user, movie, stars, at = self._rating(row, places)
+            except ValueError as error:
+                faults.add(line, str(error))
+                continue
+            users.append(user)
+            movies.append(movie)
+            given.append(stars)
+            times.append(at)
+        faults.raise_if_any()
+        if not users:
+            raise DataError(
+                f"{path} holds no ratings: there are no lines after the header."
+                if form.header
+                else f"{path} holds no ratings: it is empty."
+            )
+        table = Interactions.of(users, movies, given, np.full(len(users), np.nan), times)
+        kept = _latest(table)
+        again = len(table) - len(kept)
+        notes = self._users.note() + self._movies.note()
+        notes += (f"Ratings to {self._scale} became stars, the nearest half.",) if self._scale != 5 else ()
+        notes += (f"{again} ratings were given twice; the latest counts.",) if again else ()
+        return kept, notes
+
+    def _rating(self, row: Sequence[str], places: Sequence[int]) -> tuple[int, int, float, int]:
+        if len(row) <= max(places):
+            raise ValueError(f"{max(places) + 1} fields were expected, there are {len(row)}: {_short(row)}")
+        user = self._users.number(row[places[0]])
+        movie = self._movies.number(row[places[1]])
+        stars = self._stars(row[places[2]].strip())
+        at = self._time(row[places[3]].strip()) if places[3] >= 0 else 0
+        if not self.movielens and movie not in self.titles:
+            said = row[places[4]] if places[4] >= 0 else row[places[1]] if self._movies.named is not None else ""
+            self.titles[movie] = said.strip()
+        return user, movie, stars, at
+
+    def _stars(self, text: str) -> float:
         try:
-            user, movie, stars, at = _rating(row, places)
-        except ValueError as error:
-            faults.add(line, str(error))
-            continue
-        users.append(user)
-        movies.append(movie)
-        given.append(stars)
-        times.append(at)
-    faults.raise_if_any()
-    if not users:
-        raise DataError(
-            f"{path} holds no ratings: there are no lines after the header."
-            if form.header
-            else f"{path} holds no ratings: it is empty."
-        )
-    table = Interactions.of(users, movies, given, np.full(len(users), np.nan), times)
-    kept = _latest(table)
-    again = len(table) - len(kept)
-    return kept, (f"{again} ratings were given twice; the latest counts.",) if again else ()
+            stars = float(text)
+        except ValueError:
+            raise ValueError(f"{text[:40]!r} is no rating") from None
+        if self._scale != 5:
+            if not 0 <= stars <= self._scale:
+                raise ValueError(f"a rating of {text[:40]} is not on the scale to {self._scale}")
+            stars = max(0.5, round(stars * 10 / self._scale) / 2)
+        if stars not in STARS:
+            other = "" if self.movielens else " (for one to 10: --scale 10)"
+            raise ValueError(f"a rating of {text[:40]} is not on the scale of 0.5 to 5 in halves{other}")
+        return stars
 
-
-def _rating(row: Sequence[str], places: Sequence[int]) -> tuple[int, int, float, int]:
-    if len(row) <= max(places):
-        raise ValueError(f"{max(places) + 1} fields were expected, there are {len(row)}: {_short(row)}")
-    user, movie = (_number(row[place], what) for place, what in zip(places[:2], ("user", "movie"), strict=True))
-    text = row[places[2]].strip()
-    try:
-        stars = float(text)
-    except ValueError:
-        raise ValueError(f"{text[:40]!r} is no rating") from None
-    if stars not in STARS:
-        raise ValueError(f"a rating of {text[:40]} is not on the scale of 0.5 to 5 in halves")
-    return user, movie, stars, _time(row[places[3]].strip()) if places[3] >= 0 else 0
+    def _time(self, text: str) -> int:
+        """Seconds since 1970 from a number, or from a date such as 2024-05-01 or 2024-05-01T12:00:00Z."""
+        try:
+            if text.lstrip("-").isdigit():
+                found = int(text)
+            else:
+                moment = datetime.fromisoformat(text)
+                found = int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp())
+        except (ValueError, OverflowError):
+            raise ValueError(f"{text[:40]!r} is no time: seconds since 1970 or a date was expected") from None
+        if found >= _MILLISECONDS:
+            raise ValueError(
+                f"the time {text[:40]} is far too late for seconds: if it is in milliseconds, divide by 1000"
+            )
+        if not 0 <= found < self._latest:
+            raise ValueError(f"the time {text[:40]} is {'before 1970' if found < 0 else 'in the future'}")
+        return found
 
 
 def _number(text: str, what: str) -> int:
@@ -204,17 +303,6 @@ def _number(text: str, what: str) -> int:
     if not text.isascii() or not text.isdigit() or not 0 < int(text) < _LARGEST:
         raise ValueError(f"{text[:40]!r} is no number of a {what}")
     return int(text)
-
-
-def _time(text: str) -> int:
-    """Seconds since 1970 from a number, or from a date such as 2024-05-01 or 2024-05-01T12:00:00Z."""
-    try:
-        if text.lstrip("-").isdigit():
-            return int(text)
-        moment = datetime.fromisoformat(text)
-        return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp())
-    except ValueError:
-        raise ValueError(f"{text[:40]!r} is no time: seconds since 1970 or a date was expected") from None
 
 
 def _short(row: Sequence[str]) -> str:

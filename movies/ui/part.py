@@ -74,7 +74,7 @@ class Ui:
     async def start(self) -> None:
         """Stock the shelf, then keep it in stock; Unavailable if features does not answer or knows no movies."""
         await self._stock()
-        self._probes = httpx.AsyncClient(timeout=self._settings.call_seconds)
+        self._probes = httpx.AsyncClient(timeout=self._settings.call_seconds, trust_env=False)
         self._stocking.start()
 
     async def stop(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import json
 import os
 import shutil
@@ -28,7 +29,7 @@ from podlab.waiting import until
 app = typer.Typer(help="The movie recommender: start it, look at it, end it.", no_args_is_help=True)
 
 _told = Console(stderr=True, highlight=False, soft_wrap=True)
-_SECONDS, _ENDING = 300.0, 90.0
+_ENDING = 90.0
 _SHOWN = 12
 
 
@@ -56,6 +57,7 @@ def up(
     form: Annotated[Form, typer.Option("--as", help="monolith, processes or pods.")] = Form.processes,
     ratings: Annotated[int, typer.Option(min=1_000, max=10_000_000, help="Generate about so many.")] = 20_000,
     data: Annotated[Path | None, typer.Option(help="Your own: a MovieLens folder, or a .csv or .tsv.")] = None,
+    scale: Annotated[int, typer.Option(min=1, max=1_000, help="The best rating of your own table.")] = 5,
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port of the site; 0: a free one.")] = 0,
     name: Annotated[str, typer.Option(help="pods: the cluster.", envvar="PODLAB_CLUSTER")] = "",
 ) -> None:
@@ -69,7 +71,7 @@ def up(
             raise UsageError("--data and --port are for monolith and processes: pods have generated data.")
         site = _pods(name or cluster.current(), ratings)
     else:
-        site = _processes(form, ratings, data, port)
+        site = _processes(form, ratings, data, scale, port)
     _record().write_text(json.dumps(asdict(site)))
     _told.print(Text(f"The site is at {site.address}"))
     typer.echo(site.address)
@@ -123,21 +125,26 @@ def open_(
     """Open the site in a browser."""
     site = _running()
     typer.echo(site.address)
-    port = site.address.rpartition(":")[2]
-    if prefix := os.environ.get("JUPYTERHUB_SERVICE_PREFIX"):
-        _told.print(Text(f"Through JupyterHub, with jupyter-server-proxy: {prefix}proxy/{port}/"))
+    # What a terminal or a kernel of JupyterLab is told of its server; below JupyterHub only the path is of use.
+    jupyter = os.environ.get("JUPYTERHUB_SERVICE_PREFIX") or os.environ.get("JUPYTER_SERVER_URL")
+    port = site.address.partition(" ")[0].rpartition(":")[2]
+    if jupyter and importlib.util.find_spec("jupyter_server_proxy"):
+        _told.print(Text(f"In the browser that shows JupyterLab: {jupyter}proxy/{port}/"))
+    elif jupyter:
+        way = f"forward port {port}, or pip install jupyter-server-proxy and start JupyterLab anew."
+        _told.print(Text(f"In a browser on another machine: {way}"))
     elif browser and not webbrowser.open(site.address):
         _told.print(Text("No browser could be started here: open the address yourself."))
 
 
-def _processes(form: Form, ratings: int, data: Path | None, port: int) -> Site:
+def _processes(form: Form, ratings: int, data: Path | None, scale: int, port: int) -> Site:
     """The monolith or the processes, started in a session of their own, which outlives this command."""
-    from movies.runner import free_ports
+    from movies.runner import free_ports, patience
 
     folder = paths.private(_folder() / form)
     chosen = port or free_ports(1)[0]
     command = [sys.executable, "-m", "movies", "run", form, "--folder", str(folder), "--port", str(chosen)]
-    command += ["--from", str(data.absolute())] if data else ["--ratings", str(ratings)]
+    command += ["--from", str(data.absolute()), "--scale", str(scale)] if data else ["--ratings", str(ratings)]
     log = folder / "run.log"
     with log.open("wb") as out:
         process = subprocess.Popen(
@@ -153,12 +160,16 @@ def _processes(form: Form, ratings: int, data: Path | None, port: int) -> Site:
         return address in log.read_text(errors="replace")
 
     try:
-        until(ready, "the recommender becoming ready", timeout=_SECONDS, interval=0.2)
+        # For the first data, and then for the slowest part.
+        until(ready, "the recommender becoming ready", timeout=2 * patience(ratings, data), interval=0.2)
     except BaseException:
         process.terminate()
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(_ENDING)  # it ends its children first
         raise
+    for note in log.read_text(errors="replace").splitlines():
+        if note.startswith("Note: "):
+            _told.print(Text(note))
     return Site(form, address, process.pid, _began(process.pid))
 
 
@@ -240,7 +251,8 @@ def _parts(site: Site) -> list[dict[str, Any]]:
             parts.append({"name": f"{one.kind} {one.name}", "state": state, "facts": facts, "troubles": troubles})
     request = urllib.request.Request(f"{site.address.split()[0]}/status", headers={"Accept": "application/json"})
     try:
-        with urllib.request.urlopen(request, timeout=15) as answer:
+        # Not by the proxy of the environment: the site is on this machine.
+        with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=15) as answer:
             return [*parts, *json.loads(answer.read())["parts"]]
     except (OSError, ValueError, KeyError) as error:
         return [*parts, {"name": "ui", "state": "silent", "facts": [], "troubles": [f"{site.address}: {error}"]}]

@@ -30,6 +30,8 @@ NAMESPACE = "movies"
 MANAGER = "podlab-movies"
 IMAGE, BROKER_IMAGE = "podlab/movies:1", "podlab/nats:2"
 PATIENCE = 300.0
+#: Training of 2,000,000 generated ratings took 960 MiB, of 1,000,000 455; its pod may take 1024Mi.
+MOST_RATINGS = 1_500_000
 _WORKLOADS = ("StatefulSet", "Job", "Deployment")
 
 
@@ -52,8 +54,16 @@ class Workload:
 def up(cluster: str, say: Say, *, ratings: int | None = None) -> str:
     """Bring the recommender into a cluster; returns the address of its site when all of it is ready.
 
-    ClusterNotFound, ImageError, or WaitTimeout, which says for what each workload waits.
+    UsageError for more ratings than pods hold, ClusterNotFound, ImageError, or WaitTimeout, which says for what each
+    workload waits.
     """
+    from movies.runner import patience
+
+    if ratings is not None and ratings > MOST_RATINGS:
+        raise UsageError(
+            f"{ratings:,} ratings are too many for the memory that the pods may take: at most {MOST_RATINGS:,}.",
+            hint="podlab movies up --as processes",
+        )
     found = clusters.get(cluster)
     own = provider_of(cluster).name == "embedded"
     if own:
@@ -80,7 +90,7 @@ def up(cluster: str, say: Say, *, ratings: int | None = None) -> str:
     until(
         ready,
         "the recommender becoming ready",
-        timeout=PATIENCE,
+        timeout=patience(ratings or 0),
         interval=0.5,
         state=lambda: "; ".join(f"{one.name}: {one.why or 'not ready'}" for one in last if not one.well) + hint,
     )

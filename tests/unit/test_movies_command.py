@@ -9,7 +9,7 @@ import urllib.request
 import pytest
 from typer.testing import CliRunner
 
-from podlab import cli
+from podlab import cli, waiting
 from podlab.commands import movies
 from podlab.errors import PodlabError, UsageError, WaitTimeout
 
@@ -40,6 +40,11 @@ def test_down_without_a_recommender_does_nothing():
 def test_pods_take_no_data_of_ones_own(tmp_path):
     with pytest.raises(UsageError, match="generated data"):
         run("up", "--as", "pods", "--data", str(tmp_path))
+
+
+def test_more_ratings_than_pods_hold_are_refused_at_once():
+    with pytest.raises(UsageError, match=r"10,000,000 ratings are too many .* at most 1,500,000"):
+        run("up", "--as", "pods", "--ratings", "10000000")
 
 
 def test_a_number_left_over_from_another_process_is_not_taken_for_ours(tmp_path):
@@ -77,7 +82,7 @@ def test_a_start_that_is_given_up_has_ended_when_that_is_told(monkeypatch):
             done.append("ended")
 
     monkeypatch.setattr(movies.subprocess, "Popen", Process)
-    monkeypatch.setattr(movies, "_SECONDS", 0.0)
+    monkeypatch.setattr("movies.runner.patience", lambda *_: 0.0)
     with pytest.raises(WaitTimeout):
         run("up", "--as", "monolith")
     assert done == ["told to end", "ended"]
@@ -102,3 +107,53 @@ def test_the_monolith_starts_outlives_the_command_and_ends(tmp_path):
     assert (tmp_path / "data" / "movies" / "monolith" / "bus").is_dir()
     run("down", "--data")
     assert not (tmp_path / "data" / "movies" / "monolith").exists()
+
+
+@pytest.mark.slow
+def test_the_processes_run_on_ones_own_table_and_past_the_proxy_of_the_environment(tmp_path, monkeypatch):
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")  # nobody is there
+    monkeypatch.delenv("no_proxy", raising=False)
+    table = tmp_path / "mine.csv"
+    rows = [f"Reader {user},Book {book},{6 + (user + book) % 5}" for user in range(12) for book in range(15)]
+    table.write_text("\n".join(["user,title,rating", *rows]))
+    up = run("up", "--as", "processes", "--data", str(table), "--scale", "10")
+    try:
+        assert "12 users are named by text" in up.stderr and "Ratings to 10 became stars" in up.stderr
+
+        def ready():
+            told = json.loads(run("status", "--json").stdout)
+            return {part["name"]: part["state"] for part in told["parts"]} == dict.fromkeys(
+                ("ingestion", "features", "training", "serving"), "ready"
+            )
+
+        waiting.until(ready, "all parts are ready, as the status page says", timeout=120)
+        assert run("open", "--no-browser").stdout == up.stdout
+    finally:
+        assert run("down").exit_code == 0
+    again = run("up", "--as", "processes", "--data", str(table), "--scale", "10")
+    assert run("down", "--data").exit_code == 0
+    assert f"{table} was not read" in again.stderr
+
+
+@pytest.mark.parametrize(
+    ("environment", "installed", "said"),
+    [
+        ({"JUPYTER_SERVER_URL": "http://127.0.0.1:8888/"}, True, "http://127.0.0.1:8888/proxy/8000/"),
+        ({"JUPYTER_SERVER_URL": "http://127.0.0.1:8888/", "JUPYTERHUB_SERVICE_PREFIX": "/user/me/"}, True,
+         " /user/me/proxy/8000/"),
+        ({"JUPYTERHUB_SERVICE_PREFIX": "/user/me/"}, False, "pip install jupyter-server-proxy"),
+        ({}, True, ""),
+    ],
+)  # fmt: skip
+def test_in_jupyterlab_it_says_where_its_browser_finds_the_site(monkeypatch, environment, installed, said):
+    for name in ("JUPYTER_SERVER_URL", "JUPYTERHUB_SERVICE_PREFIX"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    if not installed:
+        monkeypatch.setattr(movies.importlib.util, "find_spec", lambda _: None)
+    monkeypatch.setattr(movies, "_running", lambda: movies.Site("monolith", "http://127.0.0.1:8000"))
+    found = run("open", "--no-browser")
+    assert found.stdout == "http://127.0.0.1:8000\n"
+    assert said in found.stderr and bool(found.stderr) == bool(said)
+    assert ("proxy/8000" in found.stderr) == bool(environment and installed)

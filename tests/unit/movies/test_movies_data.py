@@ -44,6 +44,35 @@ def test_popularity_is_uneven_and_activity_is_skewed() -> None:
     assert found.ratings_per_user_most > 3 * found.ratings_per_user_median
 
 
+def test_tastes_drift() -> None:
+    """What a user watches early and late differs by more than two halves taken at random do."""
+    size = generate.Size.of(20_000)
+    world = generate.world(size)
+    rows = generate.interactions(size, made=world)
+    rng = np.random.default_rng(0)
+
+    def apart(chosen: np.ndarray) -> float:
+        halves = np.array_split(world.taste[chosen - 1], 2)
+        return float(((halves[0].mean(axis=0) - halves[1].mean(axis=0)) ** 2).sum())
+
+    of_users = [rows.movie[rows.user == user] for user in range(1, size.users + 1)]  # in the order of time
+    drifted, shuffled = (sum(map(apart, users)) for users in (of_users, [rng.permutation(one) for one in of_users]))
+    assert drifted > 1.3 * shuffled
+
+
+def test_users_come_in_sessions_and_users_and_movies_join_over_the_whole_time() -> None:
+    size = generate.Size.of(20_000)
+    movies, rows = generate.world(size).movies, generate.interactions(size)
+    of_users = [rows.at[rows.user == user] for user in range(1, size.users + 1)]
+    gaps = np.concatenate([np.diff(one) for one in of_users])
+    assert (gaps < 3_600).mean() > 0.8 and 0.01 < (gaps > generate.DAY).mean() < 0.2
+    span = generate.END - generate.BEGIN
+    joined = np.array([(one[0] - generate.BEGIN) / span for one in of_users])
+    assert ((joined[:, None] > [0, 0.25, 0.5, 0.75]) & (joined[:, None] < [0.25, 0.5, 0.75, 1])).sum(axis=0).min() > 10
+    released = [movie for movie in movies if movie.released > generate.BEGIN]
+    assert len(released) > 50 and {movie.id for movie in released} & set(rows.movie.tolist())
+
+
 @pytest.mark.parametrize("ratings", [999, 10_000_001])
 def test_sizes_out_of_range_are_refused(ratings: int) -> None:
     with pytest.raises(ValueError, match=r"1,000 to 10,000,000"):
@@ -77,6 +106,83 @@ def test_movielens_in_each_form_is_the_same_table(tmp_path: Path) -> None:
         assert found.interactions.stars.tolist() == [3.5] and found.interactions.at.tolist() == [100]
 
 
+def test_titles_are_read_in_utf_8_and_else_in_latin_1(tmp_path: Path) -> None:
+    (tmp_path / "ratings.dat").write_text("1::2::3.5::100\n")
+    for encoding in ("utf-8", "latin-1"):
+        (tmp_path / "movies.dat").write_bytes("2::Amélie (2001)::Drama\n".encode(encoding))
+        assert [movie.title for movie in load.load(tmp_path).movies] == ["Amélie"]
+
+
+def test_the_oldest_movielens_has_tabs_bars_and_flags(tmp_path: Path) -> None:
+    (tmp_path / "u.data").write_text("196\t2\t3\t881250949\n196\t3\t4\t881250950\n")
+    flags = ["0"] * 19
+    flags[8] = flags[17] = "1"
+    about = ["2", "Voyage, The (1995)", "01-Jan-1995", "", "http://example.org/"]
+    (tmp_path / "u.item").write_bytes("|".join([*about, *flags]).encode() + b"\n")
+    found = load.load(tmp_path)
+    assert found.movies == [Movie(2, "Voyage, The", 1995, ("Drama", "War")), Movie(3, "Movie 3", 0, ())]
+    assert found.interactions.at.tolist() == [881250949, 881250950]
+    assert found.notes == ("1 rated movies have no title; they are called by their number.",)
+
+
+def test_a_table_with_tabs_and_a_byte_order_mark_whose_ratings_were_given_twice(tmp_path: Path) -> None:
+    rows = [
+        "User\tItem ID\tScore\tRated_at",
+        "1\t2\t3\t2024-05-02",
+        "1\t2\t5\t2024-05-01",
+        "1\t3\t1\t2024-05-01T12:00:00Z",
+    ]
+    (tmp_path / "mine.tsv").write_text("\n".join(rows), encoding="utf-8-sig")
+    found = load.load(tmp_path / "mine.tsv")
+    assert found.interactions.movie.tolist() == [3, 2] and found.interactions.stars.tolist() == [1, 3]
+    assert found.notes == ("1 ratings were given twice; the latest counts.",)
+
+
+def test_users_and_movies_of_ones_own_table_may_be_named_by_text(tmp_path: Path) -> None:
+    path = tmp_path / "mine.csv"
+    path.write_text("user,title,rating\nZoë,Überfahrt,5\nAl,The Voyage,4\nZoë,The Voyage,3\n")
+    found = load.load(path)
+    assert [(movie.id, movie.title) for movie in found.movies] == [(1, "Überfahrt"), (2, "The Voyage")]
+    assert found.interactions.user.tolist() == [1, 1, 2] and len(found.notes) == 2 and "'Zoë' is 1" in found.notes[0]
+    with path.open("a") as file:
+        file.write("Bo,Another,2\n")
+    assert load.load(path).movies[:2] == found.movies, "a name keeps its number when rows are added"
+    path.write_text("user,movie,name,rating\nZoë,12,Überfahrt,5\nZoë,x,The Voyage,5\n")
+    with pytest.raises(DataError, match="line 3: 'x' is no number of a movie"):
+        load.load(path)
+    path.write_text("user,movie,name,rating\nZoë,12,Überfahrt,5\n")
+    assert load.load(path).movies == [Movie(12, "Überfahrt", 0, ())]
+
+
+def test_ratings_to_another_number_become_stars(tmp_path: Path) -> None:
+    path = tmp_path / "mine.csv"
+    path.write_text("user,movie,rating\n1,1,10\n1,2,7\n1,3,1\n1,4,0\n")
+    found = load.load(path, 10)
+    assert found.interactions.stars.tolist() == [5, 3.5, 0.5, 0.5]
+    assert found.notes == ("Ratings to 10 became stars, the nearest half.",)
+    with pytest.raises(DataError, match=r"a rating of 10 is not .* --scale 10"):
+        load.load(path)
+    with pytest.raises(DataError, match="line 2: a rating of 10 is not on the scale to 7"):
+        load.load(path, 7)
+    (tmp_path / "ratings.csv").write_text(path.read_text())
+    with pytest.raises(DataError, match="goes to 5"):
+        load.load(tmp_path / "ratings.csv", 10)
+
+
+async def test_what_was_changed_on_the_way_is_told_and_where_something_is_nothing_is_read(tmp_path: Path) -> None:
+    (tmp_path / "mine.csv").write_text("user,movie,rating\n1,1,4\n1,1,5\n")
+    bus = connect(f"file:{tmp_path / 'bus'}")
+    await bus.open()
+    told: list[str] = []
+    try:
+        first = await seed.loaded(bus, tmp_path / "mine.csv", say=told.append)
+        (tmp_path / "mine.csv").unlink()
+        assert await seed.loaded(bus, tmp_path / "mine.csv", say=told.append) == first
+    finally:
+        await bus.close()
+    assert told[0] == "1 ratings were given twice; the latest counts." and "was not read" in told[1]
+
+
 def test_faults_are_told_by_line_and_nothing_is_loaded(tmp_path: Path) -> None:
     path = tmp_path / "mine.csv"
     path.write_text("user,movie,rating,date\n1,2,4,100\n1,x,4,100\n1,3,9,100\n")
@@ -105,6 +211,23 @@ def test_a_poster_is_well_formed_whatever_the_title(title: str) -> None:
         ("ratings.csv", b"userId,movieId,rating\n1,2\n", "3 fields were expected, there are 2"),
         ("ratings.csv", b"userId,movieId,rating\n9999999999999999999,2,3\n", "line 2"),
         ("ratings.csv", b"userId,movieId,rating,timestamp\n1,2,3,tomorrow\n", "'tomorrow' is no time"),
+        (
+            "ratings.csv",
+            b"userId,movieId,rating,timestamp\n1,2,3,1717236000000\n",
+            "line 2: the time 1717236000000 is far",
+        ),
+        ("ratings.csv", b"userId,movieId,rating,timestamp\n1,2,3," + b"9" * 30 + b"\n", "divide by 1000"),
+        (
+            "ratings.csv",
+            b"userId,movieId,rating,timestamp\n1,2,3,8589934592\n",
+            "line 2: the time 8589934592 is in the",
+        ),
+        (
+            "ratings.csv",
+            b"userId,movieId,rating,timestamp\n1,2,3,1969-12-31\n",
+            "line 2: the time 1969-12-31 is before",
+        ),
+        ("ratings.csv", b"userId,movieId,rating,timestamp\n1,2,3,-5\n", "line 2: the time -5 is before 1970"),
         ("ratings.dat", b"", "it is empty"),
         ("ratings.dat", b"1,2,3,4\n", "line 1"),
         ("ratings.txt", b"1,2,3\n", "no known form"),

@@ -124,10 +124,10 @@ def test_who_starts_it_has_as_much_patience_with_the_first_data(
 
     def run(command: list[str], **_: Any) -> subprocess.CompletedProcess[str]:
         asked.append(command)
-        return subprocess.CompletedProcess(command, 0)
+        return subprocess.CompletedProcess(command, 0, stdout="")
 
     monkeypatch.setattr(runner.subprocess, "run", run)
-    runner._seed({}, 1_000, 0, None, 300.0)
+    runner._seed({}, [], 300.0)
     (command,) = asked
     assert command[command.index("--patience") + 1] == "300"
 
