@@ -10,7 +10,7 @@
                 GET  /snapshot                            all rows as .npz (movies.snapshot), X-Position says how far
                 GET  /status                              FeaturesStatus
     training    GET  /runs                                Runs, latest first
-                POST /runs                                Run: one that begins now, 202; 409 if one is under way
+                POST /runs                                Run, 202: one that begins now, or the one under way
     serving     GET  /users/{user}/recommendations?n=&at_least=    Recommendations
                 GET  /movies/{movie}/similar?n=           Recommendations, 404 if the model does not know the movie
                 GET  /popular?n=                          Recommendations
@@ -28,7 +28,6 @@ is away, 507 no room. What services call is typed in movies.clients.
 
 from __future__ import annotations
 
-import json
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
@@ -270,17 +269,32 @@ class Problem(BaseModel):
     detail: str
 
 
+class StoredEvent(BaseModel):
+    """An accepted event as it is in the log: times in seconds since 1970, `received` by ingestion's clock."""
+
+    id: str = Field(min_length=1, max_length=100)
+    kind: Literal["rating", "watch"]
+    user: _ExactId
+    movie: _ExactId
+    stars: float | None = Field(strict=True, ge=0.5, le=5, multiple_of=0.5)
+    watched: float | None = Field(strict=True, ge=0, le=1)
+    at: int = Field(strict=True, ge=0, lt=int(_LATEST.timestamp()))
+    received: int
+
+
 def stored(event: Rating | Watch, now: float) -> bytes:
-    """An accepted event as it is in the log: times in seconds since 1970, `received` by our clock."""
-    return json.dumps(
-        {
-            "id": event.id,
-            "kind": event.kind,
-            "user": event.user,
-            "movie": event.movie,
-            "stars": event.stars if isinstance(event, Rating) else None,
-            "watched": event.watched if isinstance(event, Watch) else None,
-            "at": int(event.at.timestamp()) if event.at else int(now),
-            "received": int(now),
-        }
-    ).encode()
+    """An accepted event as it is in the log."""
+    return (
+        StoredEvent(
+            id=event.id,
+            kind=event.kind,
+            user=event.user,
+            movie=event.movie,
+            stars=event.stars if isinstance(event, Rating) else None,
+            watched=event.watched if isinstance(event, Watch) else None,
+            at=int(event.at.timestamp()) if event.at else int(now),
+            received=int(now),
+        )
+        .model_dump_json()
+        .encode()
+    )

@@ -110,10 +110,29 @@ class NatsBus:
                 duplicate_window=self._window,
                 retention=RetentionPolicy.WORK_QUEUE if name == ARRIVALS else RetentionPolicy.LIMITS,
             )
-            with contextlib.suppress(_InUse):
-                await self._asked(_unless_there(self._stream.add_stream(config)))
+            try:
+                await self._limit(name, self._bytes, self._window)
+            except _Missing:
+                with contextlib.suppress(_InUse):  # another service has made it meanwhile
+                    await self._asked(_unless_there(self._stream.add_stream(config)))
         self._objects = await self._asked(self._object_store())
+        await self._limit(f"OBJ_{_OBJECTS}", 4 * self._bytes)
         self._pointers = await self._asked(self._key_value())
+
+    async def _limit(self, stream: str, most: int, window: float | None = None) -> None:
+        """Give a stream that is there the limits of our settings; those that it cannot have are told in the log."""
+        config = (await self._asked(_or_none(self._stream.stream_info(stream)))).config
+        there = (config.max_bytes, config.duplicate_window)
+        config.max_bytes, config.duplicate_window = most, window or config.duplicate_window
+        if (config.max_bytes, config.duplicate_window) == there:
+            return
+        try:
+            await self._stream.update_stream(config)
+        except APIError as error:
+            told = {"stream": stream, "bytes": there[0], "wanted": most, "reason": error.description}
+            _log.warning("a stream keeps the limits that it had", extra=told)
+        except _TROUBLE as error:
+            raise BrokerError(f"The broker {self._address} does not answer: {error!r}.") from error
 
     async def _object_store(self) -> ObjectStore:
         try:

@@ -12,12 +12,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from movies.bus import Message, Stored
+from movies.bus import ARRIVALS, REFUSED, Message, Stored
 from movies.errors import BrokerError, StorageFull
 
 T = TypeVar("T")
 _BATCH = 500
 _IDLE = 1.0
+#: Messages of what was refused that are kept, the latest.
+_REFUSED = 1000
+#: Positions are never given twice: the last message of a stream is not removed.
+_FORGET = """
+DELETE FROM message WHERE stream = ?1 AND position <
+    (SELECT position FROM message WHERE stream = ?1 ORDER BY position DESC LIMIT 1 OFFSET ?2)
+"""
+_DONE = "DELETE FROM message WHERE stream = ?1 AND position < (SELECT MIN(position) FROM worker WHERE stream = ?1)"
 _TABLES = """
 CREATE TABLE IF NOT EXISTS message (
     position INTEGER PRIMARY KEY, stream TEXT NOT NULL, id TEXT, data BLOB NOT NULL, headers TEXT NOT NULL);
@@ -100,7 +108,10 @@ class FileBus:
             row = (stream, id, data, json.dumps(dict(headers or {})))
             try:
                 done = database.execute("INSERT INTO message (stream, id, data, headers) VALUES (?, ?, ?, ?)", row)
-                return Stored(int(done.lastrowid or 0))
+                position = int(done.lastrowid or 0)
+                if stream == REFUSED:
+                    database.execute(_FORGET, (stream, _REFUSED - 1))
+                return Stored(position)
             except sqlite3.IntegrityError:
                 found = database.execute("SELECT position FROM message WHERE stream = ? AND id = ?", (stream, id))
                 return Stored(found.fetchone()[0], duplicate=True)
@@ -138,9 +149,14 @@ class FileBus:
             yield [_Delivery(message, self, stream, name) for message in batch]
 
     async def worked(self, stream: str, name: str, position: int) -> None:
-        """Keep the position of a worker."""
-        query = "INSERT OR REPLACE INTO worker VALUES (?, ?, ?)"
-        await self._do(lambda database: database.execute(query, (stream, name, position)))
+        """Keep the position of a worker; arrivals that are dealt with are removed."""
+
+        def keep(database: sqlite3.Connection) -> None:
+            database.execute("INSERT OR REPLACE INTO worker VALUES (?, ?, ?)", (stream, name, position))
+            if stream == ARRIVALS:
+                database.execute(_DONE, (stream,))
+
+        await self._do(keep)
 
     async def last(self, stream: str) -> int:
         """The position of the last message."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import time
 from collections.abc import Callable, Iterator
@@ -12,13 +11,24 @@ from typing import Any
 
 import numpy as np
 from fastapi import APIRouter, Query, Response
-from prometheus_client import Gauge
+from fastapi.responses import StreamingResponse
+from prometheus_client import Counter, Gauge
+from pydantic import ValidationError
 
 from movies import dataset, features, snapshot, telemetry
 from movies.background import Background
 from movies.bus import EVENTS, Bus, Message
 from movies.config import Settings
-from movies.contracts import Catalogue, FeaturesAnswer, FeaturesStatus, HistoryAnswer, Id, MovieAnswer, Position
+from movies.contracts import (
+    Catalogue,
+    FeaturesAnswer,
+    FeaturesStatus,
+    HistoryAnswer,
+    Id,
+    MovieAnswer,
+    Position,
+    StoredEvent,
+)
 from movies.contracts import Row as HistoryRow
 from movies.data.tables import Interactions
 from movies.dataset import Dataset
@@ -29,8 +39,11 @@ from movies.web import PROBLEMS
 _log = logging.getLogger(__name__)
 #: How long a question waits for the events that it wants in the answer.
 _PATIENCE = 0.5
+#: Of what is wrong with a message of the log: it may be as long as the message.
+_SHOWN = 500
 
 POSITION = Gauge("movies_features_position", "Events of the log up to here are in the store.")
+POISON = Counter("movies_features_poison_total", "Messages of the log that are no events, and were passed over.")
 
 
 class Features:
@@ -162,16 +175,14 @@ class Features:
         """An event as a row of the store; None, and a line in the log, for what is none."""
         with telemetry.within(telemetry.begin(message.headers.get("traceparent")), self.name):
             try:
-                told = json.loads(message.data)
-                row = (
-                    str(told["id"]), int(told["user"]), int(told["movie"]), told["stars"], told["watched"],
-                    int(told["at"]),
-                )  # fmt: skip
-            except (ValueError, KeyError, TypeError) as error:
-                _log.error("the log holds what is no event", extra={"position": message.position, "why": repr(error)})
+                told = StoredEvent.model_validate_json(message.data)
+            except ValidationError as error:
+                POISON.inc()
+                why = str(error)[:_SHOWN]
+                _log.error("the log holds what is no event", extra={"position": message.position, "why": why})
                 return None
-            _log.info("stored", extra={"event": row[0], "position": message.position})
-            return row
+            _log.info("stored", extra={"event": told.id, "position": message.position})
+            return told.id, told.user, told.movie, told.stars, told.watched, told.at
 
 
 def _or_none(value: float) -> float | None:
@@ -204,8 +215,8 @@ def _router(part: Features) -> APIRouter:
     async def get_snapshot() -> Response:
         """All rows, for training."""
         rows, position = await part.snapshot()
-        data = await asyncio.to_thread(snapshot.write, rows)
-        return Response(data, media_type="application/octet-stream", headers={"X-Position": str(position)})
+        told = {"X-Position": str(position)}
+        return StreamingResponse(snapshot.pieces(rows), media_type="application/octet-stream", headers=told)
 
     @router.get("/status")
     async def get_status() -> FeaturesStatus:

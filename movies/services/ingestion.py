@@ -88,10 +88,10 @@ class Ingestion:
             raise Unavailable("It is not known yet which movies there are; send the event again.")
         now = self._clock()
         if event.movie not in self._movies:
-            return self._refuse(event.id, "unknown-movie", f"There is no movie {event.movie}.", source)
+            return self.refuse(event.id, "unknown-movie", f"There is no movie {event.movie}.", source)
         if event.at and event.at.timestamp() > now + self._settings.future_seconds:
             detail = f"The event is dated {event.at.isoformat()}, which is in the future: check the sender's clock."
-            return self._refuse(event.id, "future", detail, source)
+            return self.refuse(event.id, "future", detail, source)
         kept = await self._bus.publish(EVENTS, stored(event, now), id=event.id, headers=telemetry.headers())
         outcome = "duplicate" if kept.duplicate else "accepted"
         self._count(outcome, source)
@@ -138,10 +138,11 @@ class Ingestion:
         try:
             checked = EVENT.validate_python(event)
         except ValidationError as error:
-            return self._refuse(_id_of(event), "malformed", reason(RequestValidationError(error.errors())), source)
+            return self.refuse(_id_of(event), "malformed", reason(RequestValidationError(error.errors())), source)
         return await self.keep(checked, source)
 
-    def _refuse(self, id_: str | None, why: Any, detail: str, source: str) -> Refused:
+    def refuse(self, id_: str | None, why: Any, detail: str, source: str) -> Refused:
+        """Count and log an event that is not kept, and what to answer."""
         self._count("refused", source)
         detail = detail[:_SHOWN]  # names of fields are the sender's, and may be as long as a message
         _log.info("event", extra={"outcome": "refused", "event": id_, "reason": why, "detail": detail})
@@ -167,7 +168,7 @@ class Ingestion:
                 try:
                     event = json.loads(message.data)
                 except (ValueError, RecursionError) as error:
-                    judged: Accepted | Refused = self._refuse(None, "malformed", f"This is no JSON: {error}", "stream")
+                    judged: Accepted | Refused = self.refuse(None, "malformed", f"This is no JSON: {error}", "stream")
                 else:
                     judged = await self._judge(event, "stream")
                 if isinstance(judged, Refused):
@@ -188,27 +189,29 @@ def _id_of(event: Any) -> str | None:
     return found[:100] if isinstance(found, str) else None
 
 
-class _Judging(APIRoute):
-    """A body that is no event is answered as any other refused event."""
+def _judging(part: Ingestion) -> type[APIRoute]:
+    class Judging(APIRoute):
+        """A body that is no event is answered as any other refused event."""
 
-    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """The handler, with refusal in place of the general answer."""
-        handler = super().get_route_handler()
+        def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+            """The handler, with refusal in place of the general answer."""
+            handler = super().get_route_handler()
 
-        async def judged(request: Request) -> Response:
-            try:
-                return await handler(request)
-            except RequestValidationError as error:
-                EVENTS_SEEN.labels("refused", "http").inc()
-                refused = Refused(id=_id_of(error.body), reason="malformed", detail=reason(error))
-                return JSONResponse(refused.model_dump(), 422)
+            async def judged(request: Request) -> Response:
+                try:
+                    return await handler(request)
+                except RequestValidationError as error:
+                    refused = part.refuse(_id_of(error.body), "malformed", reason(error), "http")
+                    return JSONResponse(refused.model_dump(), 422)
 
-        return judged
+            return judged
+
+    return Judging
 
 
 def _router(part: Ingestion) -> APIRouter:
     router = APIRouter(tags=["ingestion"], responses=PROBLEMS | {507: {"model": Problem}})
-    single = APIRouter(route_class=_Judging)
+    single = APIRouter(route_class=_judging(part))
 
     @single.post("/events", responses={422: {"model": Refused}})
     async def post_event(event: Event, response: Response) -> Accepted | Refused:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import socket
+import sqlite3
 import subprocess
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -14,7 +16,7 @@ import pytest
 import yaml
 from bus_contract import BusContract, first
 
-from movies.bus import EVENTS, Bus, connect
+from movies.bus import ARRIVALS, EVENTS, REFUSED, Bus, connect
 from movies.bus.files import FileBus
 from movies.bus.server import command
 from movies.errors import BrokerError, StorageFull
@@ -33,10 +35,36 @@ class TestFileBus(BusContract):
         assert isinstance(bus, FileBus)
         assert (tmp_path / "bus.sqlite").stat().st_mode & 0o077 == 0
 
+    async def test_arrivals_that_are_dealt_with_are_removed_and_those_that_come_later_are_not_passed_over(
+        self, bus: Bus, tmp_path: Path
+    ) -> None:
+        for number in range(3):
+            await bus.publish(ARRIVALS, b"%d" % number)
+        for one in await first(bus.work(ARRIVALS, "w"), 3):
+            await one.done()
+        assert _rows(tmp_path, ARRIVALS) == 1, "the last one stays, so that its position is not given again"
+        await bus.publish(ARRIVALS, b"3")
+        assert [one.message.data for one in await first(bus.work(ARRIVALS, "w"), 1)] == [b"3"]
+
+    async def test_of_what_was_refused_the_latest_is_kept(
+        self, bus: Bus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("movies.bus.files._REFUSED", 3)
+        for number in range(8):
+            await bus.publish(REFUSED, b"%d" % number)
+            await bus.publish(EVENTS, b"%d" % number)
+        assert [one.data for one in await bus.tail(REFUSED, 9)] == [b"7", b"6", b"5"]
+        assert _rows(tmp_path, EVENTS) == 8
+
     async def test_where_it_cannot_be_it_says_so(self, tmp_path: Path) -> None:
         (tmp_path / "taken").write_text("a file")
         with pytest.raises(BrokerError, match="cannot be opened"):
             await connect(f"file:{tmp_path / 'taken'}").open()
+
+
+def _rows(folder: Path, stream: str) -> int:
+    with contextlib.closing(sqlite3.connect(folder / "bus.sqlite")) as file:
+        return int(file.execute("SELECT COUNT(*) FROM message WHERE stream = ?", (stream,)).fetchone()[0])
 
 
 _MANIFEST = Path(__file__).parents[2] / "cluster" / "manifests" / "movies" / "20-broker.yaml"
@@ -163,6 +191,27 @@ class TestNatsBus(BusContract):
                     kept += 1
             assert 0 < kept < 100
             assert len(await first(bus.follow(EVENTS), kept)) == kept
+
+    async def test_more_room_for_streams_that_are_there_is_taken_at_the_next_start(self, broker: Broker) -> None:
+        async with opened(connect(broker.address, stream_bytes=10_000)) as bus:
+            with pytest.raises(StorageFull):
+                for _ in range(100):
+                    await bus.publish(EVENTS, b"x" * 500)
+        async with opened(connect(broker.address, stream_bytes=1_000_000)) as bus:
+            for _ in range(100):
+                await bus.publish(EVENTS, b"x" * 500)
+            await bus.put("large", b"x" * 2_000_000)
+
+    async def test_limits_that_the_broker_cannot_give_are_told_and_what_was_there_goes_on(
+        self, broker: Broker, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        async with opened(connect(broker.address, stream_bytes=10_000)) as bus:
+            await bus.publish(EVENTS, b"before", id="1")
+        with caplog.at_level(logging.WARNING, "movies"):
+            async with opened(connect(broker.address, stream_bytes=2**60)) as bus:
+                assert (await bus.publish(EVENTS, b"after", id="1")).duplicate
+        told = [one for one in caplog.records if "keeps the limits" in one.message]
+        assert told and told[0].stream == "events" and told[0].bytes == 10_000  # type: ignore[attr-defined]
 
     async def test_a_full_disk_refuses_and_what_was_acknowledged_is_there_afterwards(self, tmp_path: Path) -> None:
         small_bytes = 1_000_000  # seven times as much has to fit on the disk, else the broker does not promise it

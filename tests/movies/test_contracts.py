@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 import schemathesis
+from conftest import PATIENCE
 from hypothesis import HealthCheck, given, settings
 from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi.checks import (
@@ -18,7 +20,7 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from movies.runner import Running, free_ports
+from movies.runner import Running, free_ports, start
 from podlab import waiting
 
 #: Bounded: the contract is looked at from all sides, not searched for days.
@@ -46,6 +48,13 @@ uvicorn.run(app, port=int(sys.argv[1]), log_level="error")
 @pytest.mark.parametrize("name", ["ingestion", "features", "training", "serving"])
 def test_a_service_keeps_its_contract(running: Running, name: str) -> None:
     assert len(judged(running.url(name), frame=name == "training")) >= 2
+
+
+def test_the_monolith_keeps_the_contracts_of_all_under_their_prefixes(tmp_path: Path) -> None:
+    quick = {"MOVIES_DRAIN_SECONDS": "0", "MOVIES_CALL_SECONDS": "30"}
+    with start("monolith", tmp_path, ratings=1_000, environment=quick, seconds=PATIENCE) as monolith:
+        paths = judged(monolith.address, frame=False)
+    assert {path.split("/")[1] for path in paths} == {"ingestion", "features", "training", "serving"}
 
 
 def test_a_service_that_breaks_its_contract_is_found_out() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import json
 import os
@@ -14,8 +15,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
+import nats
 import pytest
 
+from movies.bus import EVENTS, connect
 from movies.contracts import Accepted
 from movies.errors import ServiceFailed
 from movies.runner import PARTS, Running, free_ports, start
@@ -215,6 +218,41 @@ def test_sigterm_under_load_loses_no_request(draining: tuple[subprocess.Popen[by
     assert failed == []
     process.send_signal(signal.SIGTERM)  # all have gone: it need not wait for others
     assert process.wait(_PATIENCE) == 0
+
+
+async def test_arrivals_that_ingestion_had_in_hand_when_it_was_killed_are_in_the_log_once(running: Running) -> None:
+    """Published as by any other producer: on the broker, with a client of NATS and a trace."""
+    address = f"nats://{running.url('broker').removeprefix('http://')}"
+    trace, ids = "4bf92f3577b34da6a3ce929d0e0e4736", [f"arrival-{number}" for number in range(600)]
+    headers = {"traceparent": f"00-{trace}-00f067aa0ba902b7-01"}
+    client, bus = await nats.connect(address), connect(address)
+    await bus.open()
+    stream = client.jetstream()
+
+    async def in_hand() -> int:
+        return (await stream.consumer_info("arrivals", "ingestion")).num_ack_pending or 0
+
+    async def dealt_with() -> bool:
+        return (await stream.stream_info("arrivals")).state.messages == 0
+
+    try:
+        events = [json.dumps(rating(9_500, id_)).encode() for id_ in ids]
+        await asyncio.gather(*(stream.publish("movies.arrivals", one, headers=headers, timeout=60) for one in events))
+        await waiting.until_async(in_hand, "ingestion has some in hand", timeout=_PATIENCE)
+        running.kill("ingestion")
+        assert await in_hand(), "they were not acknowledged"
+        await asyncio.to_thread(running.restart, "ingestion", seconds=_PATIENCE)
+        await waiting.until_async(dealt_with, "all arrivals are dealt with", timeout=_PATIENCE)
+        last, kept = await bus.last(EVENTS), list[str]()
+        async for batch in bus.follow(EVENTS):
+            kept += [json.loads(one.data)["id"] for one in batch]
+            if batch and batch[-1].position >= last:
+                break
+    finally:
+        await bus.close()
+        await client.close()
+    assert sorted(id_ for id_ in kept if id_ in ids) == sorted(ids)
+    assert any(line.get("trace_id") == trace for line in lines(running, "ingestion"))
 
 
 def test_what_does_not_start_is_told_with_its_last_lines(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 from pathlib import Path
 
 import pytest
@@ -58,7 +59,10 @@ async def test_the_same_id_again_changes_nothing(tmp_path: Path) -> None:
         (None, "malformed", "body"),
     ],
 )
-async def test_what_cannot_be_is_refused_with_its_reason(tmp_path: Path, event: object, reason: str, told: str) -> None:
+async def test_what_cannot_be_is_refused_with_its_reason(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, event: object, reason: str, told: str
+) -> None:
+    caplog.set_level(logging.INFO, "movies")
     async with parts(tmp_path) as all_, all_.http("ingestion") as client:
         body = json.dumps(event).encode()
         answer = await client.post("/events", content=body, headers={"content-type": "application/json"})
@@ -66,6 +70,9 @@ async def test_what_cannot_be_is_refused_with_its_reason(tmp_path: Path, event: 
         refused = Refused.model_validate(answer.json())
         assert refused.reason == reason and told in refused.detail
         assert await all_.bus.last(EVENTS) == 0
+        assert (await all_.ingestion.status()).refused == 1
+        (line,) = [one for one in caplog.records if one.message == "event"]
+        assert line.outcome == "refused" and line.reason == reason  # type: ignore[attr-defined]
 
 
 async def test_late_and_out_of_order_events_count_as_of_their_date(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +13,16 @@ import pytest
 from parts import NOW, Parts, data, parts, rating
 
 from movies import artefact, models, snapshot
+from movies import store as store_module
 from movies.bus import EVENTS
-from movies.contracts import Accepted, Recommendations
+from movies.contracts import EVENT, Accepted, Recommendations, stored
 from movies.data.tables import COLUMNS, Interactions
 from movies.errors import DataError, NotEnoughData, Unavailable
 from movies.services import serving as serving_service
 from movies.services import training as training_service
+from movies.services.features import POISON as POISON_SEEN
 from movies.services.training import train_on
+from movies.store import Store
 from podlab import waiting
 
 
@@ -269,6 +273,18 @@ async def test_training_begins_by_itself_when_there_is_news(tmp_path: Path) -> N
         await waiting.until_async(lambda: runs(2), "a second model is made", timeout=120)
 
 
+async def test_training_runs_on_a_schedule_without_news(tmp_path: Path) -> None:
+    async with parts(tmp_path, train_every=0.2) as all_:
+
+        async def ran(count: int) -> bool:
+            runs = (await all_.training.runs()).runs
+            return len(runs) >= count and runs[0].state != "running"
+
+        await waiting.until_async(lambda: ran(3), "the third run", timeout=120)
+        states = [run.state for run in (await all_.training.runs()).runs]
+        assert states[-1] == "published" and set(states[:-1]) == {"unchanged"}
+
+
 async def test_a_model_that_could_not_be_published_is_made_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -398,11 +414,33 @@ async def test_what_is_no_event_in_the_log_does_not_stop_it(tmp_path: Path) -> N
         assert len((await all_.features.history(9_001, at_least=accepted.position)).rows) == 1
 
 
+POISON = [
+    {"stars": "four"}, {"stars": [4]}, {"stars": 9}, {"stars": True}, {"watched": {"a": 1}}, {"watched": -1},
+    {"user": 2**70}, {"user": 0}, {"movie": "3"}, {"at": 2**80}, {"at": -1}, {"at": None}, {"id": ["x"]},
+    {"id": "x" * 101},
+]  # fmt: skip
+
+
+async def test_an_event_that_went_past_ingestion_and_cannot_be_is_counted_and_passed_over(tmp_path: Path) -> None:
+    async with parts(tmp_path) as all_, all_.http("features") as client:
+        before = await all_.features.status()
+        counted = POISON_SEEN._value.get()
+        good = json.loads(stored(EVENT.validate_python(rating("good")), NOW))
+        for wrong in POISON:
+            await all_.bus.publish(EVENTS, json.dumps(good | {"id": "poison"} | wrong).encode())
+        last = await all_.bus.publish(EVENTS, json.dumps(good).encode())
+        assert [row.movie for row in (await all_.features.history(7, at_least=last.position)).rows].count(3) == 1
+        assert (await all_.features.status()).events == before.events + 1
+        assert POISON_SEEN._value.get() == counted + len(POISON)
+        assert len(snapshot.read((await client.get("/snapshot")).content)) == before.events + 1
+        assert (await client.get("/readyz")).status_code == 200
+
+
 async def test_an_id_that_the_broker_has_forgotten_still_counts_once(tmp_path: Path) -> None:
     async with parts(tmp_path) as all_:
-        told = {"id": "once", "user": 9_001, "movie": 3, "stars": 5.0, "watched": None, "at": NOW - 10}
+        told = json.loads(stored(EVENT.validate_python(rating("once", user=9_001, stars=5)), NOW))
         await all_.bus.publish(EVENTS, json.dumps(told).encode())
-        again = await all_.bus.publish(EVENTS, json.dumps(told | {"movie": 4, "at": NOW - 5}).encode())
+        again = await all_.bus.publish(EVENTS, json.dumps(told | {"movie": 4}).encode())
         assert not again.duplicate, "the bus takes it for another"
         history = await all_.features.history(9_001, at_least=again.position)
         assert [(row.movie, row.stars) for row in history.rows] == [(3, 5.0)]
@@ -440,6 +478,29 @@ def test_a_damaged_snapshot_is_refused(bad: bytes) -> None:
     whole = snapshot.write(data()[1])
     with pytest.raises(DataError):
         snapshot.read(whole[: len(whole) // 2])
+
+
+def test_neither_the_store_nor_a_snapshot_holds_many_rows_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store_module, "_CHUNK", 1_000)
+    numbers = np.arange(1, 200_001)
+    rows = Interactions.of(numbers, numbers, numbers % 2, numbers % 2, numbers)
+    store = Store(tmp_path / "store.sqlite")
+    store.restart("one", [rows])
+    size = sum(getattr(rows, name).nbytes for name in COLUMNS)
+    tracemalloc.start()
+    try:
+        found, _ = store.everything()
+        assert tracemalloc.get_traced_memory()[1] < 1.2 * size
+        tracemalloc.reset_peak()
+        before = tracemalloc.get_traced_memory()[0]
+        assert sum(map(len, snapshot.pieces(found))) > size
+        assert tracemalloc.get_traced_memory()[1] - before < 5 * snapshot._PIECE < size
+    finally:
+        tracemalloc.stop()
+        store.close()
+    assert all(np.array_equal(getattr(found, name), getattr(rows, name)) for name in COLUMNS)
 
 
 async def test_models_of_equal_rows_have_equal_bytes(tmp_path: Path) -> None:
