@@ -51,7 +51,8 @@ import httpx
 
 from podlab.waiting import until
 
-browser = httpx.Client(headers={"Accept": "text/html"}, timeout=60)
+browser = httpx.Client(headers={"Accept": "text/html"}, timeout=60, trust_env=False)
+client = httpx.Client(timeout=60, trust_env=False)
 
 
 def visit():
@@ -75,7 +76,7 @@ from collections import Counter
 
 def calls():
     """Calls of ui so far: (to whom, how they ended) -> how many."""
-    text = httpx.get(f"{site.url('ui')}/metrics", timeout=60).text
+    text = client.get(f"{site.url('ui')}/metrics").text
     found = re.findall(r'movies_calls_total\{outcome="(\w+)",service="ui",to="(\w+)"\} ([\d.e+]+)', text)
     return Counter({(to, outcome): int(float(count)) for outcome, to, count in found})
 
@@ -108,7 +109,7 @@ graph
 
 # %%
 def harm(service, **faults):
-    httpx.put(f"{site.url(service)}/faults", json=faults, timeout=60).raise_for_status()
+    client.put(f"{site.url(service)}/faults", json=faults).raise_for_status()
 
 
 # %%
@@ -204,7 +205,7 @@ graph
 # The site has a page about itself. It asks past the breaker, so it sees what is there now:
 
 # %%
-status_page = httpx.get(f"{site.address}/status", headers={"Accept": "application/json"}, timeout=60).json()
+status_page = client.get(f"{site.address}/status", headers={"Accept": "application/json"}).json()
 for part in status_page["parts"]:
     print(f"{part['name']:10} {part['state']:8} {'; '.join(part['troubles'])}")
 
@@ -246,14 +247,14 @@ lab.predict("requests for one question", None, "requests")
 # %%
 def arrived():
     """Requests that serving has refused so far (status 500)."""
-    text = httpx.get(f"{site.url('serving')}/metrics", timeout=60).text
+    text = client.get(f"{site.url('serving')}/metrics").text
     found = re.findall(r'movies_requests_total\{code="500",[^}]*\} ([\d.e+]+)', text)
     return sum(int(float(count)) for count in found)
 
 
 # %%
 def serving_asked():
-    httpx.get(f"{site.url('serving')}/popular", timeout=60).raise_for_status()
+    client.get(f"{site.url('serving')}/popular").raise_for_status()
 
 
 def tries_three_times(question):

@@ -153,11 +153,13 @@ print(site.address, "-", ", ".join(site.names))
 # %%
 import httpx
 
+client = httpx.Client(timeout=60, trust_env=False)
+
 
 def three(url):
     """The status of each answer, and why it is not 200."""
     for path in ("/startupz", "/healthz", "/readyz"):
-        answer = httpx.get(url + path, timeout=60)
+        answer = client.get(url + path)
         print(f"{path:10} {answer.status_code}  {'; '.join(answer.json()['reasons'])}")
 
 
@@ -175,8 +177,8 @@ lab.predict("what changes without a broker", None)
 # %%
 site.kill("broker")
 url = site.url("ingestion")
-until(lambda: httpx.get(f"{url}/readyz", timeout=60).status_code == 503, "ingestion noticing it", timeout=120)
-changed = [path for path in ("/startupz", "/healthz", "/readyz") if httpx.get(url + path, timeout=60).status_code != 200]
+until(lambda: client.get(f"{url}/readyz").status_code == 503, "ingestion noticing it", timeout=120)
+changed = [path for path in ("/startupz", "/healthz", "/readyz") if client.get(url + path).status_code != 200]
 three(url)
 lab.reconcile("what changes without a broker", " ".join(changed))
 
@@ -187,7 +189,7 @@ lab.reconcile("what changes without a broker", " ".join(changed))
 
 # %%
 site.restart("broker", seconds=300)
-until(lambda: httpx.get(f"{url}/readyz", timeout=60).status_code == 200, "ingestion being ready", timeout=120)
+until(lambda: client.get(f"{url}/readyz").status_code == 200, "ingestion being ready", timeout=120)
 three(url)
 
 # %% [markdown]
@@ -266,7 +268,7 @@ other.wait()
 site.restart("serving", seconds=300)
 
 trace, step = secrets.token_hex(16), secrets.token_hex(8)
-page = httpx.get(f"{site.address}/?user=3", headers={"traceparent": f"00-{trace}-{step}-01"}, timeout=60)
+page = client.get(f"{site.address}/?user=3", headers={"traceparent": f"00-{trace}-{step}-01"})
 print(page.status_code, "trace", trace)
 
 # %% [markdown]
@@ -331,16 +333,16 @@ import re
 
 def counted():
     """Requests by route and status, as serving counts them."""
-    text = httpx.get(f"{site.url('serving')}/metrics", timeout=60).text
+    text = client.get(f"{site.url('serving')}/metrics").text
     found = re.findall(r'movies_requests_total\{code="(\d+)",[^}]*route="([^"]+)"[^}]*\} ([\d.e+]+)', text)
     return Counter({(route, code): int(float(count)) for code, route, count in found})
 
 
 before = counted()
 for number in range(30):
-    httpx.get(f"{site.url('serving')}/users/{number + 1}/recommendations", timeout=60)
+    client.get(f"{site.url('serving')}/users/{number + 1}/recommendations")
 for number in range(12):
-    httpx.get(f"{site.url('serving')}/nowhere/{number}", timeout=60)
+    client.get(f"{site.url('serving')}/nowhere/{number}")
 new = counted() - before
 # Probes and questions about the counts are counted as well, under routes of their own.
 ours = {key: count for key, count in new.items() if key[0] not in ("/metrics", "/readyz", "/healthz", "/startupz")}
@@ -356,7 +358,7 @@ lab.reconcile("requests counted", sum(ours.values()))
 # Times are counted, too: in buckets, each of which holds the requests that took at most so long.
 
 # %%
-text = httpx.get(f"{site.url('serving')}/metrics", timeout=60).text
+text = client.get(f"{site.url('serving')}/metrics").text
 route = "/users/{user}/recommendations"
 print(*[line for line in text.splitlines() if line.startswith("movies_request_seconds_bucket") and route in line], sep="\n")
 
