@@ -117,20 +117,30 @@ def in_container() -> bool:
     return "container" in os.environ or any(mark.exists() for mark in marks)
 
 
-def available_memory() -> int:
-    """Return the bytes that new processes may use: of the machine, or of the cgroup if that is less."""
+def available_memory(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
+    """Return the bytes that new processes may use: of the machine, or of the cgroup if that is less.
+
+    Files that a cgroup has read and nobody uses count as free: the kernel drops them first.
+    """
     import psutil
 
     available = psutil.virtual_memory().available
-    for limit, usage in (
-        ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
-        ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
+    for folder, limit, usage, cached in (
+        (cgroup, "memory.max", "memory.current", "inactive_file"),
+        (cgroup / "memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
     ):
         try:
-            available = min(available, int(Path(limit).read_text()) - int(Path(usage).read_text()))
+            used = int((folder / usage).read_text()) - _cached(folder / "memory.stat", cached)
+            available = min(available, int((folder / limit).read_text()) - used)
         except (OSError, ValueError):
             continue
     return max(0, available)
+
+
+def _cached(statistics: Path, name: str) -> int:
+    """One number of a cgroup's statistics; 0 where there are none."""
+    lines = statistics.read_text().splitlines() if statistics.exists() else []
+    return next((int(line.split()[1]) for line in lines if line.startswith(f"{name} ")), 0)
 
 
 def _settings() -> dict[str, int]:

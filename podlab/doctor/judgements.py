@@ -230,7 +230,7 @@ def proxy(facts: Facts) -> Finding:
 
 def hide_password(url: str) -> str:
     """Return a proxy's address without its password."""
-    return re.sub(r"(//[^:/@]*):[^@]*@", r"\1:***@", url)
+    return re.sub(r"^((?:\w+://)?[^:/@]*):(?!//).*@", r"\1:***@", url)
 
 
 def identity(facts: Facts) -> Finding:

@@ -14,7 +14,7 @@ from podlab import doctor
 from podlab.cluster.embedded.binaries import ALL
 from podlab.cluster.kind import runtime as kind_runtime
 from podlab.doctor import judgements
-from podlab.doctor.facts import Facts, try_container_runtime
+from podlab.doctor.facts import Facts, available_memory, try_container_runtime
 
 GIB = 1 << 30
 
@@ -124,9 +124,35 @@ def test_the_way_to_allow_namespaces_depends_on_who_forbids_them(settings, conta
     assert remedy in finding(facts, "namespaces").remedy
 
 
-def test_a_proxy_is_shown_without_its_password():
-    shown = finding(machine(proxies={"https_proxy": "http://me:secret@proxy:3128"}), "proxy").found
-    assert "secret" not in shown and "me:***@proxy:3128" in shown
+@pytest.mark.parametrize("given", ["http://me:{}@proxy:3128", "me:{}@proxy:3128", "socks5h://me:{}@proxy:3128"])
+@pytest.mark.parametrize("password", ["secret", "sec@ret", "sec:re/t"])
+def test_a_proxy_is_shown_without_its_password(given, password):
+    shown = finding(machine(proxies={"https_proxy": given.format(password)}), "proxy").found
+    assert shown == f"HTTPS_PROXY={given.format('***')}"
+
+
+@pytest.mark.parametrize("given", ["http://proxy:3128", "proxy:3128", "http://me@proxy:3128", "localhost,127.0.0.1"])
+def test_a_proxy_without_a_password_is_shown_as_it_is(given):
+    assert judgements.hide_password(given) == given
+
+
+CGROUPS = {
+    2: ("memory.max", "memory.current", "inactive_file"),
+    1: ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes", "total_inactive_file"),
+}
+
+
+@pytest.mark.parametrize("version", CGROUPS)
+def test_what_a_cgroup_only_caches_is_free_memory(tmp_path, version):
+    limit, usage, cached = CGROUPS[version]
+    (tmp_path / limit).parent.mkdir(exist_ok=True)
+    (tmp_path / limit).write_text("1000000\n")
+    (tmp_path / usage).write_text("900000\n")
+    assert available_memory(tmp_path) == 100_000
+    (tmp_path / usage).with_name("memory.stat").write_text(f"anon 1\n{cached} 600000\nactive_file 7\n")
+    assert available_memory(tmp_path) == 700_000
+    (tmp_path / limit).write_text("max\n")
+    assert available_memory(tmp_path) > 700_000
 
 
 def _doctor(*arguments: str) -> subprocess.CompletedProcess[str]:
