@@ -35,11 +35,13 @@ def prepare(course: Path) -> Copies:
         work.mkdir(exist_ok=True)
         record = _record(work)
         copies = Copies()
-        for path in _files(course):
-            _copy(course / path, work / path, path, record, copies)
-        part = work / f"{RECORD}.part"
-        part.write_text(json.dumps(record, indent=1, sort_keys=True))
-        part.replace(work / RECORD)
+        try:
+            for path in _files(course):
+                _copy(course / path, work / path, path, record, copies)
+        finally:  # also of a part of them: a copy that is not recorded counts as changed once the course changes
+            part = work / f"{RECORD}.part"
+            part.write_text(json.dumps(record, indent=1, sort_keys=True))
+            part.replace(work / RECORD)
     except OSError as error:
         raise EnvironmentUnsuitable(
             f"Your copies of the notebooks cannot be made in {work}: {error.strerror or error}.",

@@ -7,6 +7,7 @@ it is dark on white. No ids, no scripts, no remote assets.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from typing import Any
 from xml.sax.saxutils import escape, quoteattr
@@ -23,6 +24,9 @@ ON = {BLUE: "#ffffff", GREEN: "#ffffff"}
 SERIES = (SKY, ORANGE, "#66c2a5", YELLOW, PURPLE, GREY, BLUE, VERMILLION)
 
 WIDTH = 660
+
+#: What no XML can hold: most control characters, and halves of surrogate pairs.
+_FORBIDDEN = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 class Page:
@@ -47,7 +51,7 @@ class Page:
         style = {"fill": INK, **more} | ({"font-weight": weight} if weight else {})
         self.parts.append(
             f'<text x="{x:.1f}" y="{y:.1f}" font-size="{size:g}" text-anchor="{anchor}"{_style(style)}>'
-            f"{escape(str(words))}</text>"
+            f"{escape(_allowed(words))}</text>"
         )
 
     def rect(self, x: float, y: float, width: float, height: float, *, title: str = "", **style: Any) -> None:
@@ -96,13 +100,17 @@ class Page:
         """The whole picture; `told` says it in words for those who do not see it."""
         return (
             f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {self.width} {height:.0f}" width="{self.width}" '
-            f'height="{height:.0f}" role="img" aria-label={quoteattr(told)} font-family="sans-serif">'
+            f'height="{height:.0f}" role="img" aria-label={quoteattr(_allowed(told))} font-family="sans-serif">'
             f'<rect width="100%" height="100%" style="fill:{PAPER}"/>{"".join(self.parts)}</svg>'
         )
 
     def _shape(self, tag: str, title: str, style: dict[str, Any]) -> None:
-        inside = f"<title>{escape(title)}</title>" if title else ""
+        inside = f"<title>{escape(_allowed(title))}</title>" if title else ""
         self.parts.append(f"<{tag}{_style(style)}>{inside}</{tag.split()[0]}>")
+
+
+def _allowed(words: object) -> str:
+    return _FORBIDDEN.sub("", str(words))
 
 
 def _style(style: dict[str, Any]) -> str:

@@ -81,6 +81,17 @@ def test_a_lost_record_loses_no_work(course):
     assert (course / "work" / LESSON).read_text() == "mine"
 
 
+def test_copies_that_were_made_before_a_failure_follow_the_course_too(course):
+    (course / "work").mkdir()
+    (course / "work" / "release").write_text("a file in its place")
+    with pytest.raises(EnvironmentUnsuitable):
+        workspace.prepare(course)
+    (course / "work" / "release").unlink()
+    (course / LESSON).write_text("newer")
+    assert workspace.prepare(course).updated == [LESSON]
+    assert (course / "work" / LESSON).read_text() == "newer"
+
+
 def test_a_folder_that_cannot_be_written_is_said(course):
     (course / "work").write_text("a file in its place")
     with pytest.raises(EnvironmentUnsuitable, match="cannot be made in"):
