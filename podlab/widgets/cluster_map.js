@@ -5,15 +5,6 @@ const WORDS = {
   crashloop: ["▲", "C", "crash loop"], terminating: ["✕", "T", "terminating"], succeeded: ["✓", "S", "succeeded"],
   failed: ["■", "F", "failed"],
 };
-const make = (tag, attributes = {}, ...children) => {
-  const node = document.createElement(tag);
-  for (const [key, value] of Object.entries(attributes)) {
-    if (key === "text") node.textContent = value;
-    else node.setAttribute(key, value);
-  }
-  node.append(...children);
-  return node;
-};
 const told = (pod) => {
   const words = [WORDS[pod.state][2]];
   if (pod.reason) words.push(pod.reason);
@@ -21,19 +12,15 @@ const told = (pod) => {
   return `${pod.name}: ${words.join(", ")}${pod.node ? `, on ${pod.node}` : ", on no node"}`;
 };
 
-const GONE = "The kernel of this picture is gone. Run the cell again for one that answers.";
-
 function render({ model, el, signal }) {
-  const send = (message) => {
-    // A kernel that was restarted knows nothing of this picture any more.
-    try { model.send(message); } catch { detail.textContent = GONE; }
-  };
+  const send = sender(model, (words) => { detail.textContent = words; });
   const root = make("div", { class: "podlab-map", role: "group", "data-lm-suppress-shortcuts": "true" });
   const title = make("strong");
   const age = make("span", { class: "age" });
   const head = make("div", { class: "head" }, title, age);
   const boxes = make("div", { class: "boxes" });
   const live = make("div", { class: "live", role: "status", "aria-live": "polite" });
+  const say = speaker(live);
   const detail = make("div", { class: "detail", text: "Point at a tile, or reach it with the arrow keys." });
   const pause = make("button", { type: "button", text: "Pause" });
   const back = make("button", { type: "button", text: "One step back" });
@@ -45,14 +32,15 @@ function render({ model, el, signal }) {
     legend.append(make("span", {}, make("span", { class: `tile ${state}`, "aria-hidden": "true", text: sign + letter }),
       make("span", { text: words })));
   }
+  const calls = make("div", { class: "calls", text: "pause(), seek(n) and live() do what the buttons and the slider do." });
   const table = make("table");
   const asTable = make("details", {}, make("summary", { text: "As a table" }), table);
-  root.append(head, boxes, detail, live, bar, legend, asTable);
+  root.append(head, boxes, detail, live, bar, legend, calls, asTable);
   el.append(root);
 
   const tiles = new Map(); // uid -> button
   const nodes = new Map(); // node name -> {section, grid, name}
-  let arrived = Date.now(), first = true, lastSaid = 0, held = null;
+  let arrived = Date.now(), first = true, held = null;
 
   const section = (name) => {
     if (!nodes.has(name)) {
@@ -119,7 +107,7 @@ function render({ model, el, signal }) {
     slider.value = `${view.position}`;
     pause.textContent = view.mode === "live" ? "Pause" : "Back to now";
     pause.hidden = view.mode === "recorded";
-    if (Date.now() - lastSaid > 2000 && live.textContent !== view.summary) { live.textContent = view.summary; lastSaid = Date.now(); }
+    say(view.summary);
     root.dataset.pods = view.pods.length;
     root.dataset.mode = view.mode;
     first = false;
@@ -129,12 +117,10 @@ function render({ model, el, signal }) {
   const tick = () => {
     const view = model.get("view");
     if (!view.nodes) return;
-    if (view.mode !== "live") { age.textContent = view.mode === "recorded" ? "recorded" : `paused at change ${view.position} of ${view.length}`; }
-    else {
-      const seconds = (Date.now() - arrived) / 1000 + Math.max(0, view.now - view.heard);
-      age.textContent = view.error ? `no news: ${view.error}` : `live, ${seconds.toFixed(0)} s old`;
-      root.classList.toggle("stale", seconds > 5 || Boolean(view.error));
-    }
+    const { words, stale } = newsOf(view, arrived);
+    age.textContent = view.mode === "paused" ? `paused at change ${view.position} of ${view.length}` : words;
+    root.classList.toggle("stale", stale);
+    if (stale) send({ type: "ask" });
   };
 
   const seek = (position) => send({ type: "seek", position: Math.max(0, Math.min(Number(slider.max), position)) });
@@ -157,7 +143,7 @@ function render({ model, el, signal }) {
   });
   const clock = setInterval(tick, 1000);
   model.on("change:view", draw);
-  const stop = () => { clearInterval(clock); clearTimeout(wait); model.off("change:view", draw); send({ type: "close" }); };
+  const stop = () => { clearInterval(clock); clearTimeout(wait); say.stop(); model.off("change:view", draw); send({ type: "close" }); };
   signal?.addEventListener("abort", stop);
   send({ type: "open" });
   draw();

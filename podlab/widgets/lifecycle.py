@@ -123,7 +123,7 @@ class Lifecycle(Replay):
 
     help = (
         "Upper line of a row: its state, as probes found it. Below: how many requests it got (height), and how many "
-        "failed (crosses). A vertical line with words: what was done to it. seek(n) and step(n) go through the changes."
+        "failed (crosses). A vertical line with words: what was done to it."
     )
 
     def __init__(self, life: Life, title: str = "From start to end", mode: str = "recorded") -> None:
@@ -181,7 +181,7 @@ class Lifecycle(Replay):
         def x(time: float) -> float:
             return left + (right - left) * min(1.0, time / end)
 
-        page.text(8, 16, f"{self.title} ({self.mode})", weight=600)
+        page.text(8, 16, f"{self.title} ({self.written})", weight=600)
         most = max([1, *(max(cells) for cells in map(self._cells, self.life.states))])
         for index, row in enumerate(self.life.states):
             y = top + index * ROW

@@ -12,6 +12,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from podlab.checks.api import Api
+from podlab.widgets import news
 from podlab.widgets.feeder import Feeder
 from podlab.widgets.lifecycle import Life, Lifecycle, Request, state_of, state_of_pod
 
@@ -63,8 +64,9 @@ class Strip:
     def load(self, path: str | Callable[[int], str], clients: int = 2) -> None:
         """Send requests as fast as some clients can, each to the next row whose last probe found it ready.
 
-        `path`: one, or a function of the request's number. `unload()` ends it.
+        `path`: one, or a function of the request's number. `unload()` ends it, as does another load.
         """
+        self.unload()
         self._enough, numbers = threading.Event(), itertools.count()
         self._loading = [
             threading.Thread(target=self._client, args=(path, numbers, self._enough), daemon=True)
@@ -153,7 +155,8 @@ class PodStrip:
         self.view = Lifecycle(self.life, title, "live")
         self._zero = time.time()
         self._names = dict[str, str]()
-        self.feeder = Feeder(api, namespace, self, self._grow, (("Pod", "pod", True),))
+        self.feeder = Feeder(api, namespace, self, self._publish, (("Pod", "pod", True),))
+        self.view.source, self.view.audience = self.feeder, news.Audience(self._wake)
         self.feeder.start()
 
     def apply(self, _kind: str, what: str, item: Mapping[str, Any], at: float) -> bool:
@@ -177,6 +180,16 @@ class PodStrip:
         self.feeder.stop()
         self.view.mode = "recorded"
         self._grow()
+
+    def _wake(self) -> None:
+        if self.view.mode == "live":
+            self.feeder.start()
+
+    def _publish(self) -> None:
+        if self.view.audience and self.view.audience.gone():
+            self.feeder.stop()
+        else:
+            self._grow()
 
     def _grow(self) -> None:
         with self.feeder.lock:

@@ -6,13 +6,14 @@ At the end of the record a view follows the news; one step back, and it stays wh
 from __future__ import annotations
 
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from podlab.checks.api import Api
 from podlab.errors import PodlabError
-from podlab.widgets import flow, journey
+from podlab.widgets import flow, journey, news
 from podlab.widgets.feeder import Feeder
 from podlab.widgets.flow import Flow, Moment
 from podlab.widgets.journey import Journal
@@ -64,7 +65,7 @@ class JourneyView(Replay):
         ]
 
     def picture(self) -> str:
-        return journey.picture(f"{self.title} ({self.mode})", self.journal.steps, self.position)
+        return journey.picture(f"{self.title} ({self.written})", self.journal.steps, self.position)
 
 
 class Journey:
@@ -76,13 +77,21 @@ class Journey:
         self.view.recorder = self
         self._length = 0
         self.feeder = Feeder(api, namespace, self.journal, self._publish, journey.KINDS)
+        self.view.source, self.view.audience = self.feeder, news.Audience(self._wake)
         self.feeder.start()
 
+    def _wake(self) -> None:
+        if self.view.mode == "live":
+            self.feeder.start()
+
     def _publish(self) -> None:
+        if self.view.audience and self.view.audience.gone():
+            self.feeder.stop()
+            return
+        # Also where nothing has changed: the age of the news is shown.
         with self.feeder.lock:
             before, self._length = self._length, len(self.journal.steps)
-            if before != self._length:
-                self.view.grow(before)
+            self.view.grow(before)
 
     def stop(self) -> None:
         """End the watching."""
@@ -96,7 +105,7 @@ class FlowView(Replay):
 
     help = (
         "The wider a way, the more requests took it. Dashed: none did. A vermillion bar: requests reached a pod that "
-        "was no ready endpoint at that moment."
+        "was no ready endpoint at that moment. set(seconds=…) does what its slider does."
     )
 
     def __init__(self, record: Flow, service: str, title: str, mode: str = "recorded", seconds: int = 10) -> None:
@@ -136,7 +145,7 @@ class FlowView(Replay):
         return ["pod", "endpoint", "requests", "share"], flow.rows(self.shown)
 
     def picture(self) -> str:
-        return flow.picture(f"{self.title} ({self.mode})", self.service, self.shown)
+        return flow.picture(f"{self.title} ({self.written})", self.service, self.shown)
 
     def controls(self) -> list[dict[str, Any]]:
         return [number("seconds", "Seconds added up", self.seconds, 1, 30)]
@@ -146,7 +155,10 @@ class FlowView(Replay):
 
 
 class Watcher:
-    """Asks once a second for what the prober has recorded and what the Service's endpoints are, and draws it."""
+    """Asks once a second for what the prober has recorded and what the Service's endpoints are, and draws it.
+
+    While nobody looks it does not ask: what came then is in the first look afterwards.
+    """
 
     def __init__(
         self,
@@ -155,6 +167,9 @@ class Watcher:
         endpoints: Callable[[], tuple[Sequence[str], Sequence[str]]],
     ) -> None:
         self.view = view
+        self.heard, self.last_error = time.time(), ""
+        self.audience = view.audience = news.Audience()
+        view.source = self
         self._records, self._endpoints = records, endpoints
         self._seen = 0
         self._stopped = threading.Event()
@@ -163,23 +178,26 @@ class Watcher:
 
     def _run(self) -> None:
         while not self._stopped.wait(1.0):
+            if self.audience.gone():
+                continue
             try:
                 self.look()
             except (PodlabError, LookupError) as error:
-                self.view.mark = f"no news: {str(error)[:200]}"
+                self.last_error = str(error)[:200]
                 self.view.refresh()
 
     def look(self) -> None:
         """One look: the requests since the last one, and the endpoints now."""
         records = self._records()
-        fresh, self._seen = records[self._seen :], len(records)
-        self.view.mark = ""
-        self.view.add(moment_of(fresh, *self._endpoints()))
+        moment = moment_of(records[self._seen :], *self._endpoints())
+        self._seen, self.heard, self.last_error = len(records), time.time(), ""
+        self.view.add(moment)
 
     def stop(self) -> None:
         """End the watching; the view keeps what it shows."""
         self._stopped.set()
         self.view.mode = "recorded"
+        self.view.refresh()
 
 
 def moment_of(records: Sequence[Any], ready: Sequence[str], not_ready: Sequence[str]) -> Moment:

@@ -1,44 +1,39 @@
 // A record that can be gone through: one picture at a time, a slider, steps, play, and controls of the model.
 // The picture is drawn in Python, so that it is the same here, on paper and in words. Everything that can be done
 // here has a call in Python: seek(n), step(n), set(name=value), do("name").
-const make = (tag, attributes = {}, ...children) => {
-  const node = document.createElement(tag);
-  for (const [key, value] of Object.entries(attributes)) {
-    if (key === "text") node.textContent = value;
-    else node.setAttribute(key, value);
-  }
-  node.append(...children);
-  return node;
-};
-
-const GONE = "The kernel of this picture is gone. Run the cell again for one that answers.";
 
 function render({ model, el, signal }) {
-  const send = (message) => {
-    // A kernel that was restarted knows nothing of this picture any more.
-    try { model.send(message); } catch { mark.textContent = GONE; mark.hidden = false; halt(); }
-  };
+  const send = sender(model, (words) => { mark.textContent = words; mark.hidden = false; halt(); });
   const root = make("div", { class: "podlab-replay", role: "group", "data-lm-suppress-shortcuts": "true" });
   const moment = make("span", { class: "moment" });
+  const age = make("div", { class: "age" });
   const stage = make("div", { class: "stage" });
   const mark = make("div", { class: "mark" });
   const words = make("div", { class: "words" });
   const said = make("div", { class: "said", role: "status", "aria-live": "polite" });
+  const say = speaker(said);
   const play = make("button", { type: "button", text: "Play" });
   const back = make("button", { type: "button", text: "One step back" });
   const on = make("button", { type: "button", text: "One step on" });
   const slider = make("input", { type: "range", min: "0", "aria-label": "Moment in the record" });
-  const bar = make("div", { class: "bar" }, play, back, slider, on, moment);
+  const speed = make("select");
+  for (const [words, pause] of [["slow", 1000], ["normal", 400], ["fast", 100]]) speed.append(make("option", { value: pause, text: words }));
+  speed.value = "400";
+  const bar = make("div", { class: "bar" }, play, back, slider, on, make("label", { text: "Speed " }, speed), moment);
   const controls = make("div", { class: "controls" });
   const help = make("div", { class: "help" });
   const table = make("table");
   const details = make("details", {}, make("summary", { text: "As a table" }), table);
-  root.append(stage, mark, words, said, bar, controls, help, details);
+  root.append(age, stage, mark, words, said, bar, controls, help, details);
   el.append(root);
 
-  let playing = null, wait = null, lastSaid = 0;
+  let playing = null, arrived = Date.now();
   const inputs = new Map(); // control name -> its element
-  const later = (message) => { clearTimeout(wait); wait = setTimeout(() => send(message), 250); };
+  const waits = new Map(); // control name ("" the moment) -> what will be sent when its slider rests
+  const later = (name, act) => {
+    clearTimeout(waits.get(name));
+    waits.set(name, setTimeout(() => { waits.delete(name); act(); }, name ? 250 : 100));
+  };
 
   const control = (each) => {
     if (each.kind === "do") {
@@ -61,7 +56,7 @@ function render({ model, el, signal }) {
     const shown = make("output");
     input.addEventListener("input", () => {
       shown.textContent = input.value;
-      later({ type: "set", name: each.name, value: Number(input.value) });
+      later(each.name, () => send({ type: "set", name: each.name, value: Number(input.value) }));
     });
     input.shown = shown;
     return [make("label", {}, `${each.label} `, input, shown), input];
@@ -78,9 +73,9 @@ function render({ model, el, signal }) {
     mark.textContent = view.mark;
     mark.hidden = !view.mark;
     help.textContent = view.help;
-    if (Date.now() - lastSaid > 2000) { said.textContent = view.summary; lastSaid = Date.now(); }
+    say(view.summary);
     slider.max = `${view.length}`;
-    if (document.activeElement !== slider || wait === null) slider.value = `${view.position}`;
+    if (!waits.has("")) slider.value = `${view.position}`;
     slider.setAttribute("aria-valuetext", view.moment || `${view.position} of ${view.length}`);
     bar.hidden = view.length === 0;
     for (const each of view.controls) {
@@ -90,7 +85,8 @@ function render({ model, el, signal }) {
         controls.append(whole);
       }
       const input = inputs.get(each.name);
-      if (each.kind !== "do" && document.activeElement !== input) input.value = `${each.value}`;
+      const held = input.shown ? waits.has(each.name) : document.activeElement === input;
+      if (each.kind !== "do" && !held) input.value = `${each.value}`;
       if (input.shown) input.shown.textContent = input.value;
     }
     table.replaceChildren(make("caption", { text: view.summary }),
@@ -99,26 +95,39 @@ function render({ model, el, signal }) {
     root.dataset.position = view.position;
     root.dataset.length = view.length;
     if (playing && view.position >= view.length) halt();
+    arrived = Date.now();
+    tick();
+  };
+
+  const tick = () => {
+    const view = model.get("view");
+    const { words: told, stale } = newsOf(view, arrived);
+    age.textContent = told;
+    age.hidden = view.heard === undefined;
+    root.classList.toggle("stale", stale);
+    if (stale) send({ type: "ask" });
   };
 
   const seek = (position) => send({ type: "seek", position: Math.max(0, Math.min(Number(slider.max), position)) });
   const here = () => model.get("view").position;
   const halt = () => { clearInterval(playing); playing = null; play.textContent = "Play"; };
+  const run = () => { clearInterval(playing); playing = setInterval(() => seek(here() + 1), Number(speed.value)); };
   play.addEventListener("click", () => {
     if (playing) { halt(); return; }
     play.textContent = "Pause";
     if (here() >= model.get("view").length) seek(0);
-    playing = setInterval(() => seek(here() + 1), 400);
+    run();
   });
+  speed.addEventListener("change", () => { if (playing) run(); });
   back.addEventListener("click", () => { halt(); seek(here() - 1); });
   on.addEventListener("click", () => { halt(); seek(here() + 1); });
   slider.addEventListener("input", () => {
     halt();
-    clearTimeout(wait);
-    wait = setTimeout(() => { wait = null; seek(Number(slider.value)); }, 100);
+    later("", () => seek(Number(slider.value)));
   });
+  const clock = setInterval(tick, 1000);
   model.on("change:view", draw);
-  const stop = () => { halt(); clearTimeout(wait); model.off("change:view", draw); send({ type: "close" }); };
+  const stop = () => { halt(); clearInterval(clock); waits.forEach(clearTimeout); say.stop(); model.off("change:view", draw); send({ type: "close" }); };
   signal?.addEventListener("abort", stop);
   send({ type: "open" });
   draw();

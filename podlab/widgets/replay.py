@@ -13,21 +13,28 @@ import anywidget
 import traitlets
 
 from podlab.errors import UsageError
+from podlab.widgets import news
 from podlab.widgets.views import still
 
 _FOLDER = resources.files("podlab.widgets")
+
+#: Said below the help of a picture that can be gone through.
+SLIDER = "step(1) and seek(n) do what the slider and its buttons do."
 
 
 class Replay(anywidget.AnyWidget):
     """Base of the widgets that replay a run. A subclass says what there is to see at a position."""
 
-    _esm = _FOLDER.joinpath("replay.js").read_text()
+    _esm = news.script("replay.js")
     _css = _FOLDER.joinpath("replay.css").read_text()
     view = traitlets.Dict().tag(sync=True)
 
     #: What is written on it: whether this is a simulation, a plan, or a run that happened.
     mode = "recorded"
     help = ""
+    #: What feeds a watched picture, and who looks at it.
+    source: news.Source | None = None
+    audience: news.Audience | None = None
 
     def __init__(self, title: str) -> None:
         super().__init__()
@@ -69,6 +76,11 @@ class Replay(anywidget.AnyWidget):
 
     def acted(self, name: str) -> None:
         """Do an action of the model."""
+
+    @property
+    def written(self) -> str:
+        """What is written on the picture: its mode, and what is in the way of news where there are none."""
+        return news.written(self.mode, self.source)
 
     # What everybody may do
 
@@ -113,12 +125,13 @@ class Replay(anywidget.AnyWidget):
             "summary": self.summary(),
             "picture": self.picture(),
             "mark": self.mark,
-            "help": self.help,
+            "help": f"{self.help} {SLIDER}".strip() if self.length else self.help,
             "position": self.position,
             "length": self.length,
             "controls": self.controls(),
             "head": head,
             "rows": rows,
+            **(news.age(self.source) if self.source else {}),
         }
 
     def to_svg(self) -> str:
@@ -128,7 +141,7 @@ class Replay(anywidget.AnyWidget):
     def to_text(self) -> str:
         """The same facts in words."""
         view = self.view
-        told = f"{view['title']} ({', '.join(filter(None, (view['mode'], view['moment'])))}): {view['summary']}"
+        told = f"{view['title']} ({', '.join(filter(None, (self.written, view['moment'])))}): {view['summary']}"
         rows = [view["head"], *view["rows"]]
         widths = [max(len(row[index]) for row in rows) for index in range(len(view["head"]))]
         lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
@@ -140,6 +153,8 @@ class Replay(anywidget.AnyWidget):
     def _on_message(self, _widget: Any, message: Any, _buffers: Any) -> None:
         if not isinstance(message, dict):
             return
+        if self.audience is not None:
+            self.audience.told(message)
         try:
             if message.get("type") == "seek" and isinstance(message.get("position"), int):
                 self.seek(message["position"])

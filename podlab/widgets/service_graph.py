@@ -6,9 +6,9 @@ the logs and numbers its steps.
 
 from __future__ import annotations
 
+import http.client
 import threading
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -48,7 +48,7 @@ class ServiceGraph(Replay):
 
     help = (
         "The wider a way, the more calls took it. Vermillion and dashed: some failed. Numbers in circles are the steps "
-        "of the request that is followed."
+        "of the request that is followed. set(seconds=…) does what its slider does."
     )
 
     def __init__(
@@ -175,7 +175,7 @@ def metrics(address: str) -> str | None:
     try:
         with opener.open(f"{address}/metrics", timeout=PATIENCE) as answer:
             return answer.read().decode("utf-8", "replace")
-    except (OSError, urllib.error.URLError, ValueError):
+    except (OSError, http.client.HTTPException, ValueError):
         return None
 
 

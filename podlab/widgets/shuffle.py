@@ -133,7 +133,7 @@ class Shuffle(Replay):
 
     help = (
         "A dot is a value, its colour and number the reducer that gets it. ◔ waiting, ● in hand, ✓ done, ✕ lost with "
-        "its worker. step(1), seek(n) do what the slider does."
+        "its worker."
     )
 
     def __init__(self, log: Sequence[Event], title: str = "MapReduce", *, mode: str = "real run") -> None:

@@ -44,7 +44,7 @@ class Stages(Replay):
 
     help = (
         "A box is a stage, a square one of its partitions with the number of the executor; an arrow is a shuffle, "
-        "with its bytes. A stage whose files were there already is skipped. step(1), seek(n) do what the slider does."
+        "with its bytes. A stage whose files were there already is skipped."
     )
 
     def __init__(self, run: Run, title: str = "Stages", *, mode: str = "real run") -> None:

@@ -44,7 +44,7 @@ def cluster_map(view: Mapping[str, Any]) -> str:
         for index, (label, ready, pods) in enumerate(row):
             parts.append(_box(8 + index * (wide + 8), top, wide, high, label, ready, pods))
         top += high + 8
-    head = f"{view.get('title', 'Cluster')} ({view.get('mode', 'recorded')})"
+    head = f"{view.get('title', 'Cluster')} ({view.get('written', 'recorded')})"
     parts.append(_legend(top + 14))
     return _document(top + 40, f"{head}: {view['summary']}", head, parts)
 
@@ -123,8 +123,14 @@ def stairs(view: Mapping[str, Any]) -> str:
         parts.append(
             f'<text x="{x(seconds)}" y="{axis + 14}" font-size="10" text-anchor="middle">{seconds:.0f} s</text>'
         )
-    head = view.get("title", "Restarts")
-    return _document(axis + 22, f"{head}: {view['summary']}", head, parts)
+    parts.append(
+        f'<path d="M 8 {axis + 30} h 20" fill="none" stroke="#0072b2" stroke-width="2.5"/>'
+        f'<text x="34" y="{axis + 34}" font-size="11">restarts, one step up for each</text>'
+        f'<rect x="230" y="{axis + 22}" width="20" height="16" fill="#e69f00" fill-opacity="0.45" stroke="#7a5400" '
+        f'stroke-dasharray="3 2"/><text x="256" y="{axis + 34}" font-size="11">not ready, for so many seconds</text>'
+    )
+    head = f"{view.get('title', 'Restarts')} ({view.get('written', 'recorded')})"
+    return _document(axis + 46, f"{head}: {view['summary']}", head, parts)
 
 
 def _document(height: int, told: str, head: str, parts: Sequence[str]) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import threading
-import time
 from html import escape
 from importlib import resources
 from typing import Any
@@ -13,12 +12,9 @@ import anywidget
 import traitlets
 
 from podlab.checks.api import Api
-from podlab.widgets import svg
+from podlab.widgets import news, svg
 from podlab.widgets.feeder import Feeder
 from podlab.widgets.model import STATES, Record, stairs
-
-#: Seconds without any open view after which a feeder stops (a page that is reloaded opens its views again).
-NOBODY_LOOKS = 30.0
 
 _FOLDER = resources.files("podlab.widgets")
 
@@ -35,10 +31,7 @@ class _View(anywidget.AnyWidget):
         super().__init__()
         self.record = record
         self.title = title
-        #: How many front ends show it now, and whether one ever did (papermill has none).
-        self.opened = 0
-        self.ever_opened = False
-        self.watch: Watch | None = None
+        self.audience: news.Audience | None = None
         self.on_msg(self._on_message)
 
     def compute(self) -> dict[str, Any]:
@@ -55,15 +48,9 @@ class _View(anywidget.AnyWidget):
     def _on_message(self, _widget: Any, message: Any, _buffers: Any) -> None:
         if not isinstance(message, dict):
             return
-        if message.get("type") == "open":
-            self.opened += 1
-            self.ever_opened = True
-            if self.watch is not None:
-                self.watch.wake()
-        elif message.get("type") == "close":
-            self.opened = max(0, self.opened - 1)
-        else:
-            self.handle(message)
+        if self.audience is not None:
+            self.audience.told(message)
+        self.handle(message)
 
     def to_svg(self) -> str:
         """The picture as it is now, as SVG text."""
@@ -92,7 +79,7 @@ def still(picture: str, text: str, summary: str) -> dict[str, str]:
 class ClusterMap(_View):
     """Nodes as boxes, pods as tiles. `pause()`, `seek(n)` and `live()` do what its buttons do."""
 
-    _esm = _FOLDER.joinpath("cluster_map.js").read_text()
+    _esm = news.script("cluster_map.js")
     _css = _FOLDER.joinpath("cluster_map.css").read_text()
 
     def __init__(self, record: Record, title: str, feeder: Feeder | None = None) -> None:
@@ -106,15 +93,8 @@ class ClusterMap(_View):
             state = self.record.state(self.position)
         live = self.position is None and self.feeder is not None
         mode = "live" if live else "paused" if self.feeder else "recorded"
-        now = time.time()
-        return {
-            **state,
-            "title": self.title,
-            "mode": mode,
-            "now": now,
-            "heard": (self.feeder.heard if self.feeder else now) or now,
-            "error": self.feeder.last_error if self.feeder else "",
-        }
+        written = news.written(mode, self.feeder)
+        return {**state, **news.age(self.feeder), "title": self.title, "mode": mode, "written": written}
 
     def pause(self) -> None:
         """Hold the picture as it is; the record goes on."""
@@ -143,7 +123,7 @@ class ClusterMap(_View):
         return svg.cluster_map(self.view)
 
     def to_text(self) -> str:
-        lines = [f"{self.title} ({self.view['mode']}): {self.view['summary']}"]
+        lines = [f"{self.title} ({self.view['written']}): {self.view['summary']}"]
         known = [node["name"] for node in self.view["nodes"]]
         for node in [*self.view["nodes"], {"name": "", "ready": True}]:
             here = [
@@ -164,7 +144,7 @@ class ClusterMap(_View):
 class Staircase(_View):
     """Restarts over time, one line per pod, with the time that each outage took."""
 
-    _esm = _FOLDER.joinpath("stairs.js").read_text()
+    _esm = news.script("stairs.js")
     _css = _FOLDER.joinpath("cluster_map.css").read_text()
 
     def __init__(self, record: Record, title: str, feeder: Feeder | None = None, *, app: str = "") -> None:
@@ -175,13 +155,16 @@ class Staircase(_View):
 
     def compute(self) -> dict[str, Any]:
         with self.feeder.lock if self.feeder else threading.Lock():
-            return {**stairs(self.record, self.app), "title": self.title}
+            found = stairs(self.record, self.app)
+        mode = "live" if self.feeder else "recorded"
+        written = news.written(mode, self.feeder)
+        return {**found, **news.age(self.feeder), "title": self.title, "mode": mode, "written": written}
 
     def to_svg(self) -> str:
         return svg.stairs(self.view)
 
     def to_text(self) -> str:
-        lines = [f"{self.title}: {self.view['summary']}"]
+        lines = [f"{self.title} ({self.view['written']}): {self.view['summary']}"]
         for row in self.view["stairs"]:
             gone = [
                 "still not ready" if outage["end"] is None else f"{outage['end'] - outage['start']:.1f} s"
@@ -200,7 +183,7 @@ class Watch:
     def __init__(self, api: Api, namespace: str | None) -> None:
         self.record = Record()
         self.views: list[_View] = []
-        self._idle_since: float | None = None
+        self.audience = news.Audience(self.wake)
         self.feeder = Feeder(api, namespace, self.record, self._publish)
         key = (id(api), namespace)
         if earlier := _FEEDERS.pop(key, None):
@@ -217,14 +200,14 @@ class Watch:
         return self._add(Staircase(self.record, title, self.feeder, app=app))
 
     def _add(self, view: Any) -> Any:
-        view.watch = self
+        view.audience = self.audience
         self.views.append(view)
         self.wake()
         return view
 
     def wake(self) -> None:
         """Go on watching, if it had stopped for want of anybody who looks."""
-        self._idle_since = None
+        self.audience.expect()
         self.feeder.start()
 
     def stop(self) -> None:
@@ -232,7 +215,7 @@ class Watch:
         self.feeder.stop()
 
     def _publish(self) -> None:
-        if self._nobody_looks():
+        if self.audience.gone():
             self.feeder.stop()
             return
         for view in list(self.views):
@@ -240,12 +223,3 @@ class Watch:
                 view.refresh()
             except Exception as error:  # a closed comm must not end the feeder
                 self.feeder.last_error = f"{type(error).__name__}: {error}"[:300]
-
-    def _nobody_looks(self) -> bool:
-        """Whether every view that a front end ever showed has been closed for a while."""
-        shown = [view for view in self.views if view.ever_opened]
-        if not shown or any(view.opened for view in shown):
-            self._idle_since = None
-            return False
-        self._idle_since = self._idle_since or time.monotonic()
-        return time.monotonic() - self._idle_since > NOBODY_LOOKS

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from podlab import paths
-from podlab.widgets import model
+from podlab.widgets import model, news
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 AXE = "axe-core@4.10.3"
@@ -83,7 +83,7 @@ def open_page(browser):
         page.on("pageerror", lambda error: page.problems.append(str(error)))
         text = PAGE.replace("CSS", (WIDGETS / css).read_text()).replace("SCRIPT", script)
         text = text.replace("THEME", theme).replace("VIEW", json.dumps(view))
-        files = {"": ("text/html", text), script: ("text/javascript", (WIDGETS / script).read_text())}
+        files = {"": ("text/html", text), script: ("text/javascript", news.script(script))}
 
         def serve(route):
             name = route.request.url.rsplit("/", 1)[-1]

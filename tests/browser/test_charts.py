@@ -87,7 +87,7 @@ def test_the_keyboard_goes_through_the_record(driven):
 def test_a_control_on_the_page_does_what_set_does(driven):
     view = VIEWS["planner"]()
     page = driven(view)
-    page.select_option("select", "asked")
+    page.select_option(".controls select", "asked")
     page.catch_up()
     asked = Planner(workers=3, chunk=4, skew=1.0, hand_out="asked")
     assert view.summary() == asked.summary() == page.inner_text(".words")

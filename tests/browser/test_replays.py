@@ -7,6 +7,7 @@ import pytest
 from podlab.widgets.calls import Count, Hop, Scrape
 from podlab.widgets.copies import Copies, Copy, Look
 from podlab.widgets.flow import Flow, Moment
+from podlab.widgets.gantt import Planner
 from podlab.widgets.journey import Journal, Step
 from podlab.widgets.lifecycle import Life, Lifecycle, Request
 from podlab.widgets.live import FlowView, JourneyView
@@ -120,7 +121,7 @@ def test_the_slider_goes_through_time_by_keyboard(open_page, widget):
 
 def test_what_strikes_the_group_is_sent_by_its_buttons_and_select(open_page):
     page = shown(open_page, election())
-    page.select_option("select", "n4")
+    page.get_by_label("Strike").select_option("n4")
     page.get_by_role("button", name="Kill").click()
     page.get_by_role("button", name="Heal the network").click()
     assert page.evaluate("window.sent")[1:] == [
@@ -135,6 +136,60 @@ def test_the_load_is_chosen_with_a_slider_by_keyboard(open_page):
     page.get_by_label("Pages per second").press("ArrowRight")
     page.wait_for_function("window.sent.some(m => m.type === 'set')")
     assert page.evaluate("window.sent").pop() == {"type": "set", "name": "rate", "value": 1}
+
+
+def test_two_sliders_that_are_moved_one_after_the_other_are_both_heard(open_page):
+    page = shown(open_page, Planner())
+    for label in ("Workers", "Tasks in a chunk"):
+        page.get_by_role("slider", name=label).press("ArrowRight")
+    page.wait_for_function("window.sent.filter(m => m.type === 'set').length === 2")
+    assert {message["name"] for message in page.evaluate("window.sent")[1:]} == {"workers", "chunk"}
+
+
+def test_a_slider_that_has_the_focus_follows_the_news_once_its_move_is_sent(open_page, widget):
+    page = shown(open_page, widget)
+    page.focus("input[type=range]")
+    page.keyboard.press("ArrowLeft")
+    page.wait_for_function("window.sent.some(m => m.type === 'seek')")
+    page.evaluate("view => window.update(view)", {**widget.view, "position": 0})
+    assert page.input_value("input[type=range]") == "0"
+
+
+def test_of_many_news_the_last_is_said_aloud_when_its_turn_comes(open_page):
+    widget = journey()
+    page = shown(open_page, widget)
+    for told in ("two writes", "three writes"):
+        page.evaluate("view => window.update(view)", {**widget.view, "summary": told})
+    assert page.text_content("[role=status]") == widget.summary(), "at most one in two seconds"
+    page.wait_for_function("document.querySelector('[role=status]').textContent === 'three writes'")
+
+
+def test_the_speed_is_chosen(open_page):
+    widget = journey()
+    widget.seek(0)
+    page = shown(open_page, widget)
+    page.clock.install()
+    page.get_by_label("Speed").select_option("slow")
+    page.get_by_role("button", name="Play").click()
+    page.clock.run_for(900)
+    assert len(page.evaluate("window.sent")) == 1
+    page.clock.run_for(200)
+    assert page.evaluate("window.sent").pop() == {"type": "seek", "position": 1}
+    page.get_by_label("Speed").select_option("fast")
+    page.clock.run_for(450)
+    assert len(page.evaluate("window.sent")) == 6
+
+
+def test_a_live_picture_shows_the_age_of_its_news_and_turns_grey(open_page):
+    view = {**journey().view, "mode": "live", "now": 100.0, "heard": 100.0, "error": ""}
+    page = open_page("replay.js", view, css="replay.css")
+    assert page.inner_text(".age") == "live, 0 s old" and page.locator(".stale").count() == 0
+    page.evaluate("view => window.update(view)", {**view, "heard": 91.0})
+    assert page.inner_text(".age") == "live, 9 s old" and page.locator(".stale").count() == 1
+    page.evaluate("view => window.update(view)", {**view, "error": "the API server does not answer"})
+    assert "no news: the API server does not answer" in page.inner_text(".age")
+    page.evaluate("window.fail = true")
+    page.wait_for_selector(".mark:has-text('Run the cell again')")
 
 
 def test_a_picture_whose_kernel_is_gone_says_so_and_what_to_do(open_page, widget):

@@ -121,6 +121,20 @@ def test_the_staircase_shows_restarts_and_the_time_of_each_outage(open_page):
     assert page.problems == []
 
 
+def test_the_staircase_says_what_its_signs_mean_how_old_it_is_and_that_its_kernel_is_gone(open_page):
+    view = Staircase(full_record(), "Restarts", app="serving").view
+    page = open_page("stairs.js", view)
+    assert page.inner_text(".age") == "recorded" and view["summary"] == page.text_content("[role=status]")
+    assert "one step up for each" in page.inner_text(".legend") and "not ready" in page.inner_text(".legend")
+    page.evaluate("view => window.update(view)", {**view, "mode": "live"})
+    assert page.inner_text(".age") == "live, 0 s old" and page.locator(".stale").count() == 0
+    page.evaluate("view => window.update(view)", {**view, "mode": "live", "heard": view["now"] - 9})
+    assert page.inner_text(".age") == "live, 9 s old" and page.locator(".stale").count() == 1
+    page.evaluate("window.fail = true")
+    page.wait_for_selector(".mark:has-text('Run the cell again')")
+    assert page.problems == []
+
+
 @pytest.mark.parametrize("theme", ["light", "dark"])
 @pytest.mark.parametrize("script", ["cluster_map.js", "stairs.js"])
 def test_axe_finds_nothing(open_page, axe, script, theme):

@@ -12,7 +12,7 @@ from podlab.checks.api import Api
 from podlab.lab import Lab
 from podlab.lab.connection import Connection
 from podlab.waiting import until
-from podlab.widgets import views
+from podlab.widgets import news
 from podlab.widgets.views import Watch
 
 
@@ -191,7 +191,7 @@ def test_a_burst_is_coalesced(server, watch):
 
 
 def test_it_stops_when_nobody_looks_and_goes_on_when_somebody_does(server, watch, monkeypatch):
-    monkeypatch.setattr(views, "NOBODY_LOOKS", 0.1)
+    monkeypatch.setattr(news, "NOBODY_LOOKS", 0.1)
     view = watch.map("Map")
     view._on_message(view, {"type": "open"}, [])
     assert watch.feeder.running
@@ -237,3 +237,42 @@ def test_of_a_cell_that_is_run_again_one_flow_is_fed(lab):
     assert (first.mode, last.mode) == ("recorded", "live")
     until(lambda: last.length > 1, "two looks", timeout=30)
     assert len([thread for thread in traffic.asked_by if thread.is_alive()]) == 1
+
+
+LIVE = {
+    "map": lambda lab: lab.map(),
+    "staircase": lambda lab: lab.staircase(),
+    "journey": lambda lab: lab.journey(),
+    "pod strip": lambda lab: lab.pod_strip("web").view,
+    "flow": lambda lab: lab.flow(Requests()),
+}
+
+
+@pytest.mark.parametrize("name", LIVE)
+def test_every_live_picture_says_how_old_it_is_and_what_is_in_the_way_of_news(server, lab, name):
+    view = LIVE[name](lab)
+    until(lambda: view.view.get("error") == "" and view.view["mode"] == "live", "a live picture", timeout=30)
+    first = view.view["heard"]
+    until(lambda: view.view["heard"] > first, "a sign of life though nothing changes", timeout=30)
+    assert 0 <= view.view["now"] - view.view["heard"] < 60 and "no news" not in view.to_text()
+    server.away = True
+    until(lambda: view.view["error"], "the error in the view", timeout=60)
+    assert "no news: " in view.to_text().splitlines()[0] and "(live, no news: " in view.to_svg()
+    server.away = False
+    until(lambda: not view.view["error"], "the news", timeout=60)
+    assert "no news" not in view.to_text()
+
+
+@pytest.mark.parametrize("name", ["journey", "pod strip"])
+def test_what_watches_by_itself_stops_too_when_nobody_looks(lab, monkeypatch, name):
+    monkeypatch.setattr(news, "NOBODY_LOOKS", 0.1)
+    view = LIVE[name](lab)
+    until(lambda: view.source.running and view.view["mode"] == "live", "the feeder", timeout=30)
+    for message in ("open", "close"):
+        view._on_message(view, {"type": message}, [])
+    until(lambda: not view.source.running, "the feeder's end", timeout=30)
+    view._on_message(view, {"type": "open"}, [])
+    assert view.source.running
+    lab.close()
+    view._on_message(view, {"type": "open"}, [])
+    assert not view.source.running and view.view["mode"] == "recorded", "what has been ended stays so"
