@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -149,3 +153,48 @@ def test_behind_a_prefix_every_page_works(visit: Any, site: Running) -> None:
     assert "/user/me/proxy/8000/" in page.url
     assert page.locator("article.spotlight").count() == 1
     assert any(address.endswith("site.css") for address in asked)
+
+
+@pytest.fixture(scope="module")
+def jupyter(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
+    """What a real Jupyter server, with its proxy, says of itself."""
+    folder: Path = tmp_path_factory.mktemp("jupyter")
+    kinds = ("RUNTIME", "CONFIG", "DATA")
+    environment = os.environ | {f"JUPYTER_{kind}_DIR": str(folder / kind) for kind in kinds} | {"HOME": str(folder)}
+    command = [sys.executable, "-m", "jupyter_server", "--no-browser", "--allow-root", "--ServerApp.port=0"]
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=log)
+
+    def address() -> dict[str, Any] | None:
+        assert process.poll() is None, (folder / "log").read_text()[-3000:]
+        if "is running at" not in (folder / "log").read_text():
+            return None
+        (told,) = (folder / "RUNTIME").glob("jpserver-*.json")
+        found: dict[str, Any] = json.loads(told.read_text())
+        return found
+
+    try:
+        yield until(address, "the Jupyter server's answer", timeout=300)
+    finally:
+        process.terminate()
+        process.wait(120)
+
+
+def test_through_jupyter_the_site_opens_and_a_movie_is_rated(
+    visit: Any, site: Running, jupyter: dict[str, Any]
+) -> None:
+    page = visit("")
+    front = f"{jupyter['url']}proxy/{site.address.rpartition(':')[2]}/"
+    page.goto(front)
+    assert "/login?" in page.url, "nobody comes in without Jupyter's token"
+    page.problems.clear()
+    page.goto(f"{front}?token={jupyter['token']}&user=11")
+    page.get_by_role("link", name="Browse", exact=True).click()
+    page.locator(".cover").first.click()
+    page.locator("input[name=stars][value='3.5']").check(force=True)
+    page.get_by_role("button", name="Rate", exact=True).click()
+    assert "Kept" in page.get_by_role("status").first.inner_text()
+    assert page.url.startswith(f"{front}movies/")
+    page.get_by_role("link", name="See what that changes").click()
+    assert page.url.startswith(front) and page.get_by_role("heading", name="You rated lately").count() == 1
+    assert page.problems == []
