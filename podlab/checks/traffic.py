@@ -155,6 +155,11 @@ class Prober:
             raise Inconclusive(f"the machine is too busy for steady requests: {unsent} of {len(fresh)} were not sent")
         return float(reply.body["now"])
 
+    @property
+    def records(self) -> list[Record]:
+        """Everything fetched so far, in the order in which the requests ended."""
+        return list(self._seen)
+
     def window(self, start: float | None = None, end: float | None = None) -> Window:
         """Everything fetched so far that was sent in [start, end), in the prober's time."""
         window = Window(sorted(self._seen, key=lambda record: record.sent))

@@ -90,11 +90,11 @@ class HarmVerbs(KubectlVerbs):
                 )
             finally:
                 line.end()
+        self._broken.add(node)
+        self._note_harm(node)
         if others := self._others_on(node):
             what = f"Pods of other notebooks are on {node} and go with it: {', '.join(others)}."
             display_it(Note(f"{what} What is measured there meanwhile is spoilt.", "warning"))
-        self._broken.add(node)
-        self._note_harm(node)
         return nodes
 
     def _others_on(self, node: str) -> list[str]:
@@ -135,9 +135,9 @@ class Traffic:
             ) from None
 
     def records(self) -> Sequence[Record]:
-        """Every request so far that has ended, in the order of the sending."""
+        """Every request so far that has ended, in the order of their ends."""
         self._poll()
-        return self._prober.window().records
+        return self._prober.records
 
     @property
     def node(self) -> str:

@@ -113,7 +113,7 @@ class Learning(Place):
         seed, label = seeds.seed_for(self.learner, exercise.id), f"check-{exercise.id.replace('.', '-')}"
         if not exercise.cluster:
             return lambda: Bench(seed=seed, label=label, say=progress.say)
-        on = self._need()
+        on = self._need_whole()
         return lambda: World(on.api, seed=seed, label=label, nodes=on.nodes, cluster=on.name, say=progress.say)
 
 

@@ -125,6 +125,17 @@ class Place:
             )
         return self._connection
 
+    def _need_whole(self) -> Connection:
+        """The same for what needs whole nodes: while this lab has some harmed, it would wait for this very lab."""
+        on = self._need()
+        if self._broken:
+            verbs = [f'lab.rejoin_node("{node}")' for node in sorted(self._broken)]
+            raise LabError(
+                f"You have harmed {', '.join(sorted(self._broken))}, and this needs whole nodes.",
+                hint=f"{'; '.join(verbs)} first.",
+            )
+        return on
+
     @property
     def room(self) -> Room:
         """The lab's own room (namespace) with everything that checks use too."""

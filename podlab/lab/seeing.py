@@ -23,7 +23,7 @@ class Seeing(Pictures):
         """Bring an add-on ("monitoring", "logging", "opensearch") into the cluster, and return when it is ready."""
         from podlab import addons
 
-        name, line = self._need().name, ProgressLine()
+        name, line = self._need_whole().name, ProgressLine()
         # Its pods are on nodes that other notebooks may want to break: they wait for the end of this lab.
         try:
             self._say(lambda: self._stack.enter_context(undisturbed(name, line.say)))

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import threading
+from types import SimpleNamespace
 
 import pytest
 from IPython.core.interactiveshell import InteractiveShell
 
+from podlab.checks import faults
 from podlab.checks.api import Api
 from podlab.checks.contract import Line, Report, Result, Verdict, failed, passed
-from podlab.errors import PodlabError
+from podlab.errors import PodlabError, UsageError
 from podlab.lab import Lab, LabError, chapters, start
 from podlab.lab.connection import Connection
 from podlab.lab.course_map import CourseMap
@@ -84,6 +86,22 @@ def test_a_check_without_its_cluster_scores_nothing_and_progress_stays(orphan):
     view = orphan.check("15.1", {"manifest_15_1": "kind: Deployment"})
     assert view.report.score is None and "podlab cluster" in view.text and "Traceback" not in view.text
     assert Progress("15").exercise("15.1")["best"] == 3.0
+
+
+def test_a_lab_that_has_harmed_a_node_does_not_wait_for_itself(home, orphan, monkeypatch):
+    monkeypatch.setattr(faults, "PATIENCE", 0.1)
+    mended: list[str] = []
+    verbs = SimpleNamespace(kill=lambda node: None, rejoin=mended.append)
+    orphan.open(Connection("default", orphan.api, verbs, "v1"))
+    with pytest.raises(PodlabError, match="podlab cluster start"):
+        orphan.kill_node("node-1")  # it cannot tell whose pods are there; the right to harm is held all the same
+    for verb in (lambda: orphan.check("15.1", {"manifest_15_1": "x"}), lambda: orphan.enable("monitoring")):
+        with pytest.raises(LabError, match=r'harmed node-1.*rejoin_node\("node-1"\) first'):
+            verb()
+    orphan.rejoin_node("node-1")
+    with pytest.raises(UsageError, match="no add-on"):
+        orphan.enable("none such")
+    assert mended == ["node-1"]
 
 
 def test_errors_of_the_course_are_shown_in_a_notebook_as_their_message(capsys):
