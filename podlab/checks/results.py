@@ -18,7 +18,18 @@ LARGEST_REPORT = 1_000_000
 
 
 def to_json(report: Report) -> dict[str, Any]:
-    """The report as plain values that fit the schema; long texts are cut, unfit evidence is dropped."""
+    """The report as plain values that fit the schema and LARGEST_REPORT.
+
+    Long texts are cut, unfit evidence is dropped, and all of it where there is too much.
+    """
+    made = _to_json(report)
+    if len(json.dumps(made, ensure_ascii=False)) > LARGEST_REPORT:
+        for line in made["lines"]:
+            line["evidence"] = {}
+    return made
+
+
+def _to_json(report: Report) -> dict[str, Any]:
     return {
         "schema": 1,
         "exercise": report.exercise,
@@ -37,14 +48,13 @@ def to_json(report: Report) -> dict[str, Any]:
 
 def from_json(text: str | dict[str, Any]) -> Report:
     """The report in `text`; GradingError if it does not fit the schema. The score is computed again, not read."""
-    data: Any = text
-    if isinstance(text, str):
-        if len(text) > LARGEST_REPORT:
-            raise GradingError(f"A report of checks has {len(text)} characters; {LARGEST_REPORT} are the most.")
-        try:
-            data = json.loads(text)
-        except ValueError as error:
-            raise GradingError(f"A report of checks is not JSON: {error}.") from error
+    size = len(text if isinstance(text, str) else json.dumps(text, ensure_ascii=False))
+    if size > LARGEST_REPORT:
+        raise GradingError(f"A report of checks has {size} characters; {LARGEST_REPORT} are the most.")
+    try:
+        data: Any = json.loads(text) if isinstance(text, str) else text
+    except ValueError as error:
+        raise GradingError(f"A report of checks is not JSON: {error}.") from error
     validate(data)
     lines = [
         Line(
@@ -120,6 +130,8 @@ def _line(line: Line) -> dict[str, Any]:
 
 
 def _cut(text: str) -> str:
+    # Half a character, which no file can hold, is longer written out: first that, then the cut.
+    text = text.encode("utf-8", "backslashreplace").decode()
     return text if len(text) <= LONGEST_TEXT else f"{text[: LONGEST_TEXT - 20]} … (cut)"
 
 

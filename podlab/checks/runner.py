@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+import signal
+import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 
 from podlab.checks import calm
 from podlab.checks.api import ApiError
@@ -50,6 +52,7 @@ def run(
     *,
     hidden: bool = False,
     attempts: int = ATTEMPTS,
+    longest: float | None = None,
     say: Say = lambda _text: None,
 ) -> Report:
     """Return the report of all checks (`hidden`: the hidden ones too) on `answer`.
@@ -58,7 +61,8 @@ def run(
     inconclusive, and while a failure came from a machine that got much slower during the run, each time
     once the machine is calm or PATIENCE is over. What fails on a crowded machine counts once it has failed
     twice in a row. After the last attempt such lines are infrastructure errors, which are never scored.
-    Nothing here raises on a bad answer.
+    Nothing here raises on a bad answer. `longest`: seconds, on an idle machine, after which a check or the
+    setting of the scene is ended as the machine's trouble; only the main thread can be.
     """
     exercise = exercise if hidden else exercise.visible()
     began = time.monotonic()
@@ -67,7 +71,7 @@ def run(
     notes: list[str] = []
     streaks: Counter[str] = Counter()
     for attempt in range(1, attempts + 1):
-        lines, seed, nonce, trouble = _attempt(exercise, answer, world, say, streaks)
+        lines, seed, nonce, trouble = _attempt(exercise, answer, world, say, streaks, longest)
         if not trouble:
             break
         notes.append(f"Attempt {attempt}: {trouble}")
@@ -80,7 +84,12 @@ def run(
 
 
 def _attempt(
-    exercise: Exercise, answer: Answer, world_factory: WorldFactory, say: Say, streaks: Counter[str]
+    exercise: Exercise,
+    answer: Answer,
+    world_factory: WorldFactory,
+    say: Say,
+    streaks: Counter[str],
+    longest: float | None,
 ) -> tuple[list[Line], int, str, str]:
     """One attempt: its lines, seed and nonce, and what made it void ('' if nothing did).
 
@@ -93,7 +102,7 @@ def _attempt(
             if exercise.cluster and not exercise.disruptive:
                 stack.enter_context(undisturbed(world.cluster, say))
             seed, nonce = world.seed, world.nonce
-            lines = _lines(exercise, answer, world, say)
+            lines = _lines(exercise, answer, world, say, None if longest is None else world.deadline(longest))
             unclear = [line for line in lines if line.result.verdict is Verdict.INFRASTRUCTURE]
             least = _count(lines, streaks)
             if unclear:
@@ -121,12 +130,13 @@ def _count(lines: Sequence[Line], streaks: Counter[str]) -> float:
     return min((streaks[line.check] for line in lines if line.result.verdict is Verdict.FAIL), default=math.inf)
 
 
-def _lines(exercise: Exercise, answer: Answer, world: World | Bench, say: Say) -> list[Line]:
+def _lines(exercise: Exercise, answer: Answer, world: World | Bench, say: Say, longest: float | None) -> list[Line]:
     scene = None
     try:
         say("Setting the scene.")
         try:
-            scene = exercise.stage(answer, world)
+            with _ended_after(longest, "setting the scene"):
+                scene = exercise.stage(answer, world)
         except Refused as refusal:
             return _all(exercise.checks, refusal.result)
         except NotGradable as reason:
@@ -138,7 +148,7 @@ def _lines(exercise: Exercise, answer: Answer, world: World | Bench, say: Say) -
             if not check.hidden:
                 say(f"Check {number} of {len(exercise.checks)}: {check.title}.")
             began = time.monotonic()
-            result = _one(check, scene, world, lines)
+            result = _one(check, scene, world, lines, longest)
             seconds = round(time.monotonic() - began, 2)
             lines.append(Line(check.id, check.title, check.weight, check.hidden, result, seconds))
         return lines
@@ -147,7 +157,7 @@ def _lines(exercise: Exercise, answer: Answer, world: World | Bench, say: Say) -
             exercise.closing(scene, world)
 
 
-def _one(check: Check, scene: object, world: World | Bench, before: Sequence[Line]) -> Result:
+def _one(check: Check, scene: object, world: World | Bench, before: Sequence[Line], longest: float | None) -> Result:
     """One check's result; its own defects and the machine's troubles are infrastructure errors."""
     for need in check.needs:
         earlier = next(line for line in before if line.check == need)
@@ -161,7 +171,8 @@ def _one(check: Check, scene: object, world: World | Bench, before: Sequence[Lin
         if earlier.result.verdict is not Verdict.PASS:
             return Result(earlier.result.verdict, check.title, earlier.result.observed)
     try:
-        result = check.function(scene, world)
+        with _ended_after(longest, f"“{check.title}”"):
+            result = check.function(scene, world)
     except NotGradable as reason:
         return _not_here(reason)
     except (Inconclusive, PodlabError) as reason:
@@ -171,6 +182,33 @@ def _one(check: Check, scene: object, world: World | Bench, before: Sequence[Lin
     if not isinstance(result, Result):
         return _in_the_way(f"the check itself broke (it returned {type(result).__name__}, not a Result)")
     return result
+
+
+class _Overdue(BaseException):
+    """Raised where the main thread is; no check catches it by accident."""
+
+
+@contextmanager
+def _ended_after(seconds: float | None, what: str) -> Iterator[None]:
+    """Inconclusive if the block takes longer than `seconds`; None, or another thread than the main one: no bound."""
+    if seconds is None or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def over(*_signal: object) -> None:
+        raise _Overdue
+
+    began, handler = time.monotonic(), signal.signal(signal.SIGALRM, over)
+    others, interval = signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    except _Overdue:
+        raise Inconclusive(f"{what} did not end within {seconds:.0f} s and was ended") from None
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, handler)
+        if others:  # somebody else waits for this clock, too
+            signal.setitimer(signal.ITIMER_REAL, max(0.001, others - (time.monotonic() - began)), interval)
 
 
 def _text(reason: BaseException) -> str:

@@ -27,14 +27,14 @@ def grade(
     out: Annotated[Path | None, typer.Option(help="Course folder for the results; default: FOLDER-graded.")] = None,
     jobs: Annotated[int | None, typer.Option(min=1, help="Submissions at a time; default: from cores, memory.")] = None,
     only: Annotated[list[str] | None, typer.Option(help="Only this learner (may be given several times).")] = None,
-    resume: Annotated[bool, typer.Option(help="Go on where a run was cut off; done anyway without --regrade.")] = True,
+    resume: Annotated[bool, typer.Option(help="Go on where a run was cut off; --no-resume grades all anew.")] = True,
     regrade: Annotated[bool, typer.Option(help="Grade again what has a record already.")] = False,
     renew: Annotated[bool, typer.Option(help="Take a changed assignment in place of the one graded so far.")] = False,
     clusters: Annotated[
         str, typer.Option(help="fresh for each submission, or pooled: proven clean, quicker.")
     ] = "fresh",
     unsafe: Annotated[
-        bool, typer.Option("--unsafe", help="Where no box can be made, run learners' code as you. For trusted code.")
+        bool, typer.Option("--unsafe", help="Without boxes: learners' code in containers, or as you if you trust it.")
     ] = False,
     cell_limit: Annotated[float, typer.Option(min=1, help="Seconds that one cell may take.")] = 60.0,
     course: Annotated[Path | None, typer.Option(help="Folder of the course; found from here upwards.")] = None,
@@ -52,6 +52,7 @@ def grade(
         workers=jobs,
         only=only or (),
         regrade=regrade or not resume,
+        resume=resume,
         renew=renew,
         unsafe=unsafe,
         pooled=clusters == "pooled",

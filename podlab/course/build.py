@@ -94,6 +94,8 @@ def text_of(notebook: Mapping[str, Any]) -> str:
 def _cell(cell: Cell) -> dict[str, Any]:
     source = checks_source(cell.exercise) if cell.mark == "checks" else cell.source
     made: dict[str, Any] = {"cell_type": cell.kind, "metadata": _metadata(cell), "source": _lines(source)}
+    if cell.limit:
+        made["metadata"]["podlab"] = {"limit": cell.limit}
     if cell.kind == "code":
         made.update(execution_count=None, outputs=[])
     return made

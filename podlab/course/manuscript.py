@@ -32,13 +32,17 @@ CaseKind = Literal["start", "reference", "alternative", "wrong"]
 
 @dataclass(frozen=True)
 class Cell:
-    """One cell: `kind` markdown or code; `mark` and `exercise` where its header has one."""
+    """One cell: `kind` markdown or code; `mark` and `exercise` where its header has one.
+
+    `limit`: seconds that the grader gives it, where that is not the usual.
+    """
 
     kind: Literal["markdown", "code"]
     source: str
     mark: str = ""
     exercise: str = ""
     title: str = ""
+    limit: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -101,7 +105,8 @@ def _cell(path: Path, cell: Any) -> Cell:
     if len(marks) > 1:
         raise UsageError(f"A cell of {path} has the marks {', '.join(marks)}.", hint="One mark per cell.")
     mark, exercise = next(iter(marks.items()), ("", ""))
-    return Cell(cell.cell_type, cell.source, mark, exercise, cell.metadata.get("title", ""))
+    title, limit = cell.metadata.get("title", ""), cell.metadata.get("limit", 0.0)
+    return Cell(cell.cell_type, cell.source, mark, exercise, title, limit)
 
 
 def documents(folder: Path) -> list[Document]:

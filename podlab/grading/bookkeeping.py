@@ -81,7 +81,7 @@ class Books:
         """
         self._check_gradebook()
         inside = self.folder / "source" / self.assignment / self.source.name
-        (self.folder / "nbgrader_config.py").write_text(CONFIGURATION)
+        configure(self.folder)
         changed = not inside.is_file() or inside.read_bytes() != self.source.read_bytes()
         if changed and inside.is_file():
             self._changed(inside, renew)
@@ -342,6 +342,16 @@ def in_words(file: Path) -> Iterator[None]:
             hint=f"Copies are in {file.parent / 'backups'}, the newest last: put one in its place. Without one, move "
             "the gradebook away: `podlab grade` makes it again from records/, but for marks given by hand.",
         ) from error
+
+
+def configure(folder: Path) -> bool:
+    """Write nbgrader's settings into a course folder; returns whether they were not there, or other ones."""
+    file = folder / "nbgrader_config.py"
+    if file.is_file() and file.read_text() == CONFIGURATION:
+        return False
+    with paths.whole_file(file) as stream:
+        stream.write(CONFIGURATION)
+    return True
 
 
 def new_gradebook(folder: Path) -> bool:

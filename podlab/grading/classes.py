@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from queue import SimpleQueue
 
@@ -14,7 +15,7 @@ from podlab import paths
 from podlab.checks import registry
 from podlab.course import build as course_builder
 from podlab.errors import GradingError
-from podlab.grading import kernel_image, own_cluster, queue, receipts, records, report, submissions, worker
+from podlab.grading import basis, kernel_image, own_cluster, queue, receipts, records, report, submissions, worker
 from podlab.grading.bookkeeping import Books
 from podlab.grading.records import Outcome, Record
 from podlab.grading.room import room_in
@@ -36,6 +37,8 @@ class Settings:
     nodes: int = 3
     only: Sequence[str] = ()
     regrade: bool = False
+    #: Whether grading again goes on where it was cut off; it begins once more otherwise.
+    resume: bool = True
     term: Term | None = None
     renew: bool = False
     #: Whether clusters serve several submissions, proven clean in between; each gets a fresh one otherwise.
@@ -109,6 +112,8 @@ def _grade_class(settings: Settings, progress: Callable[[queue.Progress], None],
     workers = settings.workers or queue.default_jobs(any(each.cluster for each in exercises))
     try:
         _grade_and_book(books, jobs, done, workers, progress)
+        if settings.regrade:
+            _mark(out, settings.assignment).unlink(missing_ok=True)
     finally:
         for name in {job.cluster for job in jobs if job.pooled}:
             own_cluster.sweep(name)
@@ -171,11 +176,12 @@ def _jobs(
     checks = hidden / f"chapter{settings.assignment[:2]}.py"
     if not checks.is_file():
         say("There are no hidden checks for this assignment: the visible ones decide.")
-    basis = hashlib.sha256(release.read_bytes() + (checks.read_bytes() if checks.is_file() else b"")).hexdigest()
+    now = basis.basis(settings.assignment[:2], release, checks if checks.is_file() else None)
+    began = _regrading(settings, out, say) if settings.regrade else 0.0
     jobs, done, image, stale, unsafe = [], [], None, 0, False
     for each in wanted:
-        record = None if settings.regrade else _kept(out, each)
-        if record is not None and record.basis == basis:
+        record = _kept(out, each, began)
+        if record is not None and record.basis == now:
             done.append(record)
             continue
         stale += record is not None
@@ -203,7 +209,7 @@ def _jobs(
                 notebook_limit=settings.notebook_limit,
                 digest=_digest(each),
                 refused=each.refused,
-                basis=basis,
+                basis=now,
             )
         )
     if stale:
@@ -240,9 +246,29 @@ def _digest(submission: submissions.Submission) -> str:
     return worker.digest(submission.path)
 
 
-def _kept(out: Path, submission: submissions.Submission) -> Record | None:
-    """The record of this very file, unless the machine was in the way when it was made."""
+def _mark(out: Path, assignment: str) -> Path:
+    """The file that says, by its time, since when an assignment is being graded again."""
+    return out / "records" / assignment / "regrading"
+
+
+def _regrading(settings: Settings, out: Path, say: Callable[[str], None]) -> float:
+    """Since when this assignment is being graded again, in seconds of the clock: from now on, if not from earlier."""
+    mark = _mark(out, settings.assignment)
+    if settings.resume and mark.exists():
+        when = datetime.fromtimestamp(mark.stat().st_mtime)
+        say(f"Going on with what --regrade began on {when:%d %B, %H:%M}; --no-resume begins once more.")
+    else:
+        paths.private(mark.parent)
+        mark.touch()
+    return mark.stat().st_mtime
+
+
+def _kept(out: Path, submission: submissions.Submission, since: float) -> Record | None:
+    """The record of this very file, unless it is older than `since`, or the machine was in the way when it was made."""
     try:
+        file = records.path(out, submission.assignment, submission.learner)
+        if not file.exists() or file.stat().st_mtime < since:
+            return None
         record = records.read(out, submission.assignment, submission.learner)
     except GradingError:
         return None

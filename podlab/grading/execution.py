@@ -71,6 +71,7 @@ def job(
             "name": str(nbgrader_of(cell).get("grade_id", "")),
             "source": cell["source"],
             "answer": is_solution(cell),
+            "limit": _own_limit(cell) * limits.stretch,
         }
         for cell in notebook["cells"]
         if cell.get("cell_type") == "code" and not (is_grade(cell) and not is_solution(cell))
@@ -85,6 +86,12 @@ def job(
             "disk": disk,
         }
     )
+
+
+def _own_limit(cell: Mapping[str, Any]) -> float:
+    """The seconds that the release gives to one cell, in its metadata's `podlab.limit`; 0 if it has the usual ones."""
+    limit = cell.get("metadata", {}).get("podlab", {}).get("limit", 0)
+    return float(limit) if isinstance(limit, int | float) else 0.0
 
 
 def executed(output: str, ended: str) -> Executed:

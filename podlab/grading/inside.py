@@ -30,7 +30,7 @@ from podlab.checks import finite
 _PR_SET_DUMPABLE = 4
 #: Bytes of one message of the child, of all outputs that are handed out, and of everything: the grader reads more.
 LARGEST_MESSAGE = 2_000_000
-LARGEST_OUTPUTS = 3_000_000
+LARGEST_OUTPUTS = 1_000_000
 LARGEST_RESULT = 6_000_000
 #: Characters of output that one cell may keep, and its number of outputs.
 LARGEST_OUTPUT = 20_000
@@ -133,8 +133,8 @@ class Warden:
                 self._child = _Child(self.handed_in)
                 for earlier in self.cells[:index]:
                     if not earlier["answer"]:
-                        self._child.run(earlier, self._limit(), self.cell_limit)
-            reply = self._child.run(cell, self._limit(), self.cell_limit)
+                        self._run(self._child, earlier)
+            reply = self._run(self._child, cell)
         except _Ended as ended:
             self._trouble(ended.kind, name, str(ended))
             self._end()
@@ -148,8 +148,9 @@ class Warden:
                 self._answers.update(new)
                 _tell({"answers": new})
 
-    def _limit(self) -> float:
-        return max(0.1, min(self.cell_limit, self.deadline - time.monotonic()))
+    def _run(self, child: _Child, cell: dict[str, Any]) -> dict[str, Any]:
+        limit = float(cell.get("limit") or self.cell_limit)
+        return child.run(cell, max(0.1, min(limit, self.deadline - time.monotonic())), limit)
 
     @staticmethod
     def _trouble(kind: str, cell: str, text: str) -> None:

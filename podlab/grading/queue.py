@@ -23,7 +23,7 @@ from podlab.grading import own_cluster, records, worker
 from podlab.grading.records import Outcome, Record, Unanswered
 from podlab.grading.worker import ATTEMPTS, Job
 
-#: Seconds that one submission may take, attempts on fresh clusters included, before its worker is ended.
+#: Seconds that one worker may take for one submission, all of its attempts included, before it is ended.
 LONGEST = 1_800.0
 #: Submissions at a time for each core. One that has a cluster mostly waits: for pods, probes and what checks look at.
 EACH_CORE = 1
@@ -96,6 +96,7 @@ class _Worker:
     def __init__(self, progress: Callable[[Progress], None], number: int) -> None:
         self._progress = progress
         self._number = number
+        self._attempt = 1
         self._process: asyncio.subprocess.Process | None = None
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - closed at exit
 
@@ -118,20 +119,24 @@ class _Worker:
             job = replace(job, cluster=f"{job.cluster}-{self._number}")  # one cluster for each worker
         out = Path(job.out)
         why = ""
-        for _ in range(ATTEMPTS):
-            records.path(out, job.assignment, job.learner).unlink(missing_ok=True)
+        while job.attempt <= ATTEMPTS:
             why = await self._ask(job)
             if not why and (record := records.read(out, job.assignment, job.learner)):
                 return record
             await self._kill()
             await asyncio.to_thread(own_cluster.sweep, job.cluster)
-            self._progress(Progress(job.learner, f"{why}. Once more."))
+            job = replace(job, attempt=self._attempt + 1)
+            self._progress(Progress(job.learner, f"{why}.{' Once more.' if job.attempt <= ATTEMPTS else ''}"))
         record = _lost(job, why)
         records.write(out, record)
         return record
 
     async def _ask(self, job: Job) -> str:
-        """Have a worker grade the job; returns why it did not, or nothing."""
+        """Have a worker grade the job; returns why it did not, or nothing.
+
+        Afterwards `_attempt` is the last one that it has begun. An earlier record stays until it has written a new one.
+        """
+        self._attempt = job.attempt
         process = await self._running()
         assert process.stdin is not None and process.stdout is not None
         try:
@@ -142,6 +147,9 @@ class _Worker:
                     fact = json.loads(line)
                     if "done" in fact:
                         return ""
+                    if "attempt" in fact:
+                        self._attempt = int(fact["attempt"])
+                        continue
                     self._progress(Progress(job.learner, str(fact.get("say", ""))))
                 await process.wait()
                 return f"Its worker ended with status {process.returncode}. {self._last_words()}".strip()
@@ -190,6 +198,7 @@ def _lost(job: Job, reason: str) -> Record:
         Outcome.INFRASTRUCTURE,
         reason,
         unanswered=unjudged,
-        digest=worker.digest(path),
+        digest=job.digest or worker.digest(path),
+        attempts=ATTEMPTS,
         basis=job.basis,
     )

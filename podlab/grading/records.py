@@ -57,7 +57,7 @@ class Record:
     digest: str = ""
     seconds: float = 0.0
     attempts: int = 1
-    #: Digest of the release and the hidden checks by which it was graded: with others it is graded again.
+    #: Digest of the release and the checks by which it was graded: with others it is graded again.
     basis: str = ""
 
     @property
@@ -89,6 +89,10 @@ class Record:
 
 
 SCHEMA = 1
+#: Notes of one record that are kept, and characters of one: there can be one for each cell of a submission.
+MOST_NOTES, LONGEST_NOTE = 100, 400
+#: Bytes of the largest file that is read as a record: what `write` makes of six exercises is smaller.
+LARGEST_RECORD = 8 * results.LARGEST_REPORT
 
 
 def to_json(record: Record) -> dict[str, Any]:
@@ -101,7 +105,7 @@ def to_json(record: Record) -> dict[str, Any]:
         "reason": record.reason,
         "reports": {name: results.to_json(report) for name, report in sorted(record.reports.items())},
         "unanswered": [vars(each) for each in record.unanswered],
-        "notes": list(record.notes),
+        "notes": [note[:LONGEST_NOTE] for note in record.notes[:MOST_NOTES]],
         "digest": record.digest,
         "seconds": record.seconds,
         "attempts": record.attempts,
@@ -171,6 +175,8 @@ def read(folder: Path, assignment: str, learner: str) -> Record | None:
     """The record of one submission, or None when it has not been graded."""
     file = path(folder, assignment, learner)
     try:
+        if (size := file.stat().st_size) > LARGEST_RECORD:
+            raise ValueError(f"it has {size} bytes, {LARGEST_RECORD} are the most")
         return from_json(_writable(json.loads(file.read_text())))
     except FileNotFoundError:
         return None

@@ -2,7 +2,7 @@
 
 The worker holds the hidden checks and, where an exercise needs a cluster, the administrator's credentials of one that
 is the submission's own; the learner's code runs in a box. On standard output it says what is going on, a JSON line
-each: {"say": text}, and {"done": learner} when the record is written.
+each: {"say": text}, {"attempt": number} when one begins, and {"done": learner} when the record is written.
 """
 
 from __future__ import annotations
@@ -39,6 +39,8 @@ from podlab.grading.transplant import Transplanted, transplant
 _PR_SET_PDEATHSIG = 1
 #: A submission is tried so often, each time on a fresh cluster, when the machine was in the way.
 ATTEMPTS = 3
+#: Seconds, on an idle machine, after which one check is ended: its own waits are shorter, all of them together.
+LONGEST_CHECK = 300.0
 UNTOUCHED = "The answer cell is as it was released."
 #: How much a busy machine may lengthen the limits of cells.
 MOST_STRETCH = 3.0
@@ -69,6 +71,8 @@ class Job:
     refused: str = ""
     #: See Record.
     basis: str = ""
+    #: Which attempt is the next: those of workers that have died count.
+    attempt: int = 1
 
     @property
     def chapter(self) -> str:
@@ -79,8 +83,11 @@ class Job:
 class Grader:
     """Grades one submission after the other; keeps the house in which their boxes are."""
 
-    def __init__(self, say: Callable[[str], None] = lambda _text: None) -> None:
+    def __init__(
+        self, say: Callable[[str], None] = lambda _text: None, begun: Callable[[int], None] = lambda _attempt: None
+    ) -> None:
         self.say = say
+        self._begun = begun
         self._stack = contextlib.ExitStack()
         self.pool = Pool(say)
         self._houses: dict[str, House] = {}
@@ -121,7 +128,8 @@ class Grader:
             return replace(blank, outcome=Outcome.NOT_GRADABLE, reason=str(reason), unanswered=nothing)
         transplanted = transplant(json.loads(Path(job.release).read_text()), submitted)
         record = blank
-        for attempt in range(1, ATTEMPTS + 1):
+        for attempt in range(job.attempt, ATTEMPTS + 1):
+            self._begun(attempt)
             record = replace(_Attempt(self, job, exercises, transplanted, attempt).record(blank), attempts=attempt)
             if record.outcome is not Outcome.INFRASTRUCTURE:
                 break
@@ -234,7 +242,8 @@ class _Attempt:
                 nothing.append(_unanswered(exercise, executed.why_nothing(f"answer-{id.replace('.', '-')}")))
                 continue
             self.grader.say(f"Checking {id}, {exercise.title}.")
-            reports[id] = runner.run(exercise, answer, self._world(exercise, cluster), hidden=True, say=self.grader.say)
+            world, say = self._world(exercise, cluster), self.grader.say
+            reports[id] = runner.run(exercise, answer, world, hidden=True, longest=LONGEST_CHECK, say=say)
         return reports, nothing
 
     def _world(self, exercise: Exercise, cluster: OwnCluster | None) -> Callable[[], Any]:
@@ -289,14 +298,14 @@ def _unanswered(exercise: Exercise, reason: str) -> Unanswered:
 def main() -> int:
     """Grade the jobs that come on standard input, write their records, and say on standard output what is going on."""
 
-    def tell(**fact: str) -> None:
+    def tell(**fact: str | int) -> None:
         print(json.dumps(fact), flush=True)
 
     # With the grader dies its worker, and with the worker every box.
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     if os.getppid() != int(sys.argv[1]):
         return 1
-    with Grader(lambda text: tell(say=text)) as grader:
+    with Grader(lambda text: tell(say=text), lambda number: tell(attempt=number)) as grader:
         for line in sys.stdin:
             job = Job(**json.loads(line))
             records.write(Path(job.out), grader.grade(job))

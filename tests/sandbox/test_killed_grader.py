@@ -23,10 +23,12 @@ sys.path.insert(0, str(ROOT))
 from autograder.corpus import attacks, kills, notebooks  # noqa: E402 - the corpus is no part of the package
 from podlab import waiting  # noqa: E402
 from podlab.checks import registry  # noqa: E402
-from podlab.grading import kernel_image, records, worker  # noqa: E402
+from podlab.grading import kernel_image, queue, records, worker  # noqa: E402
 
 pytestmark = [pytest.mark.sandbox, pytest.mark.slow]
 
+#: Right answers, of which one takes its time.
+SLOW = {**notebooks.RIGHT, "90.3": f"import time\ntime.sleep(5)\n{notebooks.RIGHT['90.3']}"}
 CLASS = ("honest", "unanswered", "exit-hard", "file-words", "half-characters", "null-bytes")
 KILLS = int(os.environ.get("PODLAB_KILLS", "3"))
 
@@ -110,8 +112,7 @@ def test_a_box_that_is_killed_from_outside_costs_the_learner_nothing(
     course: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(registry.OWN, str(course / "exercises"))
-    slow = notebooks.answered({**notebooks.RIGHT, "setup": "import time\ntime.sleep(5)"})
-    notebooks.write(slow, tmp_path / "ada.ipynb")
+    notebooks.write(notebooks.answered(SLOW), tmp_path / "ada.ipynb")
     release = course / "release" / notebooks.NAME / f"{notebooks.NAME}.ipynb"
     image = kernel_image.build_image()
     job = worker.Job("ada", notebooks.NAME, str(tmp_path / "ada.ipynb"), str(release), None, str(tmp_path), image, "")
@@ -134,11 +135,67 @@ def test_a_box_that_is_killed_from_outside_costs_the_learner_nothing(
     assert (record.outcome, record.score, record.attempts) == (records.Outcome.GRADED, 40.0, 2)
 
 
-def test_a_full_disk_is_said_and_costs_nothing_that_is_graded(trial: kills.Trial, tmp_path: Path) -> None:
+@pytest.fixture
+def slow_job(course: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> worker.Job:
+    """A right submission that takes 5 s, and its record of an earlier time."""
+    monkeypatch.setenv(registry.OWN, str(course / "exercises"))
+    notebooks.write(notebooks.answered(SLOW), tmp_path / "ada.ipynb")
+    release = course / "release" / notebooks.NAME / f"{notebooks.NAME}.ipynb"
+    records.write(tmp_path, records.Record("ada", notebooks.NAME, records.Outcome.GRADED, "of old"))
+    image = kernel_image.build_image()
+    return worker.Job(
+        "ada", notebooks.NAME, str(tmp_path / "ada.ipynb"), str(release), None, str(tmp_path), image, "no"
+    )
+
+
+@pytest.mark.parametrize(("times", "outcome", "attempts"), [(1, "graded", 2), (9, "infrastructure error", 3)])
+def test_a_worker_that_is_killed_costs_an_attempt_and_no_record(
+    slow_job: worker.Job, times: int, outcome: str, attempts: int
+) -> None:
+    killed: list[int] = []
+
+    def kill(step: queue.Progress) -> None:
+        if step.text == "Running the notebook." and len(killed) < times:
+            old = records.read(Path(slow_job.out), notebooks.NAME, "ada")
+            assert old is not None and old.reason == "of old"
+            workers = [pid for pid, line in below(os.getpid()).items() if "podlab.grading.worker" in line]
+            os.kill(min(workers), signal.SIGKILL)
+            killed.append(min(workers))
+
+    (record,) = queue.grade_all([slow_job], 1, kill)
+    assert len(killed) == min(times, worker.ATTEMPTS)
+    assert (record.outcome.value, record.attempts) == (outcome, attempts)
+    assert record.score == (40.0 if outcome == "graded" else None)
+    kept = records.read(Path(slow_job.out), notebooks.NAME, "ada")
+    assert kept is not None and records.to_json(kept) == records.to_json(record)
+
+
+def test_a_worker_that_hangs_is_ended_and_asked_three_times_in_all(
+    slow_job: worker.Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(queue, "LONGEST", 2.0)  # its notebook alone takes longer
+    said: list[str] = []
+    (record,) = queue.grade_all([slow_job], 1, lambda step: said.append(step.text))
+    assert (record.outcome, record.attempts, record.score) == (records.Outcome.INFRASTRUCTURE, 3, None)
+    assert sum("did not end within 2 s" in text for text in said) == worker.ATTEMPTS
+    assert {each.reason for each in record.unanswered} == {record.reason}
+
+
+def test_a_disk_that_gets_full_and_has_room_again_costs_nothing_that_is_graded(
+    trial: kills.Trial, tmp_path: Path
+) -> None:
     out = tmp_path / "small" / "out"
     out.parent.mkdir()
-    script = 'mount -t tmpfs -o size=200k none "$0" && exec "$@"'
+    script = """
+    mount -t tmpfs -o size=32m none "$0" && "$@" --only honest || exit 8
+    dd if=/dev/zero of="$0/fill" bs=64k 2>/dev/null
+    "$@" && exit 9
+    echo "and now there is room"; rm "$0/fill"; exec "$@"
+    """
     done = trial.run(out, "unshare", "-Urm", "sh", "-c", script, str(out.parent))
-    assert done.returncode == 1, done.stdout[-2000:] + done.stderr[-2000:]
-    assert "Traceback" not in done.stderr
-    assert "room" in done.stderr or "full" in done.stderr
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    assert "Traceback" not in done.stderr and "There is no room left where" in done.stderr
+    before, _, after = done.stdout.partition("and now there is room")
+    assert "(1 of 1)" in before
+    others = len(CLASS) - 1
+    assert f"({others} of {others})" in after, "what was graded before is not graded again"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import random
+import signal
 import subprocess
 import sys
 import threading
@@ -50,6 +51,9 @@ class Surroundings:
 
     def steady(self) -> bool:
         return self.is_steady
+
+    def deadline(self, seconds: float) -> float:
+        return seconds
 
 
 class Worlds:
@@ -470,3 +474,23 @@ def test_nodes_that_a_killed_process_has_harmed_are_brought_back_once(monkeypatc
         faults.mend("c")
     faults.mend("c")
     assert back == ["node-2"]
+
+
+@pytest.mark.parametrize("where", ["check", "stage"])
+def test_what_hangs_ends_as_the_machines_trouble_and_the_other_checks_are_made(where):
+    def hangs(scene, world):
+        if scene == where:
+            threading.Event().wait()
+        return PASS
+
+    clock = signal.getsignal(signal.SIGALRM), signal.getitimer(signal.ITIMER_REAL)[1]
+
+    def well(scene, world):
+        return PASS
+
+    made = exercise(hangs, well, stage=lambda answer, world: hangs("stage", world) and "check")
+    report = run(made, attempts=1, longest=0.2)
+    assert report.score is None and report.result("hangs").verdict is Verdict.INFRASTRUCTURE
+    assert "did not end within" in report.result("hangs").observed
+    assert report.lines[1].result.passed is (where == "check")
+    assert (signal.getsignal(signal.SIGALRM), signal.getitimer(signal.ITIMER_REAL)[1]) == clock

@@ -1,0 +1,57 @@
+"""By what a submission is graded: one digest of the release and of all checks. With another one it is graded again."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+from pathlib import Path
+
+from podlab.checks import registry, runner
+
+_ROOT = Path(__file__).resolve().parents[2]
+#: Packages whose code can change a verdict: where checks are, and what they are made of.
+_PACKAGES = ("podlab.checks", "podlab.course", "podlab.distributed")
+
+
+def basis(chapter: str, release: Path, hidden: Path | None) -> str:
+    """SHA-256 of the release notebook, the chapter's visible checks with all they import, and its hidden ones."""
+    whole = hashlib.sha256(release.read_bytes())
+    for name, file in sorted(sources(chapter, hidden).items()):
+        whole.update(f"\n{name} {hashlib.sha256(file.read_bytes()).hexdigest()}".encode())
+    return whole.hexdigest()
+
+
+def sources(chapter: str, hidden: Path | None) -> dict[str, Path]:
+    """The files of which a chapter's checks are made, and what runs them, by the modules' names.
+
+    Imports are read, not made; programs that checks start lie in a folder programs/ beside the modules.
+    """
+    own = registry.module(chapter).__file__
+    assert own is not None and runner.__file__ is not None
+    found = {"chapter": Path(own), "runner": Path(runner.__file__)} | ({"hidden": hidden} if hidden else {})
+    waiting = list(found.values())
+    while waiting:
+        file = waiting.pop()
+        for name in _imported(file):
+            if name not in found and (other := _file_of(name)):
+                found[name] = other
+                waiting.append(other)
+                found |= {f"{other.parent.name}/{each.name}": each for each in (other.parent / "programs").glob("*.*")}
+    return found
+
+
+def _imported(file: Path) -> set[str]:
+    """The names that may be modules of ours in the imports of a file, wherever in it they stand."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(file.read_bytes())):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            names |= {node.module} | {f"{node.module}.{each.name}" for each in node.names}
+        elif isinstance(node, ast.Import):
+            names |= {each.name for each in node.names}
+    return {name for name in names if name.startswith(_PACKAGES)}
+
+
+def _file_of(name: str) -> Path | None:
+    """The file of a module; None for a name that is none."""
+    place = _ROOT / name.replace(".", "/")
+    return next((each for each in (place / "__init__.py", place.with_name(f"{place.name}.py")) if each.is_file()), None)
