@@ -1,7 +1,7 @@
 """Our MapReduce engine beside multiprocessing.Pool and dask.distributed on the same job, and what faults cost it.
 
 All three count the same words with eight worker processes and hand the same pickled parts from map to reduce through
-files. dask.distributed is measured where it is installed (`pip install distributed`). Faults strike a second job whose
+files. dask.distributed comes with the extra `dev`; without it that part is not judged. Faults strike a second job whose
 tasks wait in place of computing, so that the number of cores makes no difference: a worker is killed, or stands still.
 """
 
@@ -158,7 +158,7 @@ def main() -> None:
     if find_spec("distributed"):
         engines["dask"] = dask
     else:
-        say("  dask.distributed is not installed, so it is not measured: pip install distributed")
+        say("  dask.distributed is not installed, so that it is not measured; `make setup` installs it")
     splits = corpus(given.tasks)
     whole = interleave(given.repeats, **{name: lambda call=call: call(splits) for name, call in engines.items()})
     start = interleave(given.repeats, **{name: lambda call=call: call(splits[:1]) for name, call in engines.items()})

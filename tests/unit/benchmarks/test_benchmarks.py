@@ -9,9 +9,13 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from urllib.parse import parse_qsl
 
+import httpx
 import pytest
 
+from movies.runner import BROKER, PARTS
+from movies.ui.composing import rating
 from podlab import waiting
 
 FOLDER = Path(__file__).parents[3] / "benchmarks"
@@ -19,7 +23,10 @@ sys.path.insert(0, str(FOLDER))
 
 import common  # noqa: E402
 import kept  # noqa: E402
+import no_lost_rating  # noqa: E402
 import processes  # noqa: E402
+import simulator  # noqa: E402
+import widget_latency  # noqa: E402
 from notebooks_20 import wanted  # noqa: E402
 from pods_100 import seconds  # noqa: E402
 
@@ -166,6 +173,19 @@ def test_every_benchmark_says_what_it_measures(name: str) -> None:
     assert "--small" in done.stdout
 
 
+def test_a_change_that_was_overtaken_counts_until_a_later_one_is_shown() -> None:
+    assert widget_latency.latencies([0.0, 60.0, 120.0, 180.0], {1: 10.0, 4: 500.0}) == [10.0, 440.0, 380.0, 320.0]
+
+
+def test_wrong_stores_of_chapter_03_are_caught_in_simulated_elections_and_right_ones_are_not() -> None:
+    right = simulator.answers("03.4", "Store", "reference") | simulator.answers("03.4", "Store", "alternative")
+    assert len(right) >= 3
+    assert [simulator.runs_until_wrong(made, 20, 0) for made in right.values()] == [None] * len(right)
+    wrong = simulator.answers("03.4", "Store")
+    caught = {title: simulator.runs_until_wrong(made, simulator.MOST, 0) for title, made in wrong.items()}
+    assert len(caught) >= 3 and all(caught.values()), caught
+
+
 def test_ports_of_the_floor_are_free_ones() -> None:
     from by_hand import _free_port
 
@@ -232,3 +252,21 @@ def test_every_benchmark_gives_its_result_the_name_by_which_it_is_called() -> No
 
 def test_the_page_is_what_the_results_say() -> None:
     assert kept.PAGE.read_text() == kept.page(), "stale: run `python benchmarks/kept.py`"
+
+
+def test_every_process_of_the_recommender_may_be_killed_while_ratings_are_counted() -> None:
+    assert set(no_lost_rating.VICTIMS) == {BROKER, *PARTS}
+
+
+def test_a_rating_by_the_form_of_the_site_is_counted_by_the_id_that_the_site_gives_it() -> None:
+    forms = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        forms.append(dict(parse_qsl(request.content.decode())) | {"movie": request.url.path.split("/")[2]})
+        return httpx.Response(303)
+
+    event = rating(7, 12, 4, "7n1")
+    visitor = no_lost_rating.Visitor("http://site", 7)
+    assert visitor.post(httpx.Client(transport=httpx.MockTransport(answer)), event)
+    (form,) = forms
+    assert rating(int(form["user"]), int(form["movie"]), float(form["stars"]), form["nonce"]).id == event.id
