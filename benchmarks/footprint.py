@@ -74,7 +74,11 @@ def main() -> None:
                     rows.append((kind, name, seconds, found.resident / _MIB, found.proportional / _MIB))
                     total[kind] += found.proportional / _MIB
     table("Start and memory of each process", ("as", "process", "ready s", "RSS MiB", "PSS MiB"), rows)
-    more = {"monolith_mib": round(total["monolith"]), "ratings": given.ratings}
+    more: dict[str, object] = {"monolith_mib": round(total["monolith"]), "ratings": given.ratings}
+    # "bare" and "monolith" by the form, the parts by their name.
+    names = {row[1] if row[0] == "processes" else row[0]: row for row in rows}
+    more |= {"ready_s": {name: round(row[2], 2) for name, row in names.items()}}
+    more |= {"pss_mib": {name: round(row[4], 1) for name, row in names.items()}}
     figure = Figure("footprint", total["processes"], "MiB of all services (PSS)", total["monolith"], more=more)
     finish(figure, here)
 

@@ -1,7 +1,8 @@
 """Acknowledged ratings that are lost while services and the broker are killed at random: none may be.
 
-Senders repeat every rating, with its id, until it is acknowledged. Each kill counts only if work was in flight: the
-same request was under way before and after the signal. At the end the acknowledged are counted in the store.
+Half of the senders give their ratings to ingestion, half fill in the form of the site. They repeat every rating, with
+its id, until it is acknowledged. Each kill counts only if work was in flight: the same request was under way before and
+after the signal. At the end the acknowledged are counted in the store.
 """
 
 from __future__ import annotations
@@ -19,17 +20,21 @@ from pathlib import Path
 import httpx
 from common import Figure, announce, finish, machine, options, say, table
 
+from movies.contracts import Rating
 from movies.runner import BROKER, Running, start
+from movies.ui.composing import rating
 from podlab import waiting
 
-VICTIMS = ("ingestion", "features", "training", "serving", BROKER)
+VICTIMS = ("ingestion", "features", "training", "serving", "ui", BROKER)
 _SENDERS = 4
 _FIRST_USER = 1_000_000
 _PATIENCE = 180
 
 
 class Sender(threading.Thread):
-    """Sends ratings one after the other; `waits` while request number `attempt` is under way."""
+    """Sends ratings to ingestion one after the other; `waits` while request number `attempt` is under way."""
+
+    through = "ingestion"
 
     def __init__(self, url: str, user: int) -> None:
         super().__init__(daemon=True)
@@ -41,20 +46,24 @@ class Sender(threading.Thread):
     def run(self) -> None:
         with httpx.Client(timeout=5, trust_env=False) as client:
             for number in itertools.count():
-                id_ = f"{self.user}-{number}"
-                event = {"id": id_, "kind": "rating", "user": self.user, "movie": number % 100 + 1, "stars": 4}
+                event = rating(self.user, number % 100 + 1, 4, f"{self.user}n{number}")
                 while not self._sent(client, event):
                     if self.enough.is_set():
                         return
-                self.acknowledged.add(id_)
+                self.acknowledged.add(event.id)
                 if self.enough.is_set():
                     return
 
-    def _sent(self, client: httpx.Client, event: dict[str, object]) -> bool:
+    def post(self, client: httpx.Client, event: Rating) -> bool:
+        """Send a rating; whether it was acknowledged."""
+        told = event.model_dump(mode="json", exclude_none=True)
+        return client.post(f"{self.url}/events", json=told).status_code == 200
+
+    def _sent(self, client: httpx.Client, event: Rating) -> bool:
         self.attempt += 1
         self.waits = True
         try:
-            if client.post(self.url, json=event).status_code == 200:
+            if self.post(client, event):
                 return True
         except httpx.HTTPError:
             pass
@@ -65,21 +74,33 @@ class Sender(threading.Thread):
         return False
 
 
+class Visitor(Sender):
+    """Sends them by the form of the site, whose answer to an acknowledged one leads back to the movie."""
+
+    through = "ui"
+
+    def post(self, client: httpx.Client, event: Rating) -> bool:
+        """Fill in the form of a movie."""
+        form = {"user": event.user, "stars": event.stars, "nonce": event.id.rpartition(".")[2]}
+        return client.post(f"{self.url}/movies/{event.movie}/rating", data=form).status_code == 303
+
+
 def kill(running: Running, victim: str, senders: list[Sender]) -> bool:
     """Kill a process while a request is under way, start it again, and wait until ratings are taken again."""
+    touched = [one for one in senders if victim != "ui" or one.through == "ui"]
     waiting.until(
-        lambda: any(one.waits for one in senders), "a request is under way", timeout=_PATIENCE, interval=0.001
+        lambda: any(one.waits for one in touched), "a request is under way", timeout=_PATIENCE, interval=0.001
     )
-    pid, under_way = running.pid(victim), {one: one.attempt for one in senders if one.waits}
+    pid, under_way = running.pid(victim), {one: one.attempt for one in touched if one.waits}
     os.kill(pid, signal.SIGKILL)
     bitten = any(one.waits and one.attempt == attempt for one, attempt in under_way.items())
     running.kill(victim)  # has ended: is only taken note of
-    then = sum(len(one.acknowledged) for one in senders)
+    then = {one: len(one.acknowledged) for one in senders}
     running.restart(victim, seconds=_PATIENCE)
     if victim == BROKER:
         running.wait_ready(["ingestion"], seconds=_PATIENCE)
     waiting.until(
-        lambda: sum(len(one.acknowledged) for one in senders) > then + 2 * _SENDERS, "work goes on", timeout=_PATIENCE
+        lambda: all(len(one.acknowledged) > then[one] + 1 for one in senders), "work goes on", timeout=_PATIENCE
     )
     return bitten
 
@@ -102,8 +123,8 @@ def main() -> None:
         folder = Path(made)
         quick = {"MOVIES_DRAIN_SECONDS": "0", "MOVIES_TRAIN_AFTER": "0"}
         with start("processes", folder, ratings=3_000, environment=quick, seconds=_PATIENCE) as running:
-            url = f"{running.url('ingestion')}/events"
-            senders = [Sender(url, _FIRST_USER + number) for number in range(_SENDERS)]
+            kinds = [(Sender, Visitor)[number % 2] for number in range(_SENDERS)]
+            senders = [kind(running.url(kind.through), _FIRST_USER + number) for number, kind in enumerate(kinds)]
             for sender in senders:
                 sender.start()
             for number in range(given.kills):

@@ -164,8 +164,10 @@ def main() -> None:
     table(f"{given.clients} clients, recommendations of 10 among {given.ratings} ratings", headings, rows)
     cpu = {row[0]: row[4] for row in rows}
     failed = sum(row[5] for row in rows)
-    more = {f"{row[0]}_per_second": round(row[1]) for row in rows}
-    more |= {"monolith_cpu_ms": round(cpu["monolith"], 2), "failed": failed}
+    more: dict[str, float] = {"failed": failed}
+    for what, rate, p50, p99, cpu_ms, _ in rows:
+        more |= {f"{what}_per_second": round(rate), f"{what}_cpu_ms": round(cpu_ms, 2)}
+        more |= {f"{what}_p50_ms": round(p50, 2), f"{what}_p99_ms": round(p99, 2)}
     unit = "CPU ms of a recommendation by services"
     figure = Figure("serving", cpu["services"], unit, cpu["bare"], "no failed request", not failed, more)
     finish(figure, here)
