@@ -9,13 +9,9 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
-from urllib.parse import parse_qsl
 
-import httpx
 import pytest
 
-from movies.runner import BROKER, PARTS
-from movies.ui.composing import rating
 from podlab import waiting
 
 FOLDER = Path(__file__).parents[3] / "benchmarks"
@@ -23,7 +19,6 @@ sys.path.insert(0, str(FOLDER))
 
 import common  # noqa: E402
 import kept  # noqa: E402
-import no_lost_rating  # noqa: E402
 import processes  # noqa: E402
 import simulator  # noqa: E402
 import widget_latency  # noqa: E402
@@ -252,21 +247,3 @@ def test_every_benchmark_gives_its_result_the_name_by_which_it_is_called() -> No
 
 def test_the_page_is_what_the_results_say() -> None:
     assert kept.PAGE.read_text() == kept.page(), "stale: run `python benchmarks/kept.py`"
-
-
-def test_every_process_of_the_recommender_may_be_killed_while_ratings_are_counted() -> None:
-    assert set(no_lost_rating.VICTIMS) == {BROKER, *PARTS}
-
-
-def test_a_rating_by_the_form_of_the_site_is_counted_by_the_id_that_the_site_gives_it() -> None:
-    forms = []
-
-    def answer(request: httpx.Request) -> httpx.Response:
-        forms.append(dict(parse_qsl(request.content.decode())) | {"movie": request.url.path.split("/")[2]})
-        return httpx.Response(303)
-
-    event = rating(7, 12, 4, "7n1")
-    visitor = no_lost_rating.Visitor("http://site", 7)
-    assert visitor.post(httpx.Client(transport=httpx.MockTransport(answer)), event)
-    (form,) = forms
-    assert rating(int(form["user"]), int(form["movie"]), float(form["stars"]), form["nonce"]).id == event.id

@@ -13,7 +13,7 @@ from movies.ui.composing import rating
 
 sys.path.insert(0, str(Path(__file__).parents[3] / "benchmarks"))
 
-import no_lost_rating  # noqa: E402
+import no_lost_rating
 
 
 def test_every_process_of_the_recommender_may_be_killed_while_ratings_are_counted() -> None:
