@@ -157,7 +157,8 @@ class FlowView(Replay):
 class Watcher:
     """Asks once a second for what the prober has recorded and what the Service's endpoints are, and draws it.
 
-    While nobody looks it does not ask: what came then is in the first look afterwards.
+    `records` gives every request that has ended, in the order of their ends: what is new stands last. While nobody
+    looks it does not ask: what came then is in the first look afterwards.
     """
 
     def __init__(
@@ -187,7 +188,7 @@ class Watcher:
                 self.view.refresh()
 
     def look(self) -> None:
-        """One look: the requests since the last one, and the endpoints now."""
+        """One look: the requests that have ended since the last one, and the endpoints now."""
         records = self._records()
         moment = moment_of(records[self._seen :], *self._endpoints())
         self._seen, self.heard, self.last_error = len(records), time.time(), ""
@@ -205,7 +206,7 @@ def moment_of(records: Sequence[Any], ready: Sequence[str], not_ready: Sequence[
     answered = Counter(record.pod for record in records if record.ok)
     bad = [record for record in records if not record.ok]
     why = Counter(f"status {record.status}" if record.status else record.error or "no answer" for record in bad)
-    at = records[-1].sent if records else 0.0
+    at = max((record.sent for record in records), default=0.0)
     return Moment(at, dict(answered), len(bad), why.most_common(1)[0][0] if why else "", tuple(ready), tuple(not_ready))
 
 

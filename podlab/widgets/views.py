@@ -18,8 +18,8 @@ from podlab.widgets.model import STATES, Record, stairs
 
 _FOLDER = resources.files("podlab.widgets")
 
-#: Running feeders by what they watch: a cell that is run again takes over the feeder of its first run.
-_FEEDERS: dict[tuple[int, str | None], Feeder] = {}
+#: Those that have not ended, by what they watch: a cell that is run again ends the watch of its first run.
+_WATCHES: dict[tuple[int, str | None], Watch] = {}
 
 
 class _View(anywidget.AnyWidget):
@@ -185,10 +185,10 @@ class Watch:
         self.views: list[_View] = []
         self.audience = news.Audience(self.wake)
         self.feeder = Feeder(api, namespace, self.record, self._publish)
-        key = (id(api), namespace)
-        if earlier := _FEEDERS.pop(key, None):
+        self._key = (id(api), namespace)
+        if earlier := _WATCHES.get(self._key):
             earlier.stop()
-        _FEEDERS[key] = self.feeder
+        _WATCHES[self._key] = self
         self.feeder.start()
 
     def map(self, title: str) -> ClusterMap:
@@ -206,12 +206,15 @@ class Watch:
         return view
 
     def wake(self) -> None:
-        """Go on watching, if it had stopped for want of anybody who looks."""
-        self.audience.expect()
-        self.feeder.start()
+        """Go on watching, if it had stopped for want of anybody who looks; what was ended stays so."""
+        if _WATCHES.get(self._key) is self:
+            self.audience.expect()
+            self.feeder.start()
 
     def stop(self) -> None:
-        """End the threads; the views keep what they show."""
+        """End the threads for good; the views keep what they show."""
+        if _WATCHES.get(self._key) is self:
+            del _WATCHES[self._key]
         self.feeder.stop()
 
     def _publish(self) -> None:

@@ -12,7 +12,7 @@ from podlab.checks.api import Api
 from podlab.lab import Lab
 from podlab.lab.connection import Connection
 from podlab.waiting import until
-from podlab.widgets import news
+from podlab.widgets import news, views
 from podlab.widgets.views import Watch
 
 
@@ -202,8 +202,17 @@ def test_it_stops_when_nobody_looks_and_goes_on_when_somebody_does(server, watch
     until(lambda: "late" in states(view), "news after looking again", timeout=10)
 
 
+def test_a_watch_that_was_ended_stays_so_also_when_its_view_is_opened_again(watch):
+    view = watch.map("Map")
+    watch.stop()
+    view._on_message(view, {"type": "open"}, [])
+    assert not watch.feeder.running and watch not in views._WATCHES.values()
+
+
 def test_a_second_watch_of_the_same_stops_the_first(server, watch):
+    view = watch.map("Map")
     again = Watch(watch.feeder.api, "default")
+    view._on_message(view, {"type": "open"}, [])
     assert not watch.feeder.running and again.feeder.running
     again.stop()
 

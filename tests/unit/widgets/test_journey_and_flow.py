@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import xml.etree.ElementTree as ET
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 
-from podlab.checks.traffic import Record
+from podlab.checks.traffic import Prober, Record
+from podlab.lab.harm import Traffic
 from podlab.widgets import flow, live
 from podlab.widgets.flow import Flow, Moment
-from podlab.widgets.journey import Journal
+from podlab.widgets.journey import MOST_STEPS, Journal
 
 
 def thing(name, *, version, owner=None, manager="kube-controller-manager", sub=None, spec=None, status=None, **meta):
@@ -127,6 +129,18 @@ def test_picture_words_and_table_tell_the_same_steps(position):
     assert view.to_text().count("\n  ") == position + 1 and view.view["summary"] in view.to_svg()
 
 
+def test_a_full_journal_is_still_drawn_anew():
+    made = live.Journey(SimpleNamespace(), "space", "The way")  # an API that is none: what happens is told by hand
+    made.stop()
+    made.view.mode = "live"
+    step = journal().steps[0]
+    for number in range(MOST_STEPS + 1):
+        made.journal.steps[:] = [*made.journal.steps, replace(step, name=f"web-{number}")][-MOST_STEPS:]
+        if number >= MOST_STEPS - 1:
+            made._publish()
+            assert made.view.view["rows"][-1][2] == f"Deployment web-{number}"
+
+
 def test_a_view_at_the_end_follows_the_news_and_one_that_was_turned_back_stays():
     made = journal()
     view = live.JourneyView(made, "The way")
@@ -170,6 +184,41 @@ def test_the_picture_of_a_flow_names_every_pod_and_every_failure():
     assert any("a" in text for text in texts) and "◍ b" in texts and "✕ nobody: timed out" in texts
     assert "5 (71 %)" in texts and "2 (29 %)" in texts
     assert live.FlowView(Flow(), "web", "Requests").to_text()
+
+
+class Told:
+    """An API server behind which a prober tells what it has so far."""
+
+    def __init__(self):
+        self.rows = []
+
+    def raw(self, _method, _path, *, query, timeout):
+        answer = {"next": len(self.rows), "now": 9.0, "records": self.rows[query["since"] :]}
+        return SimpleNamespace(status=200, data=json.dumps(answer).encode())
+
+    def ended(self, sent, status):
+        pod = "a" if status else ""
+        told = {"nonce": "own" if status else "", "error": "" if status else "timed out", "instance": "", "took": 0.1}
+        self.rows.append({"sent": sent, "status": status, "pod": pod, **told})
+
+
+def test_a_watched_flow_shows_each_request_once_also_one_that_fails_long_after_it_was_sent():
+    told = Told()
+    traffic = Traffic(Prober(SimpleNamespace(api=told, namespace="space"), "prober"), "web")
+    view, reachable = live.FlowView(Flow(), "web", "Requests", "live"), []
+    watcher = live.Watcher(view, traffic.records, lambda: (reachable[0], []))
+    watcher.stop()
+    for sent in (1.0, 3.0):
+        told.ended(sent, 200)
+    with pytest.raises(IndexError):
+        watcher.look()
+    reachable.append(["a"])
+    watcher.look()
+    told.ended(2.0, 0)
+    watcher.look()
+    told.ended(4.0, 200)
+    watcher.look()
+    assert [(one.answered, one.failed) for one in view.record.moments] == [({"a": 2}, 0), ({}, 1), ({"a": 1}, 0)]
 
 
 def test_endpoints_are_told_apart_by_their_readiness():

@@ -163,6 +163,19 @@ def test_a_real_process_is_seen_ready_draining_and_gone_and_gets_requests_only_w
     assert not names, "the clients have ended"
 
 
+def test_another_load_ends_the_one_before(service):
+    _, url = service
+    strip = Strip({"one": url})
+    try:
+        until(lambda: strip.state("one") == "ready", "ready", timeout=60)
+        strip.load("/first", clients=2)
+        first = list(strip._loading)
+        strip.load("/second", clients=1)
+        assert not any(thread.is_alive() for thread in first)
+    finally:
+        strip.stop()
+
+
 def test_a_request_that_fails_is_counted_with_its_reason(service):
     _, url = service
     strip = Strip({"one": url})

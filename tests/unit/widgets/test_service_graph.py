@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -10,7 +11,7 @@ import pytest
 
 from podlab.widgets import calls
 from podlab.widgets.calls import BROKER, VISITORS, Count
-from podlab.widgets.service_graph import ServiceGraph
+from podlab.widgets.service_graph import ServiceGraph, metrics
 
 UI = """# HELP movies_calls_total Calls of one service to another.
 # TYPE movies_calls_total counter
@@ -126,6 +127,19 @@ def ui():
     server.shutdown()
     server.server_close()
     thread.join()
+
+
+def test_what_listens_and_speaks_no_http_is_away():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def answer():
+            connection, _ = server.accept()
+            with connection:
+                connection.recv(65536)
+                connection.sendall(b"* OK IMAP ready\r\n")
+
+        threading.Thread(target=answer, daemon=True).start()
+        assert metrics(f"http://127.0.0.1:{server.getsockname()[1]}") is None
 
 
 def test_the_picture_says_what_the_words_say(ui, tmp_path):
