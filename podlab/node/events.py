@@ -6,9 +6,9 @@ import asyncio
 import logging
 import time
 from collections import OrderedDict, deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from podlab.node.api import ApiClient, ApiError, NotFound, Object, Unreachable
 from podlab.node.clock import timestamp
@@ -16,10 +16,18 @@ from podlab.waiting import pause_async
 
 log = logging.getLogger(__name__)
 
+Key = TypeVar("Key")
+Value = TypeVar("Value")
+
 #: Events waiting to be sent; when more come, the oldest are dropped (they are a courtesy, not a record).
 QUEUE = 1000
 #: Different events remembered for counting, as in client-go's event cache.
 REMEMBERED = 4096
+#: Characters of a message.
+LONGEST = 1024
+#: So many different messages about the same thing within so many seconds become one event (client-go).
+SIMILAR, SIMILAR_WITHIN = 10, 600.0
+COMBINED = "(combined from similar events): "
 #: Tokens of the spam filter per object and source: a burst, then one per so many seconds (client-go).
 BURST, REFILL = 25, 300.0
 
@@ -34,13 +42,32 @@ class _Known:
 
 
 @dataclass(slots=True)
+class _Similar:
+    """The messages of events that are the same but for these, and when the last one came."""
+
+    messages: set[str] = field(default_factory=set)
+    at: float = 0.0
+
+    def too_many(self, message: str, now: float) -> bool:
+        """Take in one more; whether it is to be combined with the others."""
+        if abs(now - self.at) > SIMILAR_WITHIN:
+            self.messages.clear()
+        self.at = now
+        self.messages.add(message)
+        if len(self.messages) < SIMILAR:
+            return False
+        self.messages.pop()
+        return True
+
+
+@dataclass(slots=True)
 class _Bucket:
     tokens: float = BURST
     at: float = field(default=0.0)
 
     def take(self, now: float) -> bool:
         if self.at:
-            self.tokens = min(BURST, self.tokens + (now - self.at) / REFILL)
+            self.tokens = min(BURST, self.tokens + max(0.0, now - self.at) / REFILL)
         self.at = now
         if self.tokens < 1:
             return False
@@ -76,12 +103,13 @@ class EventRecorder:
         self._queue: deque[tuple[Object, str, str, str, float]] = deque(maxlen=QUEUE)
         self._wake = asyncio.Event()
         self._known: OrderedDict[tuple[str, ...], _Known] = OrderedDict()
+        self._similar: OrderedDict[tuple[str, ...], _Similar] = OrderedDict()
         self._buckets: OrderedDict[str, _Bucket] = OrderedDict()
         self._serial = 0
 
     def record(self, involved: Object, kind: str, reason: str, message: str) -> None:
-        """Note an event; `kind` is Normal or Warning, `message` is cut at 1024 characters as upstream does."""
-        self._queue.append((involved, kind, reason, message[:1024], time.time()))
+        """Note an event; `kind` is Normal or Warning, `message` is cut as upstream does."""
+        self._queue.append((involved, kind, reason, message[:LONGEST], time.time()))
         self._wake.set()
 
     def pod(
@@ -101,7 +129,7 @@ class EventRecorder:
             while self._queue:
                 waiting = self._queue.popleft()
                 involved, at = waiting[0], waiting[-1]
-                if self._bucket(involved).take(at):
+                if _remembered(self._buckets, involved.get("uid") or involved["name"], _Bucket).take(at):
                     await self._deliver(*waiting)
             self._wake.clear()
             if not self._queue:
@@ -109,9 +137,13 @@ class EventRecorder:
 
     async def _deliver(self, involved: Object, kind: str, reason: str, message: str, at: float) -> None:
         """Send an event, again while the API server is away; one that it refuses is dropped."""
+        alike = (involved.get("uid", ""), involved.get("fieldPath", ""), kind, reason)
+        key: tuple[str, ...] = (*alike, message)
+        if _remembered(self._similar, alike, _Similar).too_many(message, at):
+            key, message = alike, (COMBINED + message)[:LONGEST]
         while True:
             try:
-                await self._send(involved, kind, reason, message, at)
+                await self._send(key, involved, kind, reason, message, at)
                 return
             except Unreachable:
                 await pause_async(1.0)
@@ -120,15 +152,17 @@ class EventRecorder:
                 log.debug("event %s refused: %s", reason, error)
                 return
 
-    async def _send(self, involved: Object, kind: str, reason: str, message: str, at: float) -> None:
-        key = (involved.get("uid", ""), involved.get("fieldPath", ""), kind, reason, message)
+    async def _send(
+        self, key: tuple[str, ...], involved: Object, kind: str, reason: str, message: str, at: float
+    ) -> None:
+        """Write an event, or count and date one with the same `key` that was written before."""
         namespace = involved.get("namespace") or "default"
         path = f"/api/v1/namespaces/{namespace}/events"
         now = timestamp(at)
         known = self._known.get(key)
         if known:
             try:
-                body = {"count": known.count + 1, "lastTimestamp": now}
+                body = {"count": known.count + 1, "lastTimestamp": now, "message": message}
                 await self._api.patch(f"{path}/{known.name}", body, kind="strategic")
                 known.count += 1
                 self._known.move_to_end(key)
@@ -157,10 +191,12 @@ class EventRecorder:
         if len(self._known) > REMEMBERED:
             self._known.popitem(last=False)
 
-    def _bucket(self, involved: Object) -> _Bucket:
-        name = involved.get("uid") or involved["name"]
-        bucket = self._buckets.setdefault(name, _Bucket())
-        self._buckets.move_to_end(name)
-        if len(self._buckets) > REMEMBERED:
-            self._buckets.popitem(last=False)
-        return bucket
+
+def _remembered(known: OrderedDict[Key, Value], key: Key, make: Callable[[], Value]) -> Value:
+    """What is known under `key`, made if need be; what was not asked for longest goes when there is too much."""
+    if key not in known:
+        known[key] = make()
+    known.move_to_end(key)
+    if len(known) > REMEMBERED:
+        known.popitem(last=False)
+    return known[key]

@@ -10,7 +10,7 @@ from pods import container, made
 
 from podlab.node import events
 from podlab.node.api import Forbidden, NotFound, Unreachable
-from podlab.node.events import BURST, EventRecorder, reference
+from podlab.node.events import BURST, COMBINED, SIMILAR, SIMILAR_WITHIN, EventRecorder, reference
 from podlab.waiting import until_async
 
 
@@ -113,6 +113,31 @@ async def test_a_pod_that_floods_is_cut_off() -> None:
 
 async def test_names_are_unique_and_short() -> None:
     api = Written()
-    await sent(api, 20, *(f"message {n}" for n in range(20)))
+    count = SIMILAR - 1
+    await sent(api, count, *(f"message {n}" for n in range(count)))
     names = {event["metadata"]["name"] for event in api.posts}
-    assert len(names) == 20 and all(len(name) < 253 for name in names)
+    assert len(names) == count and all(len(name) < 253 for name in names)
+
+
+async def test_many_similar_events_become_one() -> None:
+    api = Written()
+    await sent(api, SIMILAR + 2, *(f"message {n}" for n in range(SIMILAR + 2)))
+    assert [event["message"] for event in api.posts[SIMILAR - 1 :]] == [f"{COMBINED}message {SIMILAR - 1}"]
+    name = api.posts[-1]["metadata"]["name"]
+    assert [(path.rpartition("/")[2], body["count"], body["message"]) for path, body in api.patches] == [
+        (name, 2, f"{COMBINED}message {SIMILAR}"),
+        (name, 3, f"{COMBINED}message {SIMILAR + 1}"),
+    ]
+
+
+def test_similar_events_are_forgotten_and_others_are_not_similar() -> None:
+    similar = events._Similar()
+    assert not any(similar.too_many(f"message {n}", 0.0) for n in range(SIMILAR - 1))
+    assert not similar.too_many("one more", SIMILAR_WITHIN + 1)
+    assert not any(similar.too_many("the same", SIMILAR_WITHIN + 2) for _ in range(SIMILAR * 2))
+
+
+def test_a_clock_that_steps_back_costs_a_pod_no_event() -> None:
+    bucket = events._Bucket()
+    assert bucket.take(1_000_000.0)
+    assert all(bucket.take(at) for at in (10.0, 11.0, 12.0))
