@@ -82,17 +82,20 @@ class Probing:
         settings = Settings.of(probe)
         while kind != "startup" and not self._record.started:
             await pause_async(STARTED_CHECK)
-        counted_from = started_at + settings.first_counted
-        first = counted_from if kind == "liveness" else started_at + settings.initial_delay
-        if time.time() - started_at > settings.first_counted + settings.period:
+        # From here on the monotonic clock: whoever sets the other one must not stop or hurry a probe.
+        age = max(0.0, time.time() - started_at)
+        begun = time.monotonic() - age
+        counted_from = begun + settings.first_counted
+        first = counted_from if kind == "liveness" else begun + settings.initial_delay
+        if age > settings.first_counted + settings.period:
             # An adopted container: the probes of many must not fall into step.
             await pause_async(random.uniform(0, settings.period))
-        await pause_async(max(0.0, first - time.time()))
+        await pause_async(max(0.0, first - time.monotonic()))
         tally, tries = Tally(), 0
         # A pod that is going is still asked whether it is ready, but no longer restarted.
         while kind == "readiness" or not self._leaving:
             answer = await prober.ask(self._context.runtime, self._target(), probe, settings.timeout)
-            early = counted_from - time.time()
+            early = counted_from - time.monotonic()
             if not answer.healthy and probes.is_early(kind, tally, early):
                 await pause_async(probes.eager_pause(tries, answer.refused, early))
                 tries += 1
