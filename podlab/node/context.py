@@ -13,6 +13,7 @@ from typing import Any, Protocol
 from podlab.images.pull import FetchNeeded, RunnableImage
 from podlab.images.users import Identity
 from podlab.network.addresses import pod_addresses
+from podlab.node import log_links
 from podlab.node.api import ApiClient
 from podlab.node.backoff import BackoffPolicy
 from podlab.node.configuration import NodeConfiguration
@@ -124,9 +125,13 @@ class NodeContext:
         return self.host_paths / "var" / "log" / "pods"
 
     def log_folder(self, pod: Mapping[str, Any]) -> Path:
-        """The folder of a pod's logs, named as the kubelet names it; below it CONTAINER/ATTEMPT.log."""
-        metadata = pod["metadata"]
-        return self.logs / f"{metadata['namespace']}_{metadata['name']}_{metadata['uid']}"
+        """The folder of a pod's logs, named as the kubelet names it; below it CONTAINER/ATTEMPT.log.
+
+        A name that would be too long for a file loses its end, not the UID by which log shippers tell pods.
+        """
+        namespace, name, uid = (pod["metadata"][key] for key in ("namespace", "name", "uid"))
+        room = log_links.LONGEST_NAME - len(namespace) - len(uid) - 2
+        return self.logs / f"{namespace}_{name[:room]}_{uid}"
 
     def pod_path(self, pod: Mapping[str, Any]) -> str:
         """The API path of a pod."""

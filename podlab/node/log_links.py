@@ -10,8 +10,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-#: A file's name may have 255 characters; the kubelet cuts what stands before `.log`.
-LONGEST = 255 - len(".log")
+#: Characters that a file's name may have; of a link's name the kubelet cuts what stands before `.log`.
+LONGEST_NAME = 255
+LONGEST = LONGEST_NAME - len(".log")
 
 
 def make(host: Path, pod: Mapping[str, Any], container: str, identity: str, log: Path) -> None:

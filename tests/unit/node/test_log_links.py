@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from podlab.node import log_links
+from podlab.node.context import NodeContext
 
 POD = {"metadata": {"name": "web-1", "namespace": "shop", "uid": "u-1"}}
 
@@ -32,6 +34,20 @@ def test_a_link_of_an_earlier_agent_is_replaced(host: Path) -> None:
     for _ in range(2):
         log_links.make(host, POD, "app", "u-1.app.0", log_of(host, "app", 0))
     assert len(links(host)) == 1
+
+
+def test_the_longest_pod_name_has_a_log_folder_of_its_own(tmp_path: Path) -> None:
+    context = object.__new__(NodeContext)
+    context.configuration = SimpleNamespace(folder=str(tmp_path))  # type: ignore[assignment]
+    folders = set()
+    for uid in ("6f8c1f0e-0d4c-4e7c-9a43-0123456789ab", "6f8c1f0e-0d4c-4e7c-9a43-0123456789ac"):
+        pod = {"metadata": {"name": "n" * 253, "namespace": "s" * 63, "uid": uid}}
+        folder = context.log_folder(pod)
+        folder.mkdir(parents=True)
+        assert folder.name.startswith("s" * 63 + "_nnn") and folder.name.endswith(f"n_{uid}")
+        folders.add(folder)
+    assert len(folders) == 2
+    assert context.log_folder(POD).name == "shop_web-1_u-1"
 
 
 def test_a_long_name_is_cut_before_its_ending(host: Path) -> None:
