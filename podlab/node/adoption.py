@@ -38,6 +38,9 @@ def restore(pod: Pod, held: Collection[str | None], *, final: bool) -> dict[str,
 
 
 def _restore(record: Container, entry: Mapping[str, Any], *, lost: bool) -> None:
+    # As written by the earlier agent: the spec may have asked for others since.
+    if "resources" in entry:
+        record.spec = {**record.spec, "resources": entry["resources"]}
     record.attempt = int(entry.get("restartCount") or 0) if entry.get("containerID") else -1
     record.image_id = entry.get("imageID") or ""
     record.container_id = entry.get("containerID")

@@ -232,4 +232,4 @@ def _may_run(pod: Pod, container: Container) -> bool:
 
 def _initial(pod: Pod, container: Container) -> Waiting:
     has_inits = bool(pod.of("init", "sidecar"))
-    return Waiting("PodInitializing" if has_inits else "ContainerCreating")
+    return Waiting("PodInitializing" if has_inits else "ContainerCreating", "; ".join(pod.hindrances.values()))

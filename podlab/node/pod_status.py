@@ -8,10 +8,13 @@ from typing import Any
 from podlab.node import clock
 from podlab.node.backoff import BackoffPolicy
 from podlab.node.pod_state import TERMINAL, phase, shown_state
-from podlab.node.records import Container, Pod, Running, Terminated, Waiting
+from podlab.node.records import Container, Pod, Running, Terminated, Waiting, declared
 
 #: The conditions that a node owns; all others are copied as they are.
 OWN_CONDITIONS = ("PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady")
+#: There only while other resources are asked for than the containers have, which this node refuses.
+_RESIZE = "PodResizePending"
+NO_RESIZE = "in-place resize is not supported by this node: containers keep what they were admitted with"
 #: The status fields that a node owns, beside the conditions.
 _ADDRESSES = ("hostIP", "hostIPs", "podIP", "podIPs")
 OWN_FIELDS = (
@@ -145,11 +148,14 @@ def _conditions(
 ) -> dict[str, Verdict]:
     """Each own condition as (true?, reason, message)."""
     containers_ready = _containers_ready(pod, statuses, current)
-    disrupted = {}
+    further: dict[str, Verdict] = {}
     if pod.failure and pod.evicted:
-        disrupted = {"DisruptionTarget": (True, "TerminationByKubelet", pod.failure[1])}
+        further["DisruptionTarget"] = (True, "TerminationByKubelet", pod.failure[1])
+    asked = {spec["name"]: spec.get("resources") or {} for _, spec in declared(pod.spec)}
+    if any(asked.get(c.name, {}) != (c.spec.get("resources") or {}) for c in pod.containers.values()):
+        further[_RESIZE] = (True, "Infeasible", NO_RESIZE)
     return {
-        **disrupted,
+        **further,
         "PodReadyToStartContainers": (pod.sandbox_ready and not pod.stopped, "", ""),
         "Initialized": _initialized(pod, statuses, current),
         "Ready": _gated(pod, before) if containers_ready[0] else containers_ready,
@@ -200,7 +206,7 @@ def _merged(
 ) -> list[dict[str, Any]]:
     """Foreign conditions as they are, then the own ones; a transition time changes only with its status."""
     known = {condition["type"]: condition for condition in before}
-    merged = [dict(condition) for name, condition in known.items() if name not in {*OWN_CONDITIONS, *own}]
+    merged = [dict(condition) for name, condition in known.items() if name not in {*OWN_CONDITIONS, _RESIZE, *own}]
     for name, (true, reason, message) in own.items():
         status = "True" if true else "False"
         old = known.get(name) or {}

@@ -84,12 +84,12 @@ class PodWorker:
             if record is None:
                 record = self.pod.containers[spec["name"]] = Container(spec["name"], kind, spec)
                 self._workers[spec["name"]] = ContainerWorker(self._context, self, record)
-            elif record.spec.get("image") != spec.get("image"):
-                record.spec = spec
+                continue
+            changed = record.spec.get("image") != spec.get("image")
+            record.spec = {**spec, "resources": record.spec.get("resources") or {}}
+            if changed:
                 record.replacing = record.running
                 self._workers[spec["name"]].condemn(f"Container {record.name} definition changed, will be restarted")
-            else:
-                record.spec = spec
         return True
 
     def vanish(self) -> None:

@@ -67,11 +67,15 @@ class Preparation:
         while not (self._pod.terminating or self._pod.deleted):
             try:
                 await work()
+                self._pod.hindrances.pop(reason, None)
                 self._changed()
                 return
             except (RuntimeRefused, VolumeError, NetfilterError, ApiError, OSError, ValueError) as error:
                 message = prefix + (getattr(error, "message", None) or str(error))
                 self._context.recorder.pod(self._pod.object, "Warning", reason, message)
+                # Events are forgotten after an hour; the status stays.
+                self._pod.hindrances[reason] = message
+                self._changed()
             await pause_async(pause)
             pause = min(pause * 2, RETRY_LONGEST)
 

@@ -47,6 +47,7 @@ class Terminated:
 class Container:
     """One container of a pod, in its newest attempt; `last` is how the attempt before ended.
 
+    `spec` is its newest definition, but with the resources that the pod was admitted with: none are changed in place.
     `attempt` counts starts from 0 and is -1 before the first one. `busy` is true while a start or a stop is
     under way. `started` and `ready` are what the probes say (true where there is no probe). `condemned` is why
     a running container is to be killed and then dealt with by its restart policy.
@@ -102,6 +103,8 @@ class Pod:
     sandbox_ready: bool = False
     volumes_ready: bool = False
     started_at: float | None = None
+    #: Event reason -> why the sandbox or the volumes cannot be made just now.
+    hindrances: dict[str, str] = field(default_factory=dict)
     #: (reason, message) with which the node ended the pod: DeadlineExceeded, OutOfcpu, Evicted ...
     failure: tuple[str, str] | None = None
     #: Containers are being stopped for good; nothing is started any more.

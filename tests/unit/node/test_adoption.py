@@ -49,6 +49,14 @@ def test_a_container_that_the_runtime_has_is_not_lost() -> None:
     assert main.ended is None and main.attempt == 2 and main.image_id == "image@sha256:1"
 
 
+def test_a_container_keeps_the_resources_that_the_earlier_agent_gave_it() -> None:
+    given = {"limits": {"memory": "64Mi"}}
+    state = {**entry(running={"startedAt": STARTED}), "resources": given}
+    pod = records(made(container(resources={"limits": {"memory": "1Gi"}}), status={"containerStatuses": [state]}))
+    restore(pod, {"main"}, final=False)
+    assert pod.containers["main"].spec["resources"] == given
+
+
 def test_an_end_that_was_written_is_kept() -> None:
     pod = restored(entry(terminated=ended(3)), restartPolicy="Never")
     assert pod.containers["main"].ended and pod.containers["main"].ended.exit_code == 3

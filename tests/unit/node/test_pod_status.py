@@ -56,6 +56,28 @@ def test_a_pod_whose_containers_are_being_created() -> None:
     assert condition(status, "PodReadyToStartContainers")["status"] == "False"
 
 
+def test_what_hinders_a_pod_is_said_of_its_containers() -> None:
+    pod = records(made(), ready=False)
+    pod.hindrances = {"FailedMount": "no such volume"}
+    (main,) = status_of(pod)["containerStatuses"]
+    assert main["state"] == {"waiting": {"reason": "ContainerCreating", "message": "no such volume"}}
+
+
+def test_a_resize_is_refused_in_the_status_and_the_old_resources_are_shown() -> None:
+    old, new = ({"limits": {"memory": size}, "requests": {"memory": size}} for size in ("64Mi", "128Mi"))
+    pod = records(made(container(resources=old)))
+    run(pod.containers["main"])
+    pod.object["spec"]["containers"][0] = container(resources=new)
+    status = status_of(pod)
+    (main,) = status["containerStatuses"]
+    assert (main["resources"], main["allocatedResources"]) == (old, old["requests"])
+    refused = condition(status, "PodResizePending")
+    assert (refused["status"], refused["reason"]) == ("True", "Infeasible") and "not supported" in refused["message"]
+    pod.object["status"] = status
+    pod.object["spec"]["containers"][0] = container(resources=old)
+    assert "PodResizePending" not in {c["type"] for c in status_of(pod)["conditions"]}
+
+
 def test_a_pod_that_runs_its_init_containers() -> None:
     pod = records(made(inits=(container("one"), container("two"))))
     end(pod.containers["one"], 0)

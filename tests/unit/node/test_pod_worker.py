@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import copy
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from pods import POLICY, container, end, made, run
+from pods import POLICY, container, end, made, records, run
 
-from podlab.node import status_writer
+from podlab.errors import RuntimeRefused
+from podlab.node import preparation, status_writer
 from podlab.node.agent import Agent
 from podlab.node.api import Unreachable
 from podlab.node.pod_worker import PodWorker
+from podlab.node.preparation import Preparation
 from podlab.node.runtime.contract import ContainerState, Inventory
 from podlab.waiting import until_async
 
@@ -101,3 +104,38 @@ async def test_an_agent_removes_the_containers_of_pods_that_are_over() -> None:
     await Agent._take_over(agent, [over, live], Inventory((), states))  # type: ignore[arg-type]
     assert recorded.done == ["remove container u-1.main.0", "remove container u-3.main.0"]
     assert begun == {"u-1": [], "u-2": ["u-2.main.0"]}
+
+
+async def test_a_resize_changes_nothing_of_a_running_container() -> None:
+    old, new = ({"limits": {"memory": size}} for size in ("64Mi", "128Mi"))
+    context = SimpleNamespace(
+        api=None, configuration=SimpleNamespace(address="172.18.0.11", name="node-1"), pod_folder=Path
+    )
+    worker = PodWorker(context, made(container(resources=old)), lambda uid: None)  # type: ignore[arg-type]
+    resized = made(container(resources=new, tty=True))
+    resized["metadata"]["resourceVersion"] = "8"
+    worker.update(resized)
+    assert worker.pod.containers["main"].spec["resources"] == old and worker.pod.containers["main"].spec["tty"]
+
+
+async def test_what_hinders_a_pod_is_kept_until_it_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(preparation, "RETRY_FIRST", 0.001)
+    pod, shown = records(made(), ready=False), []
+    context = SimpleNamespace(
+        api=None,
+        configuration=SimpleNamespace(name="node-1"),
+        recorder=SimpleNamespace(pod=lambda *_: None),
+        pod_folder=Path,
+    )
+    made_ready = Preparation(context, pod, lambda: shown.append(dict(pod.hindrances)))  # type: ignore[arg-type]
+    failures = [RuntimeRefused('no runtime for "kata" is configured')]
+
+    async def work() -> None:
+        if failures:
+            raise failures.pop()
+
+    await made_ready._persist("FailedCreatePodSandBox", "Failed to create pod sandbox: ", work)
+    assert shown == [
+        {"FailedCreatePodSandBox": 'Failed to create pod sandbox: no runtime for "kata" is configured'},
+        {},
+    ]
