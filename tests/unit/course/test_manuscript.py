@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -175,6 +176,48 @@ def test_the_inspection_sees(what, course):
     if path.startswith("manuscript"):
         rebuild(course)
     assert any(words in problem for problem in problems(course)), problems(course)
+
+
+def without(mark):
+    """The text of a manuscript without the cells of a mark."""
+    return lambda text: re.sub(rf"^# %% {mark}.*?(?=^# %%|\Z)", "", text, flags=re.MULTILINE | re.DOTALL)
+
+
+SAID, CODE = "Nothing was healed.", "\n# %%\n"
+#: What is past a budget: the manuscript, how its text is spoilt, and what is said of it.
+BUDGETS = {
+    "words": (LESSON, lambda text: text.replace(SAID, SAID + " word" * 150), "words; 150 are the most"),
+    "lines": (LESSON, lambda text: text + "\n# %%\n" + "x = 1\n" * 46, "more than 45 lines of code"),
+    "emoji": (LESSON, lambda text: text.replace(SAID, SAID + " \u2600"), "an emoji"),
+    "median": (LESSON, lambda text: text.replace(CODE, CODE + "x = 1\n" * 5), "4 are the most"),
+    "balance": (LESSON, lambda text: text.replace(CODE, CODE + "x = 1\n" + CODE), "Say more between them"),
+    "cells": (LESSON, lambda text: text + "\n# %%\nx = 1\n" * 46, "a lesson has 20 to 45"),
+    "predictions": (LESSON, lambda text: text.replace("lab.predict(", "print("), "asks for 0 predictions"),
+    "wrong": (TASKS, without('wrong="15.1"'), "exercise 15.1 has 0 wrong answers; 3 are the fewest"),
+    "alternatives": (TASKS, without('alternative="15.1"'), "exercise 15.1 has 0 alternative answers; 2 are"),
+    "unbound": (
+        TASKS,
+        lambda text: re.sub(r'(# %% alternative="15\.1"(.*\n)*?\n)', r"\1del manifest_15_1\nx = 1\n", text, count=1),
+        "of 15.1 does not bind manifest_15_1",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", BUDGETS)
+def test_the_inspection_knows_every_budget(what, tmp_path):
+    path, spoil, words = BUDGETS[what]
+    file = tmp_path / path
+    file.parent.mkdir(parents=True)
+    look = inspection.lesson if path == LESSON else inspection.assignment
+
+    def found(text):
+        file.write_text(text)
+        document = manuscript.read(file)
+        return [str(problem) for problem in (*inspection.prose(document), *look(document))]
+
+    text = (COURSE / path).read_text()
+    assert found(text) == []
+    assert any(words in problem for problem in found(spoil(text))), found(spoil(text))
 
 
 def test_a_notebook_that_nothing_makes_is_seen(course):

@@ -268,6 +268,9 @@ def test_the_map_of_the_course_knows_which_chapters_exist(request):
     course = request.config.rootpath
     written = {path.name[:2] for path in (course / "manuscript").iterdir()}
     assert set(chapters.written()) == written
+    told = (course / "docs" / "course.md").read_text().partition("Written so far: ")[2].replace("\n", " ").strip()
+    titles = [f"{each.number} {each.title}" for part in chapters.PARTS.values() for each in part if each.ready]
+    assert told == ", ".join(titles) + "."
     assert [row.chapter.number for row in CourseMap().rows] == [f"{number:02}" for number in range(28)]
 
 
