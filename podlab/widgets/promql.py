@@ -89,7 +89,8 @@ class Playground(Replay):
             found = steps(self._prometheus.parse(self.expression)) or [
                 Step(self.expression, "a number", self.expression)
             ]
-            self._drawn = {one.drawn: self._range(one.drawn) for one in found}
+            # An inner step may have very many series: its lines are asked for when somebody wants to see them.
+            self._drawn = {found[-1].drawn: self._range(found[-1].drawn)}
             self.steps = [(one, told(self._prometheus.query(one.expression, self._end))) for one in found]
             self.mark = ""
         except PodlabError as error:
@@ -114,7 +115,16 @@ class Playground(Replay):
     @property
     def series(self) -> list[Series]:
         """The series of the present step."""
-        return self._drawn[self.steps[self.position][0].drawn] if self.steps else []
+        if not self.steps:
+            return []
+        drawn = self.steps[self.position][0].drawn
+        if drawn not in self._drawn:
+            try:
+                self._drawn[drawn] = self._range(drawn)
+            except PodlabError as error:
+                self.mark = error.message
+                return []
+        return self._drawn[drawn]
 
     def timeline(self) -> Timeline | None:
         """The series of the present step as a timeline, if they are ALERTS."""
@@ -146,7 +156,7 @@ class Playground(Replay):
         return "1 minute" if self.minutes == 1 else f"{self.minutes:g} minutes"
 
     def summary(self) -> str:
-        if self.mark:
+        if not self.steps:
             return f"{self.expression}: refused"
         drawn = self.steps[self.position][0].drawn
         if not self.series:

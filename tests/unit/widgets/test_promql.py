@@ -107,6 +107,7 @@ def test_the_positions_are_the_steps_from_the_innermost_selector_to_the_whole() 
     shown.step()
     assert shown.summary().startswith("x: "), "a window of values has no line of its own: that of its selector is drawn"
     assert len(shown._prometheus.asked) == asked, "all steps are of the same moment, and asked once"
+    assert {when[1:3] for when in shown._prometheus.asked} == {(1000.0, 1300.0)}
     shown.ask("y")
     assert shown.length == 0 and shown.view["moment"] == ""
 
