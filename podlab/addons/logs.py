@@ -43,13 +43,14 @@ class Logs:
 
         return cls(exchange)
 
-    def query(self, question: str, limit: int = 1000) -> list[Line]:
+    def query(self, question: str, limit: int = 1000, *, within: str = "") -> list[Line]:
         """The lines (or the rows, after a pipe) that a LogsQL question finds; QueryError with its words if refused.
 
-        More than `limit` are not given; 0 is no limit.
+        More than `limit` are not given; 0 is no limit. `within`: filters, as LogsQL, that hold whatever the question
+        says, also for the questions inside it.
         """
         limited = {"limit": str(limit)} if limit else {}
-        text = self._ask("select/logsql/query", {"query": question, **limited}, question)
+        text = self._ask("select/logsql/query", {"query": question, **limited, **_only(within)}, question)
         return [json.loads(line) for line in text.split("\n") if line]
 
     def count(self, question: str) -> int:
@@ -60,11 +61,17 @@ class Logs:
         """
         return sum(int(row["lines"]) for row in self.query(f"{question} | stats by (_stream) count() lines", limit=0))
 
-    def hits(self, question: str, begin: float, end: float, parts: int = 40) -> list[tuple[float, int]]:
-        """How many lines a question finds in each of some equal parts of a time: (its beginning, lines)."""
+    def hits(
+        self, question: str, begin: float, end: float, parts: int = 40, *, within: str = ""
+    ) -> list[tuple[float, int]]:
+        """How many lines a question finds, before its pipes, in each of some equal parts of a time.
+
+        (Beginning of the part in seconds since the epoch, lines); `within` as in `query`.
+        """
         step = max(1, round((end - begin) / parts))
         begin = begin // step * step
         query = {"query": question, "start": f"{begin:.0f}", "end": f"{end:.3f}", "step": f"{step}s"}
+        query |= {"ignore_pipes": "1", **_only(within)}
         found = dict.fromkeys(range(int(begin), int(end) + 1, step), 0)
         for group in json.loads(self._ask("select/logsql/hits", query, question))["hits"]:
             for moment, lines in zip(group["timestamps"], group["values"], strict=True):
@@ -91,6 +98,11 @@ class Logs:
         if status != 200:
             raise _away(status)
         return text
+
+
+def _only(filters: str) -> dict[str, str]:
+    """Filters apart from the question: put into its text, they would depend on how it is read."""
+    return {"extra_filters": filters} if filters else {}
 
 
 def _away(status: int) -> AddonError:

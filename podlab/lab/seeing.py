@@ -67,9 +67,7 @@ class Seeing(Pictures):
 
     def search(self, question: str, limit: int = 1000) -> list[Line]:
         """The lines of this namespace (or the rows, after a pipe) that a LogsQL question finds."""
-        from podlab.widgets.log_explorer import narrowed
-
-        return self.log_store.query(narrowed(question, self.here), limit)
+        return self.log_store.query(question, limit, within=self.here)
 
     def explore(self, question: str = "*", minutes: float = 15, title: str = "Logs") -> Any:
         """A log explorer of this namespace, on VictoriaLogs: histogram, lines, filters by field, the way of a trace."""

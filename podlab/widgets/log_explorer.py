@@ -26,27 +26,6 @@ def quoted(text: str) -> str:
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
-def narrowed(question: str, *conditions: str) -> str:
-    """A question with more conditions, in front of its pipes."""
-    head, pipes = _cut(question)
-    head = f"({head.strip()})" if conditions and " or " in head.lower() else head.strip()
-    filters = " ".join(part for part in (head, *conditions) if part and part != "*") or "*"
-    return f"{filters} |{pipes}" if pipes else filters
-
-
-def _cut(question: str) -> tuple[str, str]:
-    """The filters of a question, and its pipes; a bar within quotes does not count."""
-    inside = ""
-    for place, letter in enumerate(question):
-        if inside:
-            inside = "" if letter == inside and question[place - 1] != "\\" else inside
-        elif letter in "\"'`":
-            inside = letter
-        elif letter == "|":
-            return question[:place], question[place + 1 :]
-    return question, ""
-
-
 def values_of(lines: Sequence[Line], field: str) -> list[tuple[str, int]]:
     """The values that a field has in lines, the most frequent first, with how often."""
     return Counter(line[field] for line in lines if line.get(field)).most_common(12)
@@ -139,25 +118,21 @@ class LogExplorer(Replay):
         return self.lines[self.position - 1] if 0 < self.position <= len(self.lines) else None
 
     def _look(self) -> None:
-        base = [self._base] if self._base else []
-        span = f"_time:[{self._begin:.3f}, {self._end:.3f}]"
         if self.trace:
-            whole = narrowed(f"trace_id:={quoted(self.trace)}", *base)
-            self.lines = self._logs.query(f"{whole} | sort by (_time)", MOST)
+            whole = f"trace_id:={quoted(self.trace)} | sort by (_time)"
+            self.lines = self._logs.query(whole, MOST, within=self._base)
             self.bars, self.errors, self._values = [], [], []
             return
-        alone = narrowed(self.question, *base, span)
+        within = f"{self._base} _time:[{self._begin:.3f}, {self._end:.3f}]".strip()
+        self._values = []
         if self.field != ANY:
-            self._values = values_of(self._logs.query(alone, MOST), self.field)
-        else:
-            self._values = []
-        chosen = self.field != ANY and self.value != ANY
-        whole = narrowed(alone, f"{quoted(self.field)}:={quoted(self.value)}") if chosen else alone
-        found = self._logs.query(whole, MOST)
-        self.lines = sorted(found, key=moment)
-        filters = _cut(whole)[0].strip()
-        self.bars = self._logs.hits(filters, self._begin, self._end, BARS)
-        self.errors = self._logs.hits(narrowed(filters, 'level:="error"'), self._begin, self._end, BARS)
+            self._values = values_of(self._logs.query(self.question, MOST, within=within), self.field)
+            if self.value != ANY:
+                within += f" {quoted(self.field)}:={quoted(self.value)}"
+        self.lines = sorted(self._logs.query(self.question, MOST, within=within), key=moment)
+        span = (self._begin, self._end, BARS)
+        self.bars = self._logs.hits(self.question, *span, within=within)
+        self.errors = self._logs.hits(self.question, *span, within=f'{within} level:="error"')
 
     # What a widget says
 

@@ -12,14 +12,14 @@ pytestmark = pytest.mark.browser
 class Store:
     """Three lines of one trace."""
 
-    def query(self, question, limit=1000):
+    def query(self, question, limit=1000, *, within=""):
         told = [("ui", "info", "asked"), ("serving", "error", "no model"), ("ui", "error", "sent away")]
         return [
             {"_time": f"2026-11-26T10:00:0{at}.000Z", "service": who, "level": level, "_msg": what, "trace_id": "7f3a"}
             for at, (who, level, what) in enumerate(told)
         ]
 
-    def hits(self, question, begin, end, parts=40):
+    def hits(self, question, begin, end, parts=40, *, within=""):
         return [(begin, 0), (begin + 30, 2), (begin + 60, 1)]
 
 

@@ -2,14 +2,62 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Iterator
+
 import pytest
 
+from podlab.addons.prometheus import QueryError
 from podlab.cluster.embedded import binaries
 from podlab.course.logs.store import Store
 from podlab.waiting import until
 
+pytestmark = pytest.mark.skipif(
+    binaries.find("victoria-logs") is None, reason="`podlab binaries ensure victoria-logs` gets it"
+)
 
-@pytest.mark.skipif(binaries.find("victoria-logs") is None, reason="`podlab binaries ensure victoria-logs` gets it")
+
+@pytest.fixture(scope="module")
+def two_namespaces() -> Iterator[Store]:
+    store = Store()
+    try:
+        lines = [(space, word) for space in ("ours", "theirs") for word in ("apple", "pear")]
+        store.fill([{"message": word, "@timestamp": "0", "app": space} for space, word in lines], ["app"])
+        yield store
+    finally:
+        store.close()
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        "apple or\npear",
+        "(apple)or(pear)",
+        "apple) or (pear",
+        "apple) or pear #",
+        'apple #"\n) or (pear) #"',
+        '"\\\\" ) or ( "pear"',
+        "* | union (*)",
+        "* | sort by (_time)",
+        'app:in(app:="theirs" | fields app) or app:="ours"',
+    ],
+)
+def test_no_question_finds_more_than_it_may(two_namespaces: Store, question: str) -> None:
+    try:
+        found = two_namespaces.ask.query(question, within='app:="ours"')
+    except QueryError:
+        return
+    assert {line["app"] for line in found} <= {"ours"}
+
+
+def test_a_question_within_finds_what_it_should(two_namespaces: Store) -> None:
+    ask, now = two_namespaces.ask, time.time()
+    found = ask.query("apple or pear | sort by (_msg)", within=f'app:="ours" _time:[{now - 600:.3f}, {now + 60:.3f}]')
+    assert [(line["app"], line["_msg"]) for line in found] == [("ours", "apple"), ("ours", "pear")]
+    hits = ask.hits("apple or pear | fields app", now - 600, now + 60, within='app:="ours"')
+    assert sum(lines for _, lines in hits) == 2
+
+
 def test_lines_that_are_counted_are_found_also_those_of_streams_that_are_new() -> None:
     store = Store()
     try:

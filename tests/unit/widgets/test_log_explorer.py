@@ -7,7 +7,7 @@ import pytest
 from podlab.addons.logs import Line, Logs
 from podlab.addons.prometheus import QueryError
 from podlab.errors import UsageError
-from podlab.widgets.log_explorer import LogExplorer, cells, narrowed
+from podlab.widgets.log_explorer import LogExplorer, cells
 
 TRACE = "7f3a" + "0" * 28
 
@@ -29,18 +29,20 @@ class Prepared(Logs):
 
     def __init__(self, lines: list[Line], refuse: str = "") -> None:
         self.lines, self.refuse = lines, refuse
-        self.asked: list[str] = []
+        self.asked: list[tuple[str, str]] = []
 
-    def query(self, question: str, limit: int = 1000) -> list[Line]:
-        self.asked.append(question)
+    def query(self, question: str, limit: int = 1000, *, within: str = "") -> list[Line]:
+        self.asked.append((question, within))
         if self.refuse:
             raise QueryError(self.refuse)
         if "trace_id:=" in question:
             return sorted((one for one in self.lines if one["trace_id"] in question), key=lambda one: one["_time"])
         return self.lines
 
-    def hits(self, question: str, begin: float, end: float, parts: int = 40) -> list[tuple[float, int]]:
-        self.asked.append(question)
+    def hits(
+        self, question: str, begin: float, end: float, parts: int = 40, *, within: str = ""
+    ) -> list[tuple[float, int]]:
+        self.asked.append((question, within))
         return [(begin, 3), (begin + 10, 0), (begin + 20, 1)]
 
 
@@ -58,14 +60,11 @@ def test_lines_are_shown_in_the_order_of_time_and_the_newest_is_chosen() -> None
 
 
 def test_what_is_asked_keeps_to_the_namespace_and_the_time() -> None:
+    whole = 'ns:="a" _time:[700.000, 1000.000]'
     asked = explorer()._logs.asked  # type: ignore[attr-defined]
-    assert asked[0] == 'visitor ns:="a" _time:[700.000, 1000.000]'
-
-
-def test_conditions_come_before_the_pipes_and_do_not_split_an_or() -> None:
-    assert narrowed("*", "a:=1") == "a:=1" and narrowed("*") == "*"
-    assert narrowed("x | sort by (_time)", "a:=1") == "x a:=1 | sort by (_time)"
-    assert narrowed('"a|b" or c', "d") == '("a|b" or c) d'
+    assert asked == [("visitor", whole), ("visitor", whole), ("visitor", f'{whole} level:="error"')]
+    traced = explorer().follow(TRACE)._logs.asked  # type: ignore[attr-defined]
+    assert traced[-1] == (f'trace_id:="{TRACE}" | sort by (_time)', 'ns:="a"')
 
 
 def test_the_trace_of_the_chosen_line_is_followed_in_order_and_left_again() -> None:
@@ -88,7 +87,7 @@ def test_a_filter_by_field_shows_its_values_and_asks_for_one() -> None:
     view = explorer().filter("service")
     assert "service: ui (2), features (1), serving (1)" in view.summary()
     view.set(value="ui")
-    assert any('"service":="ui"' in one for one in view._logs.asked)  # type: ignore[attr-defined]
+    assert any('"service":="ui"' in within for _, within in view._logs.asked)  # type: ignore[attr-defined]
     view.set(field="level")
     assert view.value == "any"
 
