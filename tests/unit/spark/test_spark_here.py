@@ -79,6 +79,43 @@ def test_times_of_the_rest_interface() -> None:
     assert _seconds("1970-01-01T00:01:00.250GMT") == 60.25
 
 
+def test_a_start_that_failed_hinders_no_later_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def away() -> Path:
+        raise SparkAway("no Java yet")
+
+    monkeypatch.setattr(local, "_folder", None)
+    monkeypatch.setattr(local, "java", away)
+    with pytest.raises(SparkAway, match="no Java yet"):
+        local.folder()
+    program = Path(java(tmp_path, 'openjdk version "21.0.1"')) / "bin" / "java"
+    (tmp_path / "lib").mkdir()
+    monkeypatch.setattr(local, "java", lambda: program)
+    found = local.folder()
+    assert str(program) in (found / "java" / "bin" / "java").read_text() and (found / "java" / "lib").is_dir()
+    assert (found / "conf" / "log4j2.properties").is_file() and local.folder() == found
+
+
+LATER = """
+from podlab.spark import local, session
+def heap(spark): return spark.sparkContext._jvm.java.lang.Runtime.getRuntime().maxMemory() >> 20
+first = session()
+process = first.sparkContext._gateway.proc
+again = session()
+print(again.sparkContext._gateway.proc is process)
+process.kill(); process.wait()
+third = session()
+print(third.range(3).count(), heap(third) < 520)
+print(520 < heap(session(memory="700m")) < 720)
+"""
+
+
+@here
+@pytest.mark.slow
+def test_a_later_session_has_a_java_that_lives_and_the_memory_that_it_asks_for() -> None:
+    done = subprocess.run([sys.executable, "-c", LATER], capture_output=True, text=True, check=False)
+    assert done.stdout.splitlines() == ["True", "3 True", "True"], done.stdout + done.stderr
+
+
 STARTS = """
 import resource, sys
 from podlab.spark import SparkAway, local, session
