@@ -32,11 +32,17 @@ class Image:
         return f"podlab/{self.name}:{PROGRAMS[self.name].version}"
 
 
+def nothing(*_: object) -> list[Object]:
+    """No objects."""
+    return []
+
+
 @dataclass(frozen=True)
 class Addon:
     """One add-on. `programs` are files of podlab/addons/programs, which its pods find in the ConfigMap `programs`.
 
-    `made` makes objects that no file can hold, such as certificates.
+    `made` makes objects that no file can hold, such as certificates; what it finds of them by a `get` as that of
+    podlab.checks.api.Api (kind, name, namespace) it keeps.
     """
 
     name: str
@@ -44,7 +50,7 @@ class Addon:
     images: Sequence[Image] = ()
     _: KW_ONLY
     programs: Sequence[str] = ()
-    made: Callable[[], list[Object]] = list
+    made: Callable[..., list[Object]] = nothing
     #: Makes one more image, from a folder with a Dockerfile, and says what it does; returns its name.
     own_image: Callable[[Path, Callable[[str], None]], str] | None = None
     #: Its name, and the official one.

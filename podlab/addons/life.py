@@ -9,9 +9,8 @@ from typing import Any
 from podlab import paths
 from podlab.addons import images
 from podlab.addons.catalogue import LABEL, Addon, find
-from podlab.addons.objects import WORKLOADS, memory, objects, requested
-from podlab.addons.programs.object_metrics import quantity
-from podlab.checks.api import AGAIN, Api, ApiError
+from podlab.addons.objects import WORKLOADS, Amounts, homeless, left, objects, versioned
+from podlab.checks.api import Api, ApiError
 from podlab.checks.pods import hindrance
 from podlab.cluster import clusters
 from podlab.cluster.embedded import binaries
@@ -72,9 +71,8 @@ def enable(name: str, cluster: str = clusters.DEFAULT, *, progress: Progress = s
             name = addon.own_image(paths.committed(f"images/{addon.name}"), say)
             clusters.get(cluster).load_image(name)
     with step("Objects", progress) as say:
-        made = addon.made()
-        # What is made, such as a certificate, is made once: pods hold the one with which they started.
-        for thing in [*wanted, *(() if all(_there(api, thing) for thing in made) else made)]:
+        # Pods hold the certificate with which they started: another one starts new pods, as any configuration does.
+        for thing in versioned([*wanted, *addon.made(api.get)]):
             say(f"{thing['kind']} {thing['metadata']['name']}")
             api.apply(thing, addon.namespace, manager=MANAGER)
     with step("Ready", progress) as say:
@@ -93,10 +91,7 @@ def disable(name: str, cluster: str = clusters.DEFAULT, *, progress: Progress = 
     things = [*objects(addon, own=True), *addon.made()]
     # Pods and claims first: a namespace that still has some is looked at again only after many seconds.
     with step("Pods", progress):
-        for thing in things:
-            if thing["kind"] in (*WORKLOADS, "CronJob"):
-                _delete(api, thing)
-        _until(lambda: not _alive(api, addon.namespace), f"the end of the pods of {addon.name}")
+        _until(lambda: not _end_pods(api, addon.namespace), f"the end of the pods of {addon.name}")
     with step("Data", progress):
         for claim in api.list("PersistentVolumeClaim", addon.namespace):
             api.delete("PersistentVolumeClaim", claim["metadata"]["name"], addon.namespace)
@@ -121,8 +116,12 @@ def status(name: str, cluster: str = clusters.DEFAULT) -> Status:
     return _state(api, addon, [thing for thing in objects(addon, own=True) if thing["kind"] in WORKLOADS])
 
 
-def _alive(api: Api, namespace: str) -> list[Object]:
-    """The pods that have not ended: those of jobs stay when they have, and go with the namespace."""
+def _end_pods(api: Api, namespace: str) -> list[Object]:
+    """Have all pods deleted, and all that makes them, whoever made it; returns the pods that have not ended yet."""
+    for kind in (*WORKLOADS, "CronJob", "Job", "ReplicaSet", "Pod"):
+        for thing in api.list(kind, namespace):
+            if "deletionTimestamp" not in thing["metadata"]:
+                api.delete(kind, thing["metadata"]["name"], namespace)
     return [pod for pod in api.list("Pod", namespace) if pod["status"].get("phase") not in OVER]
 
 
@@ -131,20 +130,24 @@ def _is_ours(namespace: Object | None, addon: Addon) -> bool:
 
 
 def _room(api: Api, addon: Addon, wanted: Sequence[Object]) -> str:
-    """Return how much memory the add-on asks for; ClusterError if the cluster has less that nobody has asked for."""
+    """Say that there is room for the add-on; ClusterError if no node has so much left as one of its pods asks for."""
     if _is_ours(api.get("Namespace", addon.namespace), addon):
         return "enabled already: brought up to date"
-    nodes = [node for node in api.list("Node") if not (node.get("spec") or {}).get("unschedulable")]
-    asked = memory(wanted, len(nodes))
-    free = sum(quantity(node["status"]["allocatable"]["memory"]) for node in nodes)
-    free -= sum(requested(pod["spec"]) for pod in api.list("Pod") if pod["status"].get("phase") not in OVER)
-    if free < asked:
+    free = left(api.list("Node"), [pod for pod in api.list("Pod") if pod["status"].get("phase") not in OVER])
+    had = {name: _shown(amounts) for name, amounts in free.items()}
+    if found := homeless(wanted, free):
+        thing, asked = found
         raise ClusterError(
-            f"The add-on {addon.name} asks for {asked / 2**20:.0f} MiB of memory, but the {len(nodes)} nodes of the "
-            f"cluster have {max(0.0, free) / 2**20:.0f} MiB that nobody has asked for.",
+            f"No node has room for all of the add-on {addon.name}: a pod of the {thing['kind']} "
+            f"{thing['metadata']['name']} asks for {_shown(asked)}. Left on the {len(had)} nodes: "
+            f"{'; '.join(f'{name} {amounts}' for name, amounts in had.items()) or 'nothing'}.",
             hint="Add a node, or disable another add-on: `podlab addon list`.",
         )
-    return f"{asked / 2**20:.0f} of {free / 2**20:.0f} MiB"
+    return f"on {len(had)} nodes"
+
+
+def _shown(amounts: Amounts) -> str:
+    return f"{max(0.0, amounts['memory']) / 2**20:.0f} MiB of memory and {max(0.0, amounts['cpu']):.2f} CPU"
 
 
 def _settled(api: Api, addon: Addon) -> None:
@@ -215,30 +218,34 @@ def _state(api: Api, addon: Addon, workloads: Sequence[Object]) -> Status:
             wanted += 1
             continue
         now, then, fresh = _counts(found)
-        ready, wanted = ready + now, wanted + then
+        ready, wanted = ready + min(now, then), wanted + then
         if not fresh and now >= then:
             missing.append(f"{kind} {name} is being changed")
     waiting = [*missing, *(why for pod in api.list("Pod", addon.namespace) if (why := _why(pod)))]
-    state = "ready" if ready >= wanted and not missing else "starting"
+    state = "ready" if ready == wanted and not missing else "starting"
     return Status(addon.name, state, ready, wanted, waiting)
 
 
 def _counts(thing: Object) -> tuple[int, int, bool]:
-    """Ready pods, wanted pods, and whether the controller has seen the newest version."""
+    """Ready pods, wanted pods, and whether those that are there are of the newest version, and no others."""
     status = thing.get("status") or {}
-    fresh = status.get("observedGeneration", 0) >= thing["metadata"].get("generation", 0)
+    seen = status.get("observedGeneration", 0) >= thing["metadata"].get("generation", 0)
     if thing["kind"] == "DaemonSet":
         wanted = status.get("desiredNumberScheduled", 0)
-        new = status.get("updatedNumberScheduled", 0) >= wanted
-        return status.get("numberReady", 0), wanted, fresh and new and wanted > 0
+        new = status.get("updatedNumberScheduled", 0) >= wanted > 0
+        return status.get("numberReady", 0), wanted, seen and new
     wanted = thing["spec"].get("replicas", 1)
-    return status.get("readyReplicas", 0), wanted, fresh and status.get("updatedReplicas", 0) >= wanted
+    new = status.get("updatedReplicas", 0) >= wanted >= status.get("replicas", 0)
+    return status.get("readyReplicas", 0), wanted, seen and new
 
 
 def _why(pod: Object) -> str | None:
-    """Why a pod is not ready, in the words of its status; None if it is."""
-    conditions = (pod.get("status") or {}).get("conditions") or ()
-    if any(one["type"] == "Ready" and one["status"] == "True" for one in conditions):
+    """Why a pod is not ready, in the words of its status; None if it is, or has done what it was for."""
+    status = pod.get("status") or {}
+    conditions = status.get("conditions") or ()
+    if status.get("phase") == "Succeeded" or any(
+        one["type"] == "Ready" and one["status"] == "True" for one in conditions
+    ):
         return None
     return f"pod {pod['metadata']['name']} {hindrance(pod) or 'is not ready yet'}"
 
@@ -246,10 +253,6 @@ def _why(pod: Object) -> str | None:
 def _path(api: Api, thing: Object) -> str:
     metadata = thing["metadata"]
     return api.resource(thing["kind"], thing["apiVersion"]).path(metadata.get("namespace"), metadata["name"])
-
-
-def _there(api: Api, thing: Object) -> bool:
-    return api.raw("GET", _path(api, thing), again=AGAIN).status == 200
 
 
 def _delete(api: Api, thing: Object) -> None:

@@ -589,7 +589,7 @@ def test_a_namespace_of_somebody_else_is_not_touched_and_a_small_cluster_is_refu
     assert addons.status("logging", cluster.name).state == "disabled"
     with pytest.raises(AddonError, match="not this add-on's"):
         addons.enable("logging", cluster.name)
-    with pytest.raises(ClusterError, match=r"asks for 224 MiB of memory, but the 0 nodes .* have 0 MiB"):
+    with pytest.raises(ClusterError, match=r"asks for 128 MiB of memory and 0\.05 CPU\. Left on the 0 nodes: nothing"):
         addons.enable("monitoring", cluster.name)
 
 

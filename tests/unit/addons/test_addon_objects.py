@@ -8,7 +8,7 @@ import pytest
 
 from podlab.addons import TABLE, images
 from podlab.addons.catalogue import LABEL, Addon, dockerfile, find
-from podlab.addons.objects import CONFIGURATION, WORKLOADS, memory, objects, requested, versioned
+from podlab.addons.objects import CONFIGURATION, WORKLOADS, homeless, left, objects, requested, versioned
 from podlab.cluster.embedded.binaries import PROGRAMS
 from podlab.errors import UsageError
 
@@ -65,7 +65,7 @@ def test_every_dockerfile_puts_in_the_program_of_its_name(addon: Addon) -> None:
 def test_pods_ask_for_memory_have_a_limit_and_may_do_nothing_that_they_need_not(addon: Addon) -> None:
     for thing in workloads(addon):
         spec = thing["spec"]["template"]["spec"]
-        assert requested(spec) > 0
+        assert requested(spec)["memory"] > 0
         for container in spec["containers"]:
             assert container["resources"]["limits"]["memory"]
             assert container["readinessProbe"]
@@ -131,19 +131,42 @@ def test_its_files_are_shipped_with_the_package(addon: Addon) -> None:
         assert files[f"share/podlab/images/{image.name}"] == [f"cluster/images/{image.name}/Dockerfile"]
 
 
-def test_a_daemon_set_asks_for_memory_on_every_node() -> None:
-    def of(kind: str, **spec: object) -> dict:
-        pod = {"containers": [{"resources": {"requests": {"memory": "10Mi"}}}]}
-        return {"kind": kind, "spec": {**spec, "template": {"spec": pod}}}
+def node(name: str, memory: str, cpu: str = "4", **spec: object) -> dict:
+    return {"metadata": {"name": name}, "spec": spec, "status": {"allocatable": {"memory": memory, "cpu": cpu}}}
 
-    things = [of("DaemonSet"), of("Deployment", replicas=2), of("StatefulSet"), {"kind": "Service", "spec": {}}]
-    assert memory(things, 3) == (3 + 2 + 1) * 10 * 2**20
+
+def work(kind: str, memory: str, cpu: str = "10m", **spec: object) -> dict:
+    pod = {"containers": [{"resources": {"requests": {"memory": memory, "cpu": cpu}}}]}
+    return {"kind": kind, "metadata": {"name": kind.lower()}, "spec": {**spec, "template": {"spec": pod}}}
+
+
+def test_each_pod_needs_a_node_with_room_for_all_of_it() -> None:
+    small = [node(f"node-{n}", "300Mi") for n in range(3)]
+    found = homeless([work("StatefulSet", "512Mi")], left(small, []))
+    assert found is not None and found[0]["kind"] == "StatefulSet" and found[1]["memory"] == 512 * 2**20
+    assert homeless([work("Deployment", "200Mi", replicas=3), work("DaemonSet", "100Mi")], left(small, [])) is None
+    assert homeless([work("Deployment", "200Mi", replicas=4)], left(small, [])) is not None
+    assert homeless([work("Deployment", "1Mi", cpu="5")], left(small, [])) is not None
+    assert homeless([{"kind": "Service", "spec": {}}], {}) is None
+
+
+def test_a_daemon_set_needs_room_on_every_node_and_is_counted_first() -> None:
+    nodes = [node("large", "1Gi"), node("small", "10Mi")]
+    assert homeless([work("DaemonSet", "20Mi")], left(nodes, [])) is not None
+    assert homeless([work("Deployment", "1000Mi"), work("DaemonSet", "10Mi")], left(nodes, [])) is None
+
+
+def test_what_pods_have_asked_for_is_taken_and_a_node_that_takes_none_is_left_out() -> None:
+    pod = {"spec": {**work("Pod", "100Mi", "1")["spec"]["template"]["spec"], "nodeName": "a"}}
+    waiting: dict = {"spec": {"containers": [{}]}}
+    found = left([node("a", "300Mi"), node("b", "300Mi", unschedulable=True)], [pod, pod, waiting])
+    assert found == {"a": {"memory": 100 * 2.0**20, "cpu": 2.0}}
 
 
 def test_pods_start_anew_when_the_configuration_changes_and_only_then() -> None:
-    def digest(text: str) -> str:
+    def digest(text: str, kind: str = "ConfigMap") -> str:
         things = [
-            {"kind": "ConfigMap", "data": {"a": text}},
+            {"kind": kind, "data": {"a": text}},
             {"kind": "Deployment", "spec": {"template": {"metadata": {"annotations": {"kept": "yes"}}}}},
         ]
         annotations = versioned(things)[1]["spec"]["template"]["metadata"]["annotations"]
@@ -151,6 +174,8 @@ def test_pods_start_anew_when_the_configuration_changes_and_only_then() -> None:
         return annotations[CONFIGURATION]
 
     assert digest("one") == digest("one") != digest("two")
+    assert digest("one", "Secret") == digest("one", "Secret") != digest("two", "Secret")
+    assert digest("one", "Service") == digest("two", "Service")
 
 
 def test_an_unknown_add_on_is_refused_with_the_list() -> None:

@@ -106,7 +106,7 @@ def test_what_is_asked_of_spark_is_in_the_drivers_environment_after_the_address_
     _, pod = application(**{"spark.eventLog.enabled": "true"})
     environment = pod["spec"]["containers"][0]["env"]
     names = [one["name"] for one in environment]
-    told = next(one["value"] for one in environment if one["name"] == "PYSPARK_SUBMIT_ARGS")
+    told = shlex.split(next(one["value"] for one in environment if one["name"] == "PYSPARK_SUBMIT_ARGS"))
     assert names.index("POD_IP") < names.index("PYSPARK_SUBMIT_ARGS")
     for words in (
         "spark.executor.instances=3",
@@ -115,7 +115,7 @@ def test_what_is_asked_of_spark_is_in_the_drivers_environment_after_the_address_
         "spark.eventLog.enabled=true",
         "spark.kubernetes.authenticate.executor.serviceAccountName=executor",
     ):
-        assert f"--conf {words} " in told
+        assert told[told.index(words) - 1] == "--conf"
 
 
 @here
