@@ -1,0 +1,91 @@
+"""How an add-on is, and its end, on an API server that is a table."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from podlab.addons import life
+from podlab.addons.catalogue import LABEL, find
+
+Object = dict[str, Any]
+
+
+class Table:
+    """Objects by (kind, namespace, name). Who deletes a pod's owner deletes the pod; an owner makes its pods anew."""
+
+    def __init__(self, *things: Object) -> None:
+        self.things = {(one["kind"], one["metadata"]["namespace"], one["metadata"]["name"]): one for one in things}
+
+    def get(self, kind: str, name: str, namespace: str | None = None) -> Object | None:
+        return self.things.get((kind, namespace or "", name))
+
+    def list(self, kind: str, namespace: str | None = None) -> list[Object]:
+        return [one for key, one in self.things.items() if key[:2] == (kind, namespace)]
+
+    def delete(self, kind: str, name: str, namespace: str | None = None) -> bool:
+        owner = self.things.pop((kind, namespace or "", name)).get("owner")
+        if owner in {(one["kind"], one["metadata"]["name"]) for one in self.things.values()}:
+            self.things |= {(kind, namespace or "", name): thing("Pod", name, owner=owner)}
+        return True
+
+    def resource(self, kind: str, version: str) -> Any:
+        return SimpleNamespace(path=lambda namespace, name: (kind, namespace or "", name))
+
+    def request(self, method: str, path: tuple[str, str, str], body: Any = None) -> None:
+        self.things.pop(path, None)
+        if path[0] == "Namespace":
+            self.things = {key: one for key, one in self.things.items() if key[1] != path[2]}
+
+
+def thing(kind: str, name: str, status: Object | None = None, **more: Any) -> Object:
+    metadata: Object = {"name": name, "namespace": "" if kind == "Namespace" else "spark", "generation": 2}
+    metadata |= {"labels": {LABEL: name}} if kind == "Namespace" else {}
+    return {"kind": kind, "metadata": metadata, "status": status or {"phase": "Running"}, "spec": {}, **more}
+
+
+def test_an_add_ons_end_is_that_of_all_pods_there_whoever_made_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    others = thing("Deployment", "dashboards")
+    table = Table(
+        thing("Namespace", "spark"),
+        thing("Pod", "driver"),
+        others,
+        thing("Pod", "dashboards-1", owner=("Deployment", "dashboards")),
+        thing("Pod", "old", {"phase": "Succeeded"}),
+    )
+    monkeypatch.setattr(life.clusters, "get", lambda name: SimpleNamespace(kubeconfig=None))
+    monkeypatch.setattr(life.Api, "connect", lambda kubeconfig: table)
+    life.disable("spark", "any")
+    assert table.things == {}
+
+
+def state(*things: Object, addon: str = "spark") -> life.Status:
+    workloads = [one for one in things if one["kind"] in life.WORKLOADS]
+    return life._state(Table(*things), find(addon), workloads)  # type: ignore[arg-type]
+
+
+DONE = {"observedGeneration": 2, "replicas": 1, "readyReplicas": 1, "updatedReplicas": 1}
+
+
+def test_ready_is_an_add_on_whose_every_workload_is() -> None:
+    assert state(thing("Deployment", "a", DONE), thing("StatefulSet", "b", DONE)).state == "ready"
+    two = thing("Deployment", "a", {**DONE, "readyReplicas": 2, "replicas": 1})
+    lacking = state(two, thing("StatefulSet", "b", {**DONE, "readyReplicas": 0}))
+    assert (lacking.state, lacking.ready, lacking.wanted) == ("starting", 1, 2)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"observedGeneration": 1}, {"updatedReplicas": 0}, {"replicas": 2}],
+    ids=["not seen yet", "none of the new", "one of the old still there"],
+)
+def test_a_workload_that_is_being_changed_is_not_ready(change: Object) -> None:
+    found = state(thing("Deployment", "a", {**DONE, **change}))
+    assert found.state == "starting" and found.waiting == ["Deployment a is being changed"]
+
+
+def test_a_pod_that_has_done_its_work_is_not_waited_for() -> None:
+    done, failed = thing("Pod", "life-1", {"phase": "Succeeded"}), thing("Pod", "life-2", {"phase": "Failed"})
+    assert state(thing("Deployment", "a", DONE), done, failed).waiting == ["pod life-2 is not ready yet"]
