@@ -6,33 +6,29 @@ import asyncio
 import errno
 import logging
 import socket
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Coroutine
 from typing import Any
 
 from podlab.network import addresses, dns_message
-from podlab.network.dns_message import Code, Malformed, Query
-from podlab.network.dns_zone import Answer, Zone
+from podlab.network.dns_message import Code, Malformed
+from podlab.network.dns_zone import Zone
 from podlab.network.relay import Listener, MakeSocket, local_socket
 from podlab.network.watching import Key, ServiceTable
 
 log = logging.getLogger(__name__)
 
-#: Gives a query message to a resolver outside of the cluster and returns its answer; OSError or TimeoutError.
-Forward = Callable[[bytes], Awaitable[bytes]]
-
-#: Seconds of silence after which a TCP connection is closed, and for one forwarded question.
-_IDLE, _FORWARD_TIMEOUT = 10.0, 3.0
+#: Seconds of silence after which a TCP connection is closed.
+_IDLE = 10.0
 _CONNECTIONS_MAX = 256
-_FORWARDED_MAX = 512
 _RECEIVE_BUFFER = 1 << 20
 #: How often a port is picked that must be free for UDP and TCP alike.
 _PICKS = 20
 
 
 class ClusterDns:
-    """Follows a ServiceTable and answers questions. Names outside of the cluster go to `forward`, if given.
+    """Follows a ServiceTable and answers questions.
 
-    Without `forward` they do not exist, since no way leads out of the cluster. SERVFAIL would be no better:
+    Names outside of the cluster do not exist, since no way leads out of it. SERVFAIL would be no better:
     with `ndots:5` every misspelt Service is asked for as a foreign name, too, and "temporary failure" after
     retries tells a person less than "name not known" at once.
     """
@@ -44,7 +40,6 @@ class ClusterDns:
         address: str = addresses.DNS_SERVICE,
         domain: str = addresses.CLUSTER_DOMAIN,
         port: int = 53,
-        forward: Forward | None = None,
         make: MakeSocket = local_socket,
     ) -> None:
         self._table = table
@@ -52,7 +47,6 @@ class ClusterDns:
         self._bind = (address, port)
         #: Address and port on which it listens, once started.
         self.address = (address, port)
-        self._forward = forward
         self._make = make
         self._tasks: set[asyncio.Task[None]] = set()
         self._datagrams: asyncio.DatagramTransport | None = None
@@ -118,54 +112,22 @@ class ClusterDns:
     def _changed(self, key: Key) -> None:
         self.zone.update(key, self._table.services.get(key), self._table.slices(key))
 
-    def answer(self, data: bytes, size: int | None = None) -> bytes | tuple[Query, Answer] | None:
-        """The answer to a message, cut to `size` (None: what the query says); None for silence.
-
-        A question that only an upstream can answer comes back as it was understood.
-        """
+    def answer(self, data: bytes, size: int | None = None) -> bytes | None:
+        """The answer to a message, cut to `size` (None: what the query says); None for silence."""
         try:
             query = dns_message.parse_query(data)
         except Malformed as error:
             return error.answer
         found = self.zone.answer(query.name, query.type)
-        if found.foreign and self._forward is None:
+        if found.foreign:
             return dns_message.respond(query, Code.NXDOMAIN, authoritative=False)
-        if self._forward and (found.foreign or found.follow):
-            return query, found
-        return _message(query, found, query.size if size is None else size)
-
-    async def _forwarded(self, data: bytes, query: Query, found: Answer, size: int) -> bytes:
-        """The upstream's answer for a foreign name; what the cluster knows, if there is none."""
-        assert self._forward is not None
-        if found.follow:
-            # The client gets the alias and asks for its target itself.
-            return _message(query, found, size)
-        try:
-            async with asyncio.timeout(_FORWARD_TIMEOUT):
-                answer = await self._forward(data)
-        except (OSError, TimeoutError) as error:
-            log.debug("the upstream did not answer for %s: %s", query.name, error)
-            return dns_message.failure(query)
-        if len(answer) < 12:
-            return dns_message.failure(query)
-        if len(answer) > size:
-            return dns_message.respond(query, Code.NOERROR, authoritative=False, truncated=True)
-        return dns_message.with_id(answer, query.id)
+        size = query.size if size is None else size
+        return dns_message.respond(query, found.code, found.records, found.authorities, found.additional, size=size)
 
     def _serve_datagram(self, data: bytes, sender: tuple[str, int], transport: asyncio.DatagramTransport) -> None:
         answer = self.answer(data)
-        if isinstance(answer, tuple):
-            if len(self._tasks) < _FORWARDED_MAX:
-                self._start(self._send_later(data, *answer, sender, transport))
-            else:
-                transport.sendto(dns_message.failure(answer[0]), sender)
-        elif answer is not None:
+        if answer is not None:
             transport.sendto(answer, sender)
-
-    async def _send_later(
-        self, data: bytes, query: Query, found: Answer, sender: tuple[str, int], transport: asyncio.DatagramTransport
-    ) -> None:
-        transport.sendto(await self._forwarded(data, query, found, query.size), sender)
 
     def _start(self, coroutine: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(coroutine, name="dns")
@@ -185,8 +147,6 @@ class ClusterDns:
                         length = int.from_bytes(await _exactly(connection, 2), "big")
                         data = await _exactly(connection, length)
                         answer = self.answer(data, 65535)
-                        if isinstance(answer, tuple):
-                            answer = await self._forwarded(data, *answer, 65535)
                         if answer is None:
                             return
                         await loop.sock_sendall(connection, len(answer).to_bytes(2, "big") + answer)
@@ -205,10 +165,6 @@ class _Datagrams(asyncio.DatagramProtocol):
     def datagram_received(self, data: bytes, sender: tuple[str, int]) -> None:
         if self._transport:
             self._dns._serve_datagram(data, sender, self._transport)
-
-
-def _message(query: Query, found: Answer, size: int) -> bytes:
-    return dns_message.respond(query, found.code, found.records, found.authorities, found.additional, size=size)
 
 
 async def _exactly(connection: socket.socket, count: int) -> bytes:

@@ -251,13 +251,3 @@ def _encode_record(record: Record, query: Query) -> bytes:
     # 0xC00C points to offset 12, where the question begins.
     owner = b"\xc0\x0c" if record.name == query.name else encode_name(record.name)
     return owner + struct.pack(">HHIH", record.type, _IN, record.ttl, len(record.data)) + record.data
-
-
-def with_id(message: bytes, number: int) -> bytes:
-    """The message with another id, for forwarding."""
-    return struct.pack(">H", number) + message[2:]
-
-
-def failure(query: Query) -> bytes:
-    """SERVFAIL: the question could not be answered now."""
-    return respond(query, Code.SERVFAIL, authoritative=False)

@@ -41,15 +41,13 @@ _REVERSE_ZONES = ("96.10.in-addr.arpa", "244.10.in-addr.arpa")
 
 @dataclass(frozen=True)
 class Answer:
-    """What a question comes to. With `foreign` the name is not the cluster's, and only an upstream may know."""
+    """What a question comes to. With `foreign` the name is not the cluster's."""
 
     code: Code = Code.NOERROR
     records: Sequence[Record] = ()
     authorities: Sequence[Record] = ()
     additional: Sequence[Record] = ()
     foreign: bool = False
-    #: The target of a CNAME outside of the cluster, which an upstream may know.
-    follow: str = ""
 
 
 def reverse_name(address: str) -> str:
@@ -229,7 +227,7 @@ class Zone:
         # One step is enough: an alias within the cluster that leads to another alias is a mistake.
         inner = self.answer(other, kind) if other != name and self.owns(other) else None
         if inner is None:
-            return Answer(records=(record,), follow=other)
+            return Answer(records=(record,))
         if any(each.type == Type.CNAME for each in inner.records):
             return Answer(records=(record,))
         return Answer(records=(record, *inner.records), authorities=inner.authorities)

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Protocol
 
-from podlab.network.dns import ClusterDns, Forward
+from podlab.network.dns import ClusterDns
 from podlab.network.host_ports import HostPorts
 from podlab.network.netfilter import NetfilterError
 from podlab.network.policy_guard import PolicyGuard
@@ -55,7 +55,7 @@ class NodeNetwork:
     policies, pods and namespaces (RULES).
     """
 
-    def __init__(self, api: Api, configuration: Configuration, *, forward: Forward | None = None) -> None:
+    def __init__(self, api: Api, configuration: Configuration) -> None:
         self._api = api
         self.table = ServiceTable()
         self.proxy = ServiceProxy(
@@ -63,12 +63,7 @@ class NodeNetwork:
         )
         self.guard = PolicyGuard(api, configuration.name)
         self.host_ports = HostPorts(configuration.address)
-        self.dns = ClusterDns(
-            self.table,
-            address=configuration.dns_service,
-            domain=configuration.cluster_domain,
-            forward=forward,
-        )
+        self.dns = ClusterDns(self.table, address=configuration.dns_service, domain=configuration.cluster_domain)
 
     async def run(self) -> None:
         """Serve until cancelled. What cannot be had (the DNS's port, a packet filter) is logged and tried again.
