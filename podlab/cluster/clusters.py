@@ -254,12 +254,20 @@ class Nodes(_Verbs):
         """Let a frozen node go on."""
         self._do("resume", node)
 
+    def slow(self, node: str) -> None:
+        """Let the node's processes run for a fifth of the time only."""
+        self._do("slow", node)
+
+    def fast(self, node: str) -> None:
+        """Bring a slowed node back to full speed."""
+        self._do("fast", node)
+
     def isolate(self, node: str) -> None:
         """Pull the node's network cable; its processes go on."""
         self._do("isolate", node)
 
     def rejoin(self, node: str) -> None:
-        """Bring back a node that was killed or isolated; nothing happens if it is well."""
+        """Bring back a node that was killed, isolated or slowed; nothing happens if it is well."""
         self._do("rejoin", node)
 
     def kill_agent(self, node: str) -> None:

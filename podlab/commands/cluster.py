@@ -264,7 +264,7 @@ def fault_component(
 
 @fault.command("node")
 def fault_node(
-    action: Annotated[str, typer.Argument(help="kill, restart, pause, resume, isolate, rejoin, kill-agent, ...")],
+    action: Annotated[str, typer.Argument(help="kill, restart, pause, resume, slow, fast, isolate, rejoin, ...")],
     node: Annotated[str, typer.Argument(help="node-1, node-2, ...")],
     name: _Name,
 ) -> None:

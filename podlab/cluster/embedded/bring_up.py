@@ -137,15 +137,17 @@ async def add_node(system: System) -> str:
 async def remove_node(system: System, name: str) -> None:
     """Take a node away for good: its machine, its Node object and its folder. Draining it is the user's work.
 
-    Until its Node object is gone the cluster knows it, so that it can be removed again if that fails.
+    Until its Node object is gone the cluster knows it, so that it can be removed again if that fails. Of two who remove
+    it at once the second is told that it is gone.
     """
-    node = system.nodes.get(name)
-    await node.pull_the_plug()
-    await insist(lambda: _delete(system, f"/api/v1/nodes/{name}"), f"deleting the Node object {name}")
-    system.nodes.discard(name)
-    system.record.nodes.remove(node.index)
-    system.folder.write(system.record)
-    await asyncio.to_thread(remove_tree, str(system.folder.node(name)))
+    async with system.nodes.removing:
+        node = system.nodes.get(name)
+        await node.pull_the_plug()
+        await insist(lambda: _delete(system, f"/api/v1/nodes/{name}"), f"deleting the Node object {name}")
+        system.nodes.discard(name)
+        system.record.nodes.remove(node.index)
+        system.folder.write(system.record)
+        await asyncio.to_thread(remove_tree, str(system.folder.node(name)))
 
 
 async def _delete(system: System, path: str) -> None:

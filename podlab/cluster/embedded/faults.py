@@ -51,6 +51,7 @@ def _on_node(action: Callable[[Node], Awaitable[None]]) -> Callable[[System, str
 
 
 async def _pause(node: Node) -> None:
+    await node.fast()
     await asyncio.to_thread(node.pause)
 
 
@@ -58,12 +59,17 @@ async def _resume(node: Node) -> None:
     await asyncio.to_thread(node.resume)
 
 
+async def _slow(node: Node) -> None:
+    node.slow()
+
+
 async def _isolate(node: Node) -> None:
     node.set_cable(False)
 
 
 async def _rejoin(node: Node) -> None:
-    """Power on, then plug the cable in; each only if need be."""
+    """Full speed, power on, then plug the cable in; each only if need be."""
+    await node.fast()
     if node.machine.state == "stopped":
         await node.power_on()
     if node.isolated:
@@ -92,6 +98,8 @@ ACTIONS: dict[str, Callable[[System, str], Awaitable[None]]] = {
     "node.resume": _on_node(_resume),
     "node.kill": _on_node(Node.pull_the_plug),
     "node.restart": _on_node(Node.restart),
+    "node.slow": _on_node(_slow),
+    "node.fast": _on_node(Node.fast),
     "node.isolate": _on_node(_isolate),
     "node.rejoin": _on_node(_rejoin),
     "node.kill-agent": _on_node(_kill_agent),

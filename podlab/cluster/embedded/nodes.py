@@ -26,10 +26,12 @@ from podlab.node.runtime.contract import Process
 from podlab.node.runtime.plain.processes import kill_marked
 from podlab.node.runtime.sandbox.client import SandboxRuntime
 from podlab.node.runtime.sandbox.machine import Machine, start_machine
-from podlab.waiting import until_async
+from podlab.waiting import pause_async, until_async
 
 #: Tells pods and people what the node runs containers with.
 RUNTIME_LABEL = "podlab.dev/runtime"
+#: Seconds for which a slowed node's processes stand still and then run, in turn: a fifth of its speed.
+STANDS, RUNS = 0.8, 0.2
 #: Seconds that containers have to end when the cluster is stopped.
 GRACE = 2.0
 
@@ -98,6 +100,7 @@ class Node:
         self._record = record
         self._nursery = nursery
         self._runtime: SandboxRuntime | None = None
+        self._slowing: asyncio.Task[None] | None = None
         self.machine = Kept(f"{self.name}-machine", self._start_machine, folder.log(f"{self.name}-machine"))
         self.agent = Kept(f"{self.name}-agent", self._start_agent, folder.log(f"{self.name}-agent"))
 
@@ -186,6 +189,7 @@ class Node:
 
     async def pull_the_plug(self) -> None:
         """End everything on the node at once and leave it off. Its cable hangs loose."""
+        await self.fast()
         agent = asyncio.create_task(self.agent.stop(0))
         await self.machine.stop(0)
         await agent
@@ -200,10 +204,40 @@ class Node:
     def pause(self) -> None:
         """Freeze every process of the node, as if its processors stood still."""
         self._signal_all(signal.SIGSTOP)
+        self._mark(signal.SIGSTOP)
 
     def resume(self) -> None:
         """Let every process of the node go on."""
         self._signal_all(signal.SIGCONT)
+        self._mark(signal.SIGCONT)
+
+    @property
+    def slowed(self) -> bool:
+        """Whether the node is slow on purpose."""
+        return self._slowing is not None and not self._slowing.done()
+
+    def slow(self) -> None:
+        """Let the node's processes run for a fifth of the time only, until `fast` or the machine's next start."""
+        if self.machine.pid is None:
+            raise ClusterError(f"The machine of {self.name} does not run.")
+        if not self.slowed:
+            self._slowing = asyncio.create_task(self._stumble(), name=f"slow {self.name}")
+
+    async def fast(self) -> None:
+        """Return when the node runs at full speed; at once if it is not slowed."""
+        slowing, self._slowing = self._slowing, None
+        if slowing:
+            await slowing
+
+    async def _stumble(self) -> None:
+        try:
+            while self._slowing is asyncio.current_task():
+                await asyncio.to_thread(self._signal_all, signal.SIGSTOP)
+                await pause_async(STANDS)
+                await asyncio.to_thread(self._signal_all, signal.SIGCONT)
+                await pause_async(RUNS)
+        except ClusterError:
+            pass  # its machine has ended, and the next one is fast
 
     def set_cable(self, plugged: bool) -> None:
         """Pull the node's network cable, or plug it in again."""
@@ -241,6 +275,7 @@ class Node:
         return found
 
     async def _start_machine(self) -> RunningMachine:
+        await self.fast()
         folder, plain = self._cluster.node(self.name), self.plain()
         if plain:
             # No namespace has ended what belonged to the machine before.
@@ -274,15 +309,18 @@ class Node:
         if runtime:
             await runtime.close()
 
-    def _signal_all(self, number: int) -> None:
-        machine = self.machine.pid
-        if machine is None:
-            raise ClusterError(f"The machine of {self.name} does not run.")
+    def _mark(self, number: int) -> None:
+        """Have it shown as paused, or not."""
         self.machine.signal(number)
         self.agent.signal(number)
+
+    def _signal_all(self, number: int) -> None:
+        machine, agent = self.machine.pid, self.agent.pid
+        if machine is None:
+            raise ClusterError(f"The machine of {self.name} does not run.")
         seen: set[int] = set()
         # Again until nothing new is found: a process may have forked in between.
-        while new := set(usage.descendants(machine)) - seen:
+        while new := {*usage.descendants(machine), *([agent] if agent else [])} - seen:
             for pid in new:
                 try:
                     os.kill(pid, number)
@@ -304,6 +342,8 @@ class Nodes:
     ) -> None:
         self._folder, self._record, self._backbone, self._nursery = folder, record, backbone, nursery
         self._nodes: dict[str, Node] = {}
+        #: Held while a node is removed: one at a time.
+        self.removing = asyncio.Lock()
         self._known = known
         for index in record.nodes:
             self.add(index)

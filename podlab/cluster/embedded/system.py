@@ -119,8 +119,12 @@ class System:
 
     def notes(self) -> list[str]:
         """What is out of the ordinary, in words."""
-        cut = [node.name for node in self.nodes.all() if node.isolated]
-        return [*(f"{name} is isolated: its network cable is out." for name in cut), *self.network.notes()]
+        nodes = list(self.nodes.all())
+        return [
+            *(f"{node.name} is isolated: its network cable is out." for node in nodes if node.isolated),
+            *(f"{node.name} is slowed: its processes stand still most of the time." for node in nodes if node.slowed),
+            *self.network.notes(),
+        ]
 
 
 def _status(kept: Kept, used: Mapping[str, tuple[int, float]]) -> ComponentStatus:
@@ -131,6 +135,7 @@ def _status(kept: Kept, used: Mapping[str, tuple[int, float]]) -> ComponentStatu
 async def _end_pods(system: System) -> None:
     """The agents first: an agent would start again what is ended under its eyes. A frozen node is thawed."""
     for node in system.nodes.all():
+        await node.fast()
         if node.machine.state == "paused":
             node.resume()
     await asyncio.gather(*(node.agent.stop(5.0) for node in system.nodes.all()))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -9,8 +10,9 @@ from typing import Any
 import pytest
 
 from podlab.cluster.embedded import bring_up, system
+from podlab.cluster.embedded.nodes import Nodes
 from podlab.cluster.embedded.system import System
-from podlab.errors import ClusterError, PodlabError
+from podlab.errors import ClusterError, PodlabError, UsageError
 from podlab.node.api import ApiError, Invalid, NotFound, Unreachable
 
 
@@ -129,6 +131,7 @@ async def test_a_node_is_forgotten_when_its_object_is_gone(failure: ApiError, tm
     nodes = SimpleNamespace(
         get=lambda name: SimpleNamespace(index=2, pull_the_plug=off),
         discard=discarded.append,
+        removing=asyncio.Lock(),
     )
     folder = SimpleNamespace(write=lambda record: written.append(list(record.nodes)), node=lambda name: tmp_path / name)
     asked = SimpleNamespace(nodes=nodes, record=record, folder=folder, api=administrator)
@@ -144,8 +147,22 @@ async def test_a_node_that_cannot_be_deleted_stays_known(monkeypatch: pytest.Mon
         pass
 
     record = SimpleNamespace(nodes=[1, 2])
-    nodes = SimpleNamespace(get=lambda name: SimpleNamespace(index=2, pull_the_plug=off))
+    nodes = SimpleNamespace(get=lambda name: SimpleNamespace(index=2, pull_the_plug=off), removing=asyncio.Lock())
     asked = SimpleNamespace(nodes=nodes, record=record, api=Administrator(Unreachable("timed out")))
     with pytest.raises(PodlabError, match="node-2"):
         await bring_up.remove_node(asked, "node-2")  # type: ignore[arg-type]
     assert record.nodes == [1, 2]
+
+
+async def test_two_who_remove_a_node_at_once_do_not_meet(tmp_path: Path) -> None:
+    folder = SimpleNamespace(
+        path=tmp_path, log=lambda name: tmp_path / name, node=lambda name: tmp_path / name, write=lambda record: None
+    )
+    record = SimpleNamespace(profile="lab", shares=0, nodes=[1, 2])
+    detached: list[str] = []
+    nodes = Nodes(folder, record, SimpleNamespace(detach=detached.append), {})  # type: ignore[arg-type]
+    asked = SimpleNamespace(nodes=nodes, record=record, folder=folder, api=Administrator())
+    removals = [bring_up.remove_node(asked, "node-2") for _ in range(2)]  # type: ignore[arg-type]
+    first, second = await asyncio.gather(*removals, return_exceptions=True)
+    assert first is None and isinstance(second, UsageError) and "no node node-2" in str(second)
+    assert (record.nodes, detached) == ([1], ["node-2"])

@@ -9,10 +9,11 @@ from types import SimpleNamespace
 
 import pytest
 
-from podlab.cluster.embedded import faults
+from podlab.cluster.embedded import faults, nodes
 from podlab.cluster.embedded.nodes import Node
 from podlab.cluster.embedded.processes import Kept
 from podlab.errors import ClusterError
+from podlab.waiting import until_async
 
 
 class Sleeper:
@@ -68,3 +69,37 @@ async def test_an_earlier_failure_does_not_count_for_a_restart(node: Node) -> No
     assert node.machine.pid not in (None, first.pid)
     async with asyncio.timeout(30):
         await node.agent.up()
+
+
+async def test_a_slowed_node_stands_still_and_goes_on_in_turn_until_it_is_fast(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("STANDS", "RUNS"):
+        monkeypatch.setattr(nodes, name, 0.05)
+    node.machine.begin()
+    async with asyncio.timeout(30):
+        process = await node.machine.up()
+
+    async def still() -> bool:
+        return Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
+
+    async def runs() -> bool:
+        return not await still()
+
+    await faults._slow(node)
+    for _ in range(2):
+        await until_async(still, "a node that stands still", timeout=30, interval=0.01)
+        await until_async(runs, "a node that goes on", timeout=30, interval=0.01)
+    assert node.slowed and node.machine.state == "running"
+    await faults._pause(node)
+    assert await still() and node.machine.state == "paused" and not node.slowed
+    await faults._resume(node)
+    await faults._slow(node)
+    await until_async(still, "a node that stands still", timeout=30, interval=0.01)
+    await faults._rejoin(node)
+    assert await runs() and not node.slowed
+
+
+async def test_a_node_without_power_cannot_be_slowed(node: Node) -> None:
+    with pytest.raises(ClusterError, match="does not run"):
+        node.slow()
