@@ -105,7 +105,9 @@ def _ready(container: Container, running: bool) -> bool:
 def _mount(mount: Mapping[str, Any]) -> dict[str, Any]:
     shown = {"name": mount["name"], "mountPath": mount["mountPath"]}
     if mount.get("readOnly"):
-        shown |= {"readOnly": True, "recursiveReadOnly": "Disabled"}
+        # Every read-only mount is so with what is mounted below it; the status answers what was asked for.
+        asked = mount.get("recursiveReadOnly") in ("Enabled", "IfPossible")
+        shown |= {"readOnly": True, "recursiveReadOnly": "Enabled" if asked else "Disabled"}
     return shown
 
 

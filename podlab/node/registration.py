@@ -16,7 +16,7 @@ from podlab.node.api import AlreadyExists, ApiClient, ApiError, NotFound, Object
 from podlab.node.clock import timestamp
 from podlab.node.configuration import NodeConfiguration
 from podlab.node.pressure import Pressure
-from podlab.node.runtime.choice import LOST
+from podlab.node.runtime.choice import LIMITS, LOST
 from podlab.waiting import pause_async
 
 log = logging.getLogger(__name__)
@@ -26,6 +26,8 @@ HEALTHY = (
     ("PIDPressure", "False", "KubeletHasSufficientPID", "kubelet has sufficient PID available"),
     ("Ready", "True", "KubeletReady", "kubelet is posting ready status"),
 )
+#: What every node says of itself.
+NO_CGROUPS = ("LimitsNotEnforced", "True", "NoCgroups", LIMITS)
 #: What a node without namespaces says of itself, for people and for those who grade.
 PLAIN = ("PlainRuntime", "True", "NoNamespaces", f"this machine refuses namespaces: {LOST}")
 #: Names of processor architectures as Kubernetes writes them.
@@ -220,7 +222,7 @@ class Registration:
 
     def _verdicts(self) -> list[tuple[str, str, str, str]]:
         plain = [PLAIN] if self._configuration.plain else []
-        return [self.memory.condition(), self.disk.condition(), *HEALTHY, *plain]
+        return [self.memory.condition(), self.disk.condition(), *HEALTHY, NO_CGROUPS, *plain]
 
     def _news(self) -> bool:
         return self._status() != self._last

@@ -111,7 +111,12 @@ class EmbeddedProvider:
         folder = cluster_folder(check_name(name))
         record = folder.read()
         runtime = choice.words(record.runtime, record.why)
-        details = {"profile": profile_words(record.profile), "runtime": runtime, "folder": str(folder.path)}
+        details = {
+            "profile": profile_words(record.profile),
+            "runtime": runtime,
+            "limits": choice.LIMITS,
+            "folder": str(folder.path),
+        }
         common: dict[str, Any] = {"name": name, "provider": self.name, "version": record.version}
         supervisor = control.connect(folder.control)
         if supervisor is None:

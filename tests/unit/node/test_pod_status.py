@@ -63,6 +63,13 @@ def test_what_hinders_a_pod_is_said_of_its_containers() -> None:
     assert main["state"] == {"waiting": {"reason": "ContainerCreating", "message": "no such volume"}}
 
 
+@pytest.mark.parametrize(("asked", "shown"), [("", "Disabled"), ("IfPossible", "Enabled"), ("Enabled", "Enabled")])
+def test_a_read_only_mount_says_whether_it_was_asked_to_be_so_to_the_bottom(asked: str, shown: str) -> None:
+    mount = {"name": "v", "mountPath": "/v", "readOnly": True, **({"recursiveReadOnly": asked} if asked else {})}
+    (main,) = status_of(records(made(container(volumeMounts=[mount]))))["containerStatuses"]
+    assert main["volumeMounts"] == [{"name": "v", "mountPath": "/v", "readOnly": True, "recursiveReadOnly": shown}]
+
+
 def test_a_resize_is_refused_in_the_status_and_the_old_resources_are_shown() -> None:
     old, new = ({"limits": {"memory": size}, "requests": {"memory": size}} for size in ("64Mi", "128Mi"))
     pod = records(made(container(resources=old)))

@@ -57,6 +57,8 @@ async def test_a_new_node(tmp_path: Path, pki: Path) -> None:
     assert server.node["spec"]["podCIDR"] == found._configuration.pod_cidr
     assert server.node["metadata"]["labels"]["topology.kubernetes.io/zone"] == "a"
     status = server.node["status"]
+    limits = next(c for c in status["conditions"] if c["type"] == "LimitsNotEnforced")
+    assert limits["status"] == "True" and "CPU limits are not enforced" in limits["message"]
     assert status["daemonEndpoints"]["kubeletEndpoint"]["Port"] == found._configuration.kubelet_port
     assert status["images"] == [{"names": ["podlab/toolbox:1"], "sizeBytes": 5}]
     assert {c["type"]: c["status"] for c in status["conditions"]}["Ready"] == "True"
