@@ -145,16 +145,18 @@ def _end_earlier(memory: str) -> bool:
     """End an earlier session, and its Java if that is dead or has another heap, which it keeps. True if it stays."""
     from pyspark import SparkContext
 
-    if SparkContext._active_spark_context is not None:
-        SparkContext._active_spark_context.stop()
-    gateway = SparkContext._gateway
+    context, gateway = SparkContext._active_spark_context, SparkContext._gateway
+    alive = gateway is not None and gateway.proc.poll() is None
+    if context is not None:
+        if not alive:
+            context._jsc = None  # nobody is there to be told
+        context.stop()
     if gateway is None:
         return False
-    process = gateway.proc
-    if process.poll() is None and memory == _heap:
+    if alive and memory == _heap:
         return True
-    process.kill()
-    process.wait()
+    gateway.proc.kill()
+    gateway.proc.wait()
     gateway.close()
     SparkContext._gateway = SparkContext._jvm = None
     return False
