@@ -24,6 +24,7 @@ import simulator  # noqa: E402
 import widget_latency  # noqa: E402
 from notebooks_20 import wanted  # noqa: E402
 from pods_100 import seconds  # noqa: E402
+from pods_300_under_load import linear  # noqa: E402
 
 
 @pytest.fixture
@@ -247,3 +248,13 @@ def test_every_benchmark_gives_its_result_the_name_by_which_it_is_called() -> No
 
 def test_the_page_is_what_the_results_say() -> None:
     assert kept.PAGE.read_text() == kept.page(), "stale: run `python benchmarks/kept.py`"
+
+
+@pytest.mark.parametrize(
+    ("at_last", "right"),
+    [((6.2, 122.0), True), ((5.0, 110.0), True), ((6.2, 150.0), False), ((30.0, 122.0), False)],
+)
+def test_growth_of_cpu_and_memory_is_judged_without_what_they_start_from(
+    at_last: tuple[float, float], right: bool
+) -> None:
+    assert linear([(10, 0.4, 62.0), (30, 0.8, 66.0), (100, 2.2, 80.0), (300, *at_last)]) is right
