@@ -23,10 +23,15 @@ def init(
     folder: Annotated[Path, typer.Argument(help="The term's folder; made if it is not there.")],
     course: Annotated[Path | None, typer.Option("--course", help="Folder of the course; found from here up.")] = None,
 ) -> None:
-    """Make a term's folder: term.toml, roster.csv, a folder to drop submissions into."""
-    from podlab.grading import term
+    """Make a term's folder: term.toml, roster.csv, a folder for submissions, nbgrader's settings and gradebook."""
+    from podlab.grading import bookkeeping, term
 
     written = term.make(folder, builder.root(course))
+    if bookkeeping.configure(folder):
+        written.append(folder / "nbgrader_config.py")
+    with bookkeeping.quiet():
+        if bookkeeping.new_gradebook(folder):
+            written.append(folder / "gradebook.db")
     for path in written:
         typer.echo(f"wrote {path}")
     if not written:

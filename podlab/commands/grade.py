@@ -37,13 +37,19 @@ def grade(
         bool, typer.Option("--unsafe", help="Without boxes: learners' code in containers, or as you if you trust it.")
     ] = False,
     cell_limit: Annotated[float, typer.Option(min=1, help="Seconds that one cell may take.")] = 60.0,
+    lessons: Annotated[str, typer.Option(help="Where learners read the course, for links; a term says its own.")] = "",
     course: Annotated[Path | None, typer.Option(help="Folder of the course; found from here upwards.")] = None,
     term: Annotated[Path | None, typer.Option(help="The term's folder; found from here upwards.")] = None,
 ) -> None:
     """Grade submissions, each in a box of its own; a run that was cut off goes on where it was."""
     from podlab.commands.grade_progress import shown
     from podlab.grading import classes
+    from podlab.grading import term as terms
 
+    try:
+        terms.address(lessons)
+    except ValueError as error:
+        raise UsageError(f"{error}.", hint="Begin it with https://") from error
     if clusters not in ("fresh", "pooled"):
         raise UsageError(f"There are no {clusters} clusters.", hint="--clusters fresh or --clusters pooled")
     settings = _of_term(term, assignment) if folder is None else _of_folder(folder, assignment, out, course)
@@ -57,6 +63,7 @@ def grade(
         unsafe=unsafe,
         pooled=clusters == "pooled",
         cell_limit=cell_limit,
+        lessons=lessons,
     )
     with shown() as display:
         graded = classes.grade_class(settings, display, display.say)

@@ -62,11 +62,21 @@ BACKUPS = 10
 class Books:
     """The gradebook of one course folder, for one assignment."""
 
-    def __init__(self, folder: Path, assignment: str, source: Path, term: Term | None = None) -> None:
+    def __init__(
+        self, folder: Path, assignment: str, source: Path, term: Term | None = None, lessons: str = ""
+    ) -> None:
         self.folder = folder
         self.assignment = assignment
         self.source = source
         self.term = term
+        self._lessons = lessons
+
+    @property
+    def lessons(self) -> str:
+        """The address under which learners find the lessons; empty where it is not known."""
+        from podlab.grading.preprocessors import lessons_of
+
+        return self._lessons or lessons_of(self.folder)
 
     @property
     def release(self) -> Path:
@@ -170,9 +180,8 @@ class Books:
     def book(self, records: Iterable[Record]) -> None:
         """Write grades into the gradebook and feedback as HTML, learner by learner, as the records come."""
         from podlab.grading.ledger import Ledger
-        from podlab.grading.preprocessors import lessons_of
 
-        ours = Ledger(self.folder, self.assignment, self._configuration(), lessons_of(self.folder))
+        ours = Ledger(self.folder, self.assignment, self._configuration(), self.lessons)
         with in_words(self.folder / "gradebook.db"), ours as ledger:
             for record in records:
                 try:
@@ -203,7 +212,9 @@ class Books:
             for record in records
         ]
         write_csv(grades, head, rows)
-        write_csv(words, feedback.COLUMNS, [row for record in records for row in feedback.rows(record)])
+        lessons = self.lessons
+        rows = [row for record in records for row in feedback.rows(record, lessons)]
+        write_csv(words, feedback.COLUMNS, rows)
         return grades, words
 
     def scores(self) -> dict[str, float]:

@@ -47,6 +47,8 @@ class Settings:
     unsafe: bool = False
     cell_limit: float = 60.0
     notebook_limit: float = 300.0
+    #: The address under which learners find the lessons, for links in feedback; a term says its own.
+    lessons: str = ""
 
 
 @dataclass(frozen=True)
@@ -159,7 +161,7 @@ def results(books: Books) -> Graded:
 def books_of(settings: Settings, out: Path) -> Books:
     """The gradebook of the folder with the results."""
     source = settings.course / "source" / settings.assignment / f"{settings.assignment}.ipynb"
-    return Books(out, settings.assignment, source, settings.term)
+    return Books(out, settings.assignment, source, settings.term, settings.lessons)
 
 
 def _found(settings: Settings) -> list[submissions.Submission]:

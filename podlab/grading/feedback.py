@@ -11,7 +11,9 @@ from podlab.grading.records import Outcome, Record
 from podlab.lab.show import ReportView
 
 #: Columns of feedback.csv.
-COLUMNS = ("learner", "exercise", "check", "verdict", "weight", "expected", "observed", "likely cause", "next step")
+COLUMNS = (
+    "learner", "exercise", "check", "verdict", "weight", "expected", "observed", "likely cause", "next step", "to read",
+)  # fmt: skip
 
 
 def of_exercise(record: Record, exercise: str, lessons: str = "") -> tuple[str, str]:
@@ -39,17 +41,23 @@ def _linked(html: str, lesson: str, lessons: str) -> str:
     """The lesson's address in a page as a link."""
     if not lesson or not lessons:
         return html
-    address = escape(f"{lessons.rstrip('/')}/{lesson}")
+    address = escape(_address(lesson, lessons))
     return html.replace(escape(lesson), f'<a href="{address}">{escape(lesson)}</a>')
 
 
-def rows(record: Record) -> Iterator[tuple[str, ...]]:
-    """The lines of feedback.csv for one submission, in the order of COLUMNS."""
+def _address(lesson: str, lessons: str) -> str:
+    """Where a lesson's section is: on the web, or in the folder of the course where that is not known."""
+    return f"{lessons.rstrip('/')}/{lesson}" if lesson and lessons else lesson
+
+
+def rows(record: Record, lessons: str = "") -> Iterator[tuple[str, ...]]:
+    """The lines of feedback.csv for one submission, in the order of COLUMNS; `lessons` as for of_exercise."""
     for id in record.scores:
         report = record.reports.get(id)
+        to_read = _address(_about(id)[1], lessons)
         if report is None:
             reason = next((each.reason for each in record.unanswered if each.exercise == id), "")
-            yield (record.learner, id, "", "unanswered", "", "", reason, "", "")
+            yield (record.learner, id, "", "unanswered", "", "", reason, "", "", to_read)
             continue
         for line in report.lines:
             result = line.result
@@ -63,6 +71,7 @@ def rows(record: Record) -> Iterator[tuple[str, ...]]:
                 result.observed,
                 result.cause,
                 result.next_step,
+                to_read,
             )
 
 

@@ -1,4 +1,4 @@
-"""The report of a class: report.html to read, checks.csv and suspicions.csv to work with."""
+"""The report of a class: report.html to read, and its tables as CSV to work with."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ CHECK_COLUMNS = (
     "exercise", "check", "title", "hidden", "weight", "tried", "failed", "failure_rate", "not_gradable",
     "infrastructure", "median_seconds",
 )  # fmt: skip
+SUBMISSION_COLUMNS = ("learner", "outcome", "score", "late_penalty", "final", "max_score", "seconds", "attempts")
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 70em; margin: 2em auto; padding: 0 1em; color: #1a1a1a; }
 table { border-collapse: collapse; margin: .5em 0 1.5em; } caption { text-align: left; font-weight: 600; }
@@ -39,14 +40,50 @@ def write(books: Books, records: Sequence[Record]) -> Path:
     release = json.loads(books.release.read_text())
     exercises = registry.chapter(books.assignment[:2])
     found = suspicions(records, _notebooks(books, records), release, exercises)
-    lines = figures.checks(records)
-    write_csv(folder / "checks.csv", CHECK_COLUMNS, [_check_row(each) for each in lines])
-    write_csv(
-        folder / "suspicions.csv", ("learner", "exercise", "sign"), [tuple(vars(each).values()) for each in found]
-    )
+    lines, booked = figures.checks(records), books.booked()
+    for name, (head, rows) in tables(records, booked, lines, found).items():
+        write_csv(folder / name, head, rows)
     with paths.whole_file(folder / "report.html") as file:
-        file.write(page(books.assignment, records, books.booked(), lines, found))
+        file.write(page(books.assignment, records, booked, lines, found))
     return folder / "report.html"
+
+
+def tables(
+    records: Sequence[Record],
+    booked: Mapping[str, Booked],
+    lines: Sequence[CheckFigures],
+    found: Sequence[Suspicion],
+) -> dict[str, tuple[Sequence[str], Sequence[Sequence[Any]]]]:
+    """What the page shows, as (columns, rows) by file name. Times in seconds; no score where nothing was judged."""
+    scores, maximum = _scores(records)
+    counts = figures.distribution(scores, maximum)
+    step = maximum / len(counts)
+    return {
+        "checks.csv": (CHECK_COLUMNS, [_check_row(each) for each in lines]),
+        "distribution.csv": (
+            ("from", "to", "submissions"),
+            [(f"{n * step:g}", f"{(n + 1) * step:g}", count) for n, count in enumerate(counts)],
+        ),
+        "submissions.csv": (SUBMISSION_COLUMNS, [_submission_row(each, booked.get(each.learner)) for each in records]),
+        "flakes.csv": (
+            ("learner", "exercise", "what"),
+            [tuple(vars(each).values()) for each in figures.flakes(records)],
+        ),
+        "suspicions.csv": (("learner", "exercise", "sign"), [tuple(vars(each).values()) for each in found]),
+    }
+
+
+def _scores(records: Sequence[Record]) -> tuple[list[float], int]:
+    """All scores that there are, and the points that could be earned."""
+    scores = [record.score for record in records if record.score is not None]
+    return scores, max((record.maximum for record in records), default=0)
+
+
+def _submission_row(record: Record, booked: Booked | None) -> tuple[Any, ...]:
+    score = "" if record.score is None else f"{record.score:g}"
+    final = "" if booked is None or booked.needs_person else f"{booked.final:g}"
+    penalty = f"{booked.penalty:g}" if booked else ""
+    return record.learner, record.outcome.value, score, penalty, final, record.maximum, record.seconds, record.attempts
 
 
 def _notebooks(books: Books, records: Sequence[Record]) -> dict[str, Mapping[str, Any]]:
@@ -64,8 +101,7 @@ def page(
     found: Sequence[Suspicion],
 ) -> str:
     """The report as one HTML page that needs nothing else; everything that came from outside is escaped."""
-    scores = [record.score for record in records if record.score is not None]
-    maximum = max((record.maximum for record in records), default=0)
+    scores, maximum = _scores(records)
     seconds = sorted((record.seconds, record.learner) for record in records)
     parts = [
         f"<h1>{escape(assignment)}</h1>",

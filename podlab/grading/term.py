@@ -173,9 +173,7 @@ def load(start: Path | None = None) -> Term:
             name: {who: _moment(value) for who, value in each.items()}
             for name, each in text.get("extensions", {}).items()
         }
-        course, lessons = Path(text["course"]), str(text.get("lessons", ""))
-        if lessons and not lessons.startswith(("http://", "https://")):
-            raise ValueError(f"lessons = {lessons!r} is no address on the web")
+        course, lessons = Path(text["course"]), address(str(text.get("lessons", "")))
     except KeyError as error:
         raise GradingError(f"{file} lacks the entry {error}.") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, TypeError, ValueError, AttributeError) as error:
@@ -183,6 +181,13 @@ def load(start: Path | None = None) -> Term:
             f"{file} cannot be understood: {error}.", hint="Mend the line, or compare it with a new one."
         ) from error
     return Term(folder, course, late, deadlines, extensions, _roster(folder / ROSTER), lessons)
+
+
+def address(lessons: str) -> str:
+    """`lessons` as it is; ValueError if it is no address that may stand in a page as a link."""
+    if lessons and not lessons.startswith(("http://", "https://")):
+        raise ValueError(f"lessons = {lessons!r} is no address on the web")
+    return lessons
 
 
 def _moment(value: Any) -> datetime:

@@ -192,6 +192,20 @@ def test_ordinary_answers_bear_no_signs() -> None:
     assert suspects(ada=LONG, bob="import heapq\nfrom concurrent.futures import ProcessPoolExecutor") == set()
 
 
+def test_the_tables_of_the_report_say_as_csv_what_the_page_says() -> None:
+    everybody = list(RECORDS.values())
+    found = report.tables(everybody, BOOKED, figures.checks(everybody), [])
+    assert found["distribution.csv"][1][5] == ("5", "6", 1) and sum(row[2] for row in found["distribution.csv"][1]) == 3
+    head, rows = found["submissions.csv"]
+    assert dict(zip(head, rows[1], strict=True)) == {
+        "learner": "bob", "outcome": "graded", "score": "5", "late_penalty": "1.5", "final": "3.5", "max_score": 10,
+        "seconds": 9, "attempts": 1,
+    }  # fmt: skip
+    assert rows[3][2] == rows[3][4] == ""
+    assert [row[0] for row in found["flakes.csv"][1]] == ["bob", "dan"]
+    assert report.tables([], {}, [], [])["distribution.csv"][1][0] == ("0", "0", 0)
+
+
 def test_the_page_shows_everybody_and_no_markup_of_theirs() -> None:
     found = [suspicion.Suspicion("cyd", "01.1", HOSTILE)]
     text = report.page(NAME, list(RECORDS.values()), BOOKED, figures.checks(list(RECORDS.values())), found)

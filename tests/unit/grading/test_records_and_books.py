@@ -247,6 +247,15 @@ def test_feedback_links_to_the_lesson_where_learners_find_it() -> None:
         assert '<a href="https://example.org/course/notebooks/15-self-healing.ipynb#' in html
 
 
+@pytest.mark.parametrize("lessons", ["", "https://example.org/course/"])
+def test_every_line_of_feedback_says_what_to_read_on_the_web_or_in_the_course(tmp_path: Path, lessons: str) -> None:
+    books = Books(tmp_path, ASSIGNMENT, tmp_path / "source.ipynb", lessons=lessons)
+    _, words = books.export(list(RECORDS.values()))
+    with words.open(newline="") as file:
+        found = {row["to read"] for row in csv.DictReader(file)}
+    assert found and all(each.startswith(f"{lessons}notebooks/15-self-healing.ipynb#") for each in found)
+
+
 def another_version(tmp_path: Path, exercise: str) -> Path:
     source = tmp_path / "new" / f"{ASSIGNMENT}.ipynb"
     source.parent.mkdir()
