@@ -1,7 +1,8 @@
 """Grade the same submissions again and again at full load: all copies of one come to the same marks.
 
 Chapter 01: its reference solution has full marks each time, the release as it is has none, and a mixture of right
-and wrong answers has the same marks each time.
+and wrong answers has the same marks each time. None needs a cluster, on which one submission takes minutes:
+grade_class grades such ones, whose marks it knows.
 """
 
 from __future__ import annotations
