@@ -11,6 +11,7 @@ import json
 import posixpath
 import tarfile
 import tempfile
+import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,6 +25,11 @@ from podlab.images.layers import FIXED_TIME
 from podlab.images.layout import CHUNK, LARGEST_DOCUMENT, Descriptor, ImageLayout, canonical_json
 from podlab.images.reference import Reference
 from podlab.images.unpack import root_folder
+
+try:
+    from lzma import LZMAError
+except ImportError:  # a Python without it reads no .xz either
+    LZMAError = EOFError  # type: ignore[assignment,misc]
 
 CONTAINERD_NAME = "io.containerd.image.name"
 
@@ -44,8 +50,11 @@ def save(layout: ImageLayout, references: Sequence[Reference], file: Path, progr
     """Write images to a tar file, whole or not at all; returns its size in bytes. Every blob is verified."""
     with layout.in_use():
         images = {reference: _stored(layout, reference) for reference in references}
-        with paths.whole_file(file, "wb") as out, tarfile.open(fileobj=out, mode="w") as archive:
-            _write(layout, images, archive, progress)
+        try:
+            with paths.whole_file(file, "wb") as out, tarfile.open(fileobj=out, mode="w") as archive:
+                _write(layout, images, archive, progress)
+        except OSError as error:
+            raise ImageError(f"{file} cannot be written: {error.strerror or error}.") from error
     return file.stat().st_size
 
 
@@ -97,8 +106,10 @@ def _write(
         info = tarfile.TarInfo(_blob_name(digest))
         info.size, info.mode, info.mtime = blobs[digest].size, 0o644, FIXED_TIME
         with layout.open_blob(digest) as blob:
-            archive.addfile(info, blob)
-            blob.verify()
+            try:
+                archive.addfile(info, blob)
+            finally:  # a blob that is cut off ends too early for the archive, too
+                blob.verify()
         progress(digest, blobs[digest].size)
 
 
@@ -125,7 +136,7 @@ def load(layout: ImageLayout, file: Path, progress: Progress, *, name: Reference
             archive = _Archive(tar, file)
             found = list(_from_layout(layout, archive, progress) or _from_docker(layout, archive, progress))
             return _name(layout, found, name, file)
-    except (tarfile.TarError, EOFError) as error:
+    except (tarfile.TarError, EOFError, zlib.error, LZMAError) as error:
         raise ImageError(
             f"{file} is no readable tar archive: {str(error).splitlines()[0].rstrip(':')}.",
             hint="Write one with `docker save IMAGE -o FILE` or `podlab image save IMAGE -o FILE`.",

@@ -9,6 +9,7 @@ allows it; the others, and what was skipped, are recorded in `roots/HEX.json`.
 from __future__ import annotations
 
 import errno
+import gzip
 import json
 import os
 import shutil
@@ -122,7 +123,7 @@ def apply_layer(unpacking: Unpacking, blob: VerifiedFile, diff_id: str) -> None:
             for member in archive:
                 unpacking.apply(archive, member)
         plain.drain()
-    except (tarfile.TarError, EOFError, zlib.error) as error:
+    except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile) as error:
         blob.verify()
         raise ImageError(f"A layer of {unpacking.shown} is no readable tar archive: {error}.") from error
     blob.verify()

@@ -4,6 +4,7 @@ import gzip
 import hashlib
 import io
 import json
+import os
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
@@ -230,3 +231,27 @@ def test_saving_what_is_damaged_leaves_no_file(layout: ImageLayout, saved: Path,
 def test_saving_an_unknown_image_is_refused(layout: ImageLayout, tmp_path: Path) -> None:
     with pytest.raises(ImageError, match="not in the image store"):
         save(layout, [Reference.parse("nothing")], tmp_path / "x.tar", _quiet)
+
+
+def test_saving_a_blob_that_is_cut_off_is_told_as_such(layout: ImageLayout, saved: Path, tmp_path: Path) -> None:
+    manifest = layout.read_document(layout.images()[str(NAME)].digest)
+    blob = layout.blob_path(manifest["layers"][0]["digest"])
+    blob.write_bytes(blob.read_bytes()[:-100])
+    with pytest.raises(BlobCorrupted, match="is damaged"):
+        save(layout, [NAME], tmp_path / "new.tar", _quiet)
+
+
+def test_a_folder_that_is_not_there_is_told(layout: ImageLayout, saved: Path, tmp_path: Path) -> None:
+    with pytest.raises(ImageError, match=r"missing/x\.tar cannot be written: No such file or directory\."):
+        save(layout, [NAME], tmp_path / "missing" / "x.tar", _quiet)
+
+
+@pytest.mark.parametrize("kind", ["xz", "gz", "bz2"])
+def test_a_compressed_archive_that_is_damaged_is_told(other: ImageLayout, saved: Path, kind: str) -> None:
+    module = pytest.importorskip({"xz": "lzma", "gz": "gzip", "bz2": "bz2"}[kind])
+    larger = _rewrite(saved, lambda files: files.update(junk=os.urandom(1 << 18)))
+    packed = bytearray(module.compress(larger.read_bytes()))
+    packed[len(packed) // 2 :] = bytes(len(packed) - len(packed) // 2)
+    saved.write_bytes(packed)
+    with pytest.raises(ImageError, match=r"no readable tar archive|cannot be read|is incomplete"):
+        load(other, saved, _quiet)

@@ -220,8 +220,18 @@ def test_a_damaged_layer_is_refused_and_can_be_repaired(layout: ImageLayout, tar
 
 def test_a_layer_that_is_not_its_diff_id_is_refused(layout: ImageLayout, tar: Callable) -> None:
     image = image_of(layout, [tar(("a", "reg", "1"))])
-    image.config["rootfs"]["diff_ids"][0] = "sha256:" + "0" * 64  # type: ignore[index]
+    image.config["rootfs"]["diff_ids"][0] = "sha256:" + "0" * 64
     with pytest.raises(ImageError, match="its configuration says"):
+        root_folder(layout, image, shown="test")
+
+
+def test_a_gzip_that_does_not_end_as_it_says_is_told(layout: ImageLayout, tar: Callable) -> None:
+    plain = tar(("a", "reg", "content"))
+    packed = bytearray(gzip.compress(plain))
+    packed[-8:-4] = b"\0\0\0\0"  # its checksum
+    image = image_of(layout, [plain])
+    image.layers[0] = layout.write_blob(bytes(packed), LAYER_GZIP)  # type: ignore[index]
+    with pytest.raises(ImageError, match="no readable tar archive: CRC check failed"):
         root_folder(layout, image, shown="test")
 
 
