@@ -39,10 +39,10 @@ Exchange = Callable[[str, str, Mapping[str, str] | None], tuple[int, bytes]]
 
 
 class Prometheus:
-    """One Prometheus, behind an `exchange` of requests."""
+    """One Prometheus, behind an `exchange` of requests. `log` gives the newest lines of its log."""
 
-    def __init__(self, exchange: Exchange) -> None:
-        self._exchange = exchange
+    def __init__(self, exchange: Exchange, log: Callable[[], str] = str) -> None:
+        self._exchange, self._log = exchange, log
 
     @classmethod
     def of_cluster(cls, api: Api) -> Prometheus:
@@ -52,7 +52,12 @@ class Prometheus:
             answer = api.raw(method, _path("prometheus", 9090, path), query=query, timeout=30)
             return answer.status, answer.data
 
-        return cls(exchange)
+        def log() -> str:
+            path = f"/api/v1/namespaces/{NAMESPACE}/pods/prometheus-0/log"
+            answer = api.raw("GET", path, query={"container": "prometheus", "sinceSeconds": "60"})
+            return answer.data.decode("utf-8", "replace") if answer.status == 200 else ""
+
+        return cls(exchange, log)
 
     def query(self, expression: str, at: float | None = None) -> list[Series]:
         """The result of an expression at a moment (now): a series for each set of labels, with one point each.
@@ -100,7 +105,8 @@ class Prometheus:
         """Have it read its configuration and rules anew; QueryError with its words if they are wrong."""
         status, body = self._exchange("POST", "-/reload", None)
         if status != 200:
-            raise QueryError(f"Prometheus keeps its old configuration: {body.decode('utf-8', 'replace').strip()}")
+            said = complaints(self._log()) or body.decode("utf-8", "replace").strip()
+            raise QueryError(f"Prometheus keeps its old configuration: {said}")
 
     def _ask(self, what: str, parameters: Mapping[str, str], expression: str = "") -> Any:
         status, body = self._exchange("GET", f"api/v1/{what}", parameters or None)
@@ -147,6 +153,14 @@ def refusal(expression: str, said: str) -> str:
     if not place or not 1 <= int(place[1]) <= len(lines):
         return f"Prometheus refuses the question: {said}"
     return f"Prometheus refuses the question: {said}\n  {lines[int(place[1]) - 1]}\n  {' ' * (int(place[2]) - 1)}^"
+
+
+def complaints(log: str) -> str:
+    """What a log of Prometheus says of the rules, or else of the configuration, that it refused last."""
+    newest = [line for line in log.rpartition('msg="Loading configuration file"')[2].splitlines() if "ERROR" in line]
+    of_rules = [line for line in newest if 'msg="loading groups failed"' in line]
+    said = [found[1] for line in of_rules or newest if (found := re.search(r' err="((?:[^"\\]|\\.)*)"', line))]
+    return "; ".join(dict.fromkeys(said)).replace('\\"', '"')
 
 
 def shown(labels: Labels) -> str:

@@ -296,6 +296,35 @@ def test_odd_lines_do_no_harm_to_others_and_what_is_left_out_is_counted(logging,
     assert logging.count(f'kubernetes.pod_name:=odd kubernetes.pod_namespace:="{namespace}" "xxxxxx"*') == 0
 
 
+TIMES = """
+    import json, time
+    for year in ("2001", "2101"):
+        print(json.dumps({{"time": f"{{year}}-01-01T00:00:00Z", "message": "far {nonce}"}}), flush=True)
+    print("near {nonce}", flush=True)
+    time.sleep(3600)
+"""
+
+
+def test_lines_of_a_time_that_is_far_from_now_are_left_out_and_counted(logging, shared, namespace, kubectl) -> None:
+    """A program's own field `time` is the line's time. The docs say so, and an alert does."""
+
+    def dropped() -> dict[str, int]:
+        where = "/api/v1/namespaces/logging/services/victoria-logs:9428/proxy/metrics"
+        text = Api.connect(shared.kubeconfig).raw("GET", where).data.decode()
+        return {name: int(n) for name, n in re.findall(r'vl_rows_dropped_total\{reason="(\w+)"\} (\d+)', text)}
+
+    nonce, before = f"{namespace}-times", dropped()
+    kubectl(shared, "create", "-n", namespace, "-f", "-", stdin=pod("times", TIMES.format(nonce=nonce)))
+    assert found(logging, nonce, 1) == 1
+    until(
+        lambda: all(count > before[name] for name, count in dropped().items()),
+        "both lines being counted",
+        timeout=PATIENCE,
+        interval=0.3,
+        state=dropped,
+    )
+
+
 def test_a_shipper_that_dies_goes_on_where_it_was(logging, shared, namespace, kubectl) -> None:
     strike(shared, "vlagent", "vlagent")
     nonce = talk_and_die(shared, namespace, kubectl, "watched")
@@ -541,6 +570,76 @@ def test_errors_fire_an_alert_whose_receiver_is_told(monitoring, shared, namespa
     until(told, "the receiver being told", timeout=PATIENCE, interval=0.5, state=monitoring.alerts)
     ratio = monitoring.number(f'app:http_errors:ratio1m{{app="{namespace}"}}')
     assert ratio == pytest.approx(0.5, abs=0.05)
+
+
+MANY = """
+    import http.server
+    class Page(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            body = "".join('requests_total{user="%d"} 1\\n' % user for user in range(20001))
+            self.send_response(200); self.end_headers(); self.wfile.write(body.encode())
+        def log_message(self, *_): pass
+    http.server.ThreadingHTTPServer(("", 8080), Page).serve_forever()
+"""
+
+
+def test_a_target_of_too_many_series_is_refused_and_fires_an_alert(monitoring, shared, namespace, kubectl) -> None:
+    kubectl(shared, "create", "-n", namespace, "-f", "-", stdin=pod("many", MANY, annotations=SCRAPED))
+
+    def refused() -> bool:
+        return any(
+            "sample limit exceeded" in target["lastError"] and target["labels"].get("namespace") == namespace
+            for target in monitoring.targets()
+        )
+
+    until(refused, "the target being refused", timeout=PATIENCE, interval=0.5, state=monitoring.targets)
+    assert monitoring.query(f'requests_total{{namespace="{namespace}"}}') == []
+    fired = lambda: [one for one in monitoring.alerts() if one["labels"]["alertname"] == "TooManySeries"]  # noqa: E731
+    until(fired, "the alert", timeout=PATIENCE, interval=0.5, state=monitoring.alerts)
+
+
+def test_a_wrong_rule_of_ones_own_is_refused_with_its_words_and_does_not_keep_prometheus_from_starting(
+    monitoring, shared, kubectl
+) -> None:
+    def put(**files: str) -> None:
+        data = {f"{name}.yaml": text for name, text in files.items()}
+        patch = json.dumps([{"op": "add", "path": "/data", "value": data}])
+        kubectl(shared, "patch", "configmap", "prometheus-own-rules", "-n", "monitoring", "--type=json", "-p", patch)
+
+    def recorded() -> set[str]:
+        return {rule["name"] for rule in monitoring.rules()}
+
+    def reloaded() -> str:
+        try:
+            monitoring.reload()
+        except QueryError as error:
+            return error.message
+        return ""
+
+    rule = "groups: [{{name: own, rules: [{{record: 'own:up:sum', expr: '{}'}}]}}]"
+    put(own=rule.format("sum(up)"))
+    try:
+        until(lambda: not reloaded() and "own:up:sum" in recorded(), "the rule", timeout=PATIENCE, interval=1)
+        put(own=rule.format("sum(up"))
+        until(
+            lambda: "own.yaml" in reloaded() and "unclosed left parenthesis" in reloaded(),
+            "the refusal",
+            timeout=PATIENCE,
+            interval=1,
+            state=reloaded,
+        )
+        strike(shared, "prometheus", "prometheus", addon="monitoring")
+        until(
+            lambda: "app:http_errors:ratio1m" in recorded(), "the other rules", timeout=PATIENCE, ignore=(AddonError,)
+        )
+        assert "own:up:sum" not in recorded() and addons.status("monitoring", shared.name).state == "ready"
+        put(own=rule.format("sum(up) + 1"))
+        until(lambda: not reloaded() and "own:up:sum" in recorded(), "the mended rule", timeout=PATIENCE, interval=1)
+        strike(shared, "prometheus", "prometheus", addon="monitoring")
+        until(lambda: "own:up:sum" in recorded(), "it after a restart", timeout=PATIENCE, ignore=(AddonError,))
+    finally:
+        put()
+        until(lambda: not reloaded() and "own:up:sum" not in recorded(), "its end", timeout=PATIENCE, interval=1)
 
 
 def test_an_autoscaler_follows_a_metric_of_the_pods(monitoring, shared, namespace, kubectl) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from podlab.addons.logs import Logs
-from podlab.addons.prometheus import Prometheus, QueryError, refusal, series, shown
+from podlab.addons.prometheus import Prometheus, QueryError, complaints, refusal, series, shown
 from podlab.errors import AddonError
 
 
@@ -60,6 +60,26 @@ def test_a_refusal_has_prometheus_own_words_and_marks_the_place() -> None:
     first, line, mark = caught.value.message.splitlines()
     assert "parse error: unexpected right parenthesis" in first
     assert line.strip() == "rate(requests))" and line[len(mark) - 1] == ")" and mark.index("^") == 2 + 14
+
+
+RELOADED = """\
+time=1 level=INFO source=main.go:1 msg="Loading configuration file" filename=c.yml
+time=1 level=ERROR source=manager.go:2 msg="loading groups failed" component="rule manager" err="an earlier one"
+time=2 level=INFO source=main.go:1 msg="Loading configuration file" filename=c.yml
+time=2 level=ERROR source=manager.go:2 msg="loading groups failed" component="rule manager" err="/a.yaml: \\"X\\": bad"
+time=2 level=ERROR source=main.go:3 msg="Error reloading config" err="one or more errors occurred"
+"""
+
+
+def test_why_rules_are_refused_is_said_in_the_words_of_the_log() -> None:
+    def refuse(*_: object) -> tuple[int, bytes]:
+        return 500, b"failed to reload config: one or more errors occurred\n"
+
+    with pytest.raises(QueryError, match=r'keeps its old configuration: /a\.yaml: "X": bad$'):
+        Prometheus(refuse, lambda: RELOADED).reload()
+    with pytest.raises(QueryError, match="configuration: failed to reload config"):
+        Prometheus(refuse).reload()
+    assert complaints('level=ERROR err="yaml: line 3"\n') == "yaml: line 3"
 
 
 def test_the_place_is_in_the_line_that_is_named() -> None:

@@ -77,3 +77,42 @@ def test_alertmanager_has_the_receiver_of_its_route_and_it_is_a_service() -> Non
 def test_the_metrics_for_autoscalers_can_be_read() -> None:
     known = metrics(THINGS["ConfigMap", "custom-metrics"]["data"]["metrics"])
     assert "http_requests_per_second" in known
+
+
+JOBS = {job["job_name"]: job for job in config("prometheus", "prometheus.yml")["scrape_configs"]}
+
+
+def test_prometheus_token_is_shown_to_the_control_plane_and_nodes_only() -> None:
+    shown = {name for name, job in JOBS.items() if "authorization" in job}
+    assert shown == {"kubernetes-apiservers", "kubernetes-nodes", "kubernetes-nodes-cadvisor"}
+    assert "insecure_skip_verify" not in JOBS["kubernetes-apiservers"]["tls_config"]
+
+
+@pytest.mark.parametrize("name", ["kubernetes-pods", "kubernetes-services"])
+@pytest.mark.parametrize("annotation", ["port", "path"])
+def test_what_a_pod_or_a_service_is_annotated_with_is_read(name: str, annotation: str) -> None:
+    sources = [source for rule in JOBS[name]["relabel_configs"] for source in rule["source_labels"]]
+    assert [one for one in sources if one.endswith(f"annotation_prometheus_io_{annotation}")]
+
+
+def test_a_services_series_say_where_it_is() -> None:
+    assert {"job", "namespace", "service"} <= {
+        one.get("target_label") for one in JOBS["kubernetes-services"]["relabel_configs"]
+    }
+
+
+def test_a_services_port_replaces_its_endpoints() -> None:
+    (rule,) = (one for one in JOBS["kubernetes-services"]["relabel_configs"] if "__address__" in one["source_labels"])
+    given = re.fullmatch(rule["regex"], "10.1.2.3:80;9090")
+    assert given and given.expand(rule["replacement"].replace("$", "\\")) == "10.1.2.3:9090"
+    assert not re.fullmatch(rule["regex"], "10.1.2.3:80;")
+
+
+@pytest.mark.parametrize("name", ["logging", "opensearch"])
+def test_every_port_of_a_shippers_pod_is_scraped(name: str) -> None:
+    (thing,) = (one for one in objects(TABLE[name], own=True) if one["kind"] == "DaemonSet")
+    pod = thing["spec"]["template"]
+    assert {"prometheus.io/scrape": "true"}.items() <= pod["metadata"]["annotations"].items()
+    assert "prometheus.io/port" not in pod["metadata"]["annotations"]
+    ports = {port["containerPort"] for one in pod["spec"]["containers"] for port in one["ports"]}
+    assert ports == {9429, 9430}
