@@ -18,6 +18,7 @@ from processes import descendants, used
 from podlab import addons
 from podlab.addons import opensearch
 from podlab.cluster.embedded import binaries
+from podlab.spark import missing
 from podlab.waiting import pause
 
 MIB = 2**20
@@ -65,12 +66,12 @@ def main() -> None:
     here = machine()
     announce("addons-footprint", here)
     located = binaries.locate([image.name for addon in addons.TABLE.values() for image in addon.images])
-    names = [
-        addon.name for addon in addons.TABLE.values() if all(located[image.name] is not None for image in addon.images)
-    ]
-    if opensearch.missing() or opensearch.find() is None:
-        names.remove("opensearch")
-    for name in set(addons.TABLE) - set(names):
+    names = [addon.name for addon in addons.TABLE.values() if addon.images or addon.own_image]
+    lacking = {name for name in names if any(located[one.name] is None for one in addons.TABLE[name].images)}
+    lacking |= {"opensearch"} if opensearch.missing() or opensearch.find() is None else set()
+    lacking |= {"spark"} if missing() else set()
+    names = [name for name in names if name not in lacking]
+    for name in sorted(lacking):
         say(f"  {name}: its programs are not on this machine; left out")
     seconds, rows = {}, []
     with running(given.nodes):

@@ -1,10 +1,10 @@
 """promql-truth: what PromQL says of a load beside what its generator has counted, and whether alerts tell the truth.
 
-First requests of known codes and delays go to three pods for some minutes, while processes of theirs end and are
-started again. Rate, share of errors, median and 95th percentile by PromQL over that time stand beside the generator's
-own; the value is the largest difference in percent. What a process has counted after its last scrape is lost with it,
-so some difference is honest. Then apps with a burst of errors and apps with a few errors all the time, side by side:
-the receiver must be told of each of the former and of none of the latter.
+First requests of known codes and delays go to three pods for some minutes, while one of them is deleted, and processes
+of theirs end and are started again. Rate, share of errors, median and 95th percentile by PromQL over that time stand
+beside the generator's own; the value is the largest difference in percent. What a process has counted after its last
+scrape is lost with it, so some difference is honest. Then apps with a burst of errors and apps with a few errors all
+the time, side by side: the receiver must be told of each of the former and of none of the latter.
 """
 
 from __future__ import annotations
@@ -174,8 +174,10 @@ class Seen:
     high: float
 
 
-def compare(api: Api, ask: Prometheus, rate: int, seconds: int, restarts: int, seed: int) -> tuple[Seen, Seen, int]:
-    """Load three pods, end some of their processes, ask both; and how many processes were started again."""
+def compare(
+    api: Api, ask: Prometheus, rate: int, seconds: int, deletions: int, restarts: int, seed: int
+) -> tuple[Seen, Seen, int]:
+    """Load three pods, delete some, end some of their processes, ask both; how many processes were started again."""
     port, chance = app(api, "truth", 3), random.Random(seed)
     scraped(api, ask, ["truth"], 3)
     began = 0.0
@@ -194,13 +196,17 @@ def compare(api: Api, ask: Prometheus, rate: int, seconds: int, restarts: int, s
 
     with under_load([requests]) as results:
         pause(EDGE)
+        step = seconds / (deletions + restarts + 1)
+        for _ in range(deletions):  # first: a pod takes the number of its restarts with it
+            pause(step)
+            api.delete("Pod", chance.choice(api.list("Pod", PLACE))["metadata"]["name"], PLACE, grace=0)
         for _ in range(restarts):
-            pause(seconds / (restarts + 1))
+            pause(step)
             try:
                 asyncio.run(asked(port, "/end"))
             except (OSError, IndexError):
                 pass  # it ends before it answers
-        pause(EDGE + seconds - restarts * seconds / (restarts + 1))
+        pause(EDGE + step)
     report: load.Report = results[0]
     end = began + EDGE + seconds
     ours = f'{{namespace="{PLACE}", app="truth"'
@@ -289,6 +295,7 @@ def main() -> None:
         __doc__,
         seconds=(300, 60, "of the load that is compared"),
         rate=(40, 20, "its requests per second"),
+        deletions=(1, 0, "pods that are deleted meanwhile"),
         restarts=(3, 0, "processes that end meanwhile"),
         runs=(50, 2, "apps with a burst, and as many healthy ones"),
         at_once=(10, 2, "of each kind side by side"),
@@ -304,7 +311,7 @@ def main() -> None:
         addons.enable("monitoring", NAME)
         ask = Prometheus.of_cluster(api)
         make_namespace(api, PLACE, "benchmark")
-        truth, said, again = compare(api, ask, given.rate, given.seconds, given.restarts, given.seed)
+        truth, said, again = compare(api, ask, given.rate, given.seconds, given.deletions, given.restarts, given.seed)
         for first in range(0, given.runs, given.at_once):
             numbers = range(first, min(given.runs, first + given.at_once))
             some, others = [f"burst-{n}" for n in numbers], [f"calm-{n}" for n in numbers]
@@ -322,6 +329,7 @@ def main() -> None:
     value = max(off.values())
     met = value <= LIMIT and right == len(bursts) and not wrong and again == given.restarts
     more = {"differs": {name: round(one, 2) for name, one in off.items()}, "restarts": again}
+    more["deletions"] = given.deletions
     more |= {"bursts": len(bursts), "fired": right, "fired_healthy": wrong, "slowest_seconds": round(slowest, 1)}
     limit = f"{LIMIT:g} %, each burst and no healthy app fires"
     finish(Figure("promql-truth", value, "% off", limit=limit, met=met, more=more), here)

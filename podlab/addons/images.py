@@ -9,6 +9,7 @@ from pathlib import Path
 
 from podlab import paths
 from podlab.addons.catalogue import Image, dockerfile
+from podlab.checks.world import OFFICIAL_IMAGE, PYTHON_IMAGE
 from podlab.images import build
 from podlab.images.layout import ImageLayout
 from podlab.images.reference import Reference
@@ -32,4 +33,4 @@ def official(text: str, images: Sequence[Image], own: tuple[str, str] | None = N
         text = text.replace(*own)
     for image in images:
         text = text.replace(image.reference, image.official)
-    return text.replace("podlab/python:3", "docker.io/library/python:3.14-slim")
+    return text.replace(PYTHON_IMAGE, OFFICIAL_IMAGE)

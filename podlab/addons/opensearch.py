@@ -186,9 +186,8 @@ class OpenSearch:
             content = json.loads(text)
         except ValueError:
             content = {}
-        if answer.status == 400:
-            reasons = (content.get("error") or {}).get("root_cause") or [{}]
-            raise QueryError(f"OpenSearch refuses the question: {reasons[0].get('reason', text[:300])}")
+        if answer.status in (400, 404, 405) and "error" in content:
+            raise QueryError(f"OpenSearch refuses the question: {refusal(body, content['error'])}")
         if answer.status // 100 != 2:
             raise AddonError(
                 f"OpenSearch does not answer (status {answer.status}).",
@@ -205,3 +204,16 @@ class OpenSearch:
         """The lines that a query of the DSL finds, oldest first."""
         body = {"query": query, "size": limit, "sort": [{"@timestamp": "asc"}]}
         return [hit["_source"] for hit in self.search(body)["hits"]["hits"]]
+
+
+def refusal(body: Mapping[str, Any] | None, error: Any) -> str:
+    """OpenSearch's words, and the place of the question that they name by `line` and `col`, with a mark below it."""
+    if not isinstance(error, Mapping):
+        return str(error)
+    first: Mapping[str, Any] = (error.get("root_cause") or [error])[0]
+    said, column = str(first.get("reason", "")), int(first.get("col", 0))
+    if body is None or not column or first.get("line") != 1:
+        return said
+    # As it was sent: on one line.
+    sent, begin = json.dumps(body), max(0, column - 60)
+    return f"{said}\n  {sent[begin : column + 40]}\n  {' ' * (column - 1 - begin)}^"

@@ -127,7 +127,13 @@ class Adapter:
             with urllib.request.urlopen(f"{self._prometheus}/api/v1/query", body, timeout=10) as answer:
                 found: Sequence[Object] = json.load(answer)["data"]["result"]
         except urllib.error.HTTPError as error:
-            said = json.load(error).get("error", "")
+            text = error.read(1000).decode(errors="replace")
+            if error.code == 503:  # in plain words: it is only starting, or ends
+                raise Refused(503, "ServiceUnavailable", f"Prometheus does not answer: {text.strip()}") from error
+            try:
+                said = json.loads(text)["error"]
+            except (ValueError, LookupError, TypeError):
+                said = text
             raise Refused(500, "InternalError", f"Prometheus refused {expression}: {said}") from error
         except OSError as error:
             raise Refused(503, "ServiceUnavailable", f"Prometheus does not answer: {error}") from error

@@ -1,7 +1,10 @@
 from __future__ import annotations
 
 import ssl
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -261,6 +264,38 @@ def test_the_adapter_tells_its_resources_and_refuses_what_it_does_not_know() -> 
     with pytest.raises(custom_metrics.Refused, match="no metric other; there are rate") as caught:
         adapter.answer(f"{pods}/other", {})
     assert custom_metrics.status(caught.value)["code"] == 404
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "told", "words"),
+    [
+        (503, "Service Unavailable\n", 503, "Prometheus does not answer: Service Unavailable"),
+        (422, '{"status": "error", "error": "parse error"}', 500, "refused http_requests_total.*: parse error"),
+        (500, "in plain words", 500, "refused .*: in plain words"),
+        (500, "[]", 500, r"refused .*: \[\]"),
+    ],
+)
+def test_what_prometheus_refuses_is_told_in_its_words(status: int, body: str, told: int, words: str) -> None:
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.send_response(status)
+            self.end_headers()
+            self.wfile.write(body.encode())
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.handle_request)
+        thread.start()
+        known = {"rate": "http_requests_total{{selector}}"}
+        api = SimpleNamespace(list=lambda *_: [POD])
+        adapter = custom_metrics.Adapter(api, f"http://127.0.0.1:{server.server_port}", known)  # type: ignore[arg-type]
+        with pytest.raises(custom_metrics.Refused, match=words) as caught:
+            adapter.answer(f"{custom_metrics.ROOT}/namespaces/shop/pods/*/rate", {})
+        thread.join()
+    assert caught.value.status == told
 
 
 def test_only_verified_names_count() -> None:

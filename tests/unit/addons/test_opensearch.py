@@ -285,6 +285,19 @@ def test_the_oldest_index_goes_also_when_the_disk_is_so_full_that_no_new_one_is_
     assert "no new index: 429 disk usage exceeded flood-stage" in capsys.readouterr().out
 
 
+def test_the_place_of_a_refused_question_is_marked() -> None:
+    body = {"query": {"mach": {"message": "one"}}, "size": 10}
+    cause = {"reason": "unknown query [mach]", "line": 1, "col": 20}
+    said, question, mark = opensearch.refusal(body, {"root_cause": [cause]}).splitlines()
+    assert said == "unknown query [mach]" and question.strip() == json.dumps(body)[:60]
+    assert question[mark.index("^")] == json.dumps(body)[19]
+    far = {"query": {"match": {"message": "x" * 200}}, "size": "ten"}
+    column = json.dumps(far).index("ten")
+    _, question, mark = opensearch.refusal(far, {"reason": "bad", "line": 1, "col": column + 1}).splitlines()
+    assert question[mark.index("^") :].startswith("ten")
+    assert opensearch.refusal(None, {"reason": "bad", "line": 1, "col": 3}) == "bad"
+
+
 def cluster(status: int, body: Any) -> Any:
     return SimpleNamespace(raw=lambda *_, **__: SimpleNamespace(status=status, data=json.dumps(body).encode()))
 
@@ -295,5 +308,15 @@ def test_questions_are_answered_or_refused_with_opensearchs_words() -> None:
     refusal = {"error": {"root_cause": [{"reason": "unknown query [mach]"}]}}
     with pytest.raises(QueryError, match=r"unknown query \[mach\]"):
         OpenSearch(cluster(400, refusal)).search({})
+    for status, error in (
+        (400, "no handler found"),
+        (404, {"reason": "no such index"}),
+        (405, "Incorrect HTTP method"),
+    ):
+        words = error if isinstance(error, str) else error["reason"]
+        with pytest.raises(QueryError, match=words):
+            OpenSearch(cluster(status, {"error": error})).search({})
+    with pytest.raises(AddonError, match="podlab addon enable opensearch"):
+        OpenSearch(cluster(404, {"kind": "Status", "message": "services not found"})).search({})
     with pytest.raises(AddonError, match="podlab addon enable opensearch"):
         OpenSearch(cluster(503, {"message": "no endpoints"})).search({})
