@@ -25,10 +25,11 @@ from podlab.checks.places import place
 
 #: Bytes of what the code prints that are kept; it may print more.
 KEPT_OUTPUT = 4_000
-#: Bytes of results that are read, and of private memory that one process of the code may take: more ends in a
-#: MemoryError, before a box of the grader is full.
+#: Bytes of results that are read, of private memory that one process of the code may take (more ends in a MemoryError,
+#: before a box of the grader is full), and of a file that it may write.
 MOST_RESULTS = 8 * 1024 * 1024
 MOST_MEMORY = 1100 * 1024**2
+MOST_FILE = 256 * 1024**2
 #: Bytes that a pipe may hold.
 PIPE = 1024 * 1024
 
@@ -132,7 +133,7 @@ def start_here(arguments: Sequence[str], stdin: Any, stdout: Any, results: int, 
 def arguments_of_caller(results: int) -> list[str]:
     """The interpreter's arguments for programs/caller.py, which writes to the descriptor `results`."""
     program = resources.files("podlab.checks").joinpath("programs/caller.py").read_text()
-    return ["-c", program, str(results), str(MOST_MEMORY)]
+    return ["-c", program, str(results), str(MOST_MEMORY), str(MOST_FILE)]
 
 
 def call(source: str, name: str, *arguments: Json, seconds: float, start: Start = start_here) -> Called:

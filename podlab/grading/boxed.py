@@ -45,7 +45,7 @@ class BoxedCode(contextlib.AbstractContextManager["BoxedCode"]):
 
     def _needed(self) -> Box:
         if self._box is None:
-            self._box = self._stack.enter_context(self._house().box(_IDLE))
+            self._box = self._stack.enter_context(self._house().box(_IDLE, log=False))
         return self._box
 
 
@@ -73,7 +73,8 @@ class Boxed:
         theirs: list[int] = []
         try:
             source, sink = self._input(stdin, theirs), self._output(stdout, theirs)
-            command = ["python3", *(("2" if each == str(results) else each) for each in arguments)]
+            # In a box no process but its own ones are counted, so that theirs can be limited: see caller.py.
+            command = ["python3", *(("2" if each == str(results) else each) for each in arguments), str(box.processes)]
             self._process = box.execute(command, (source, sink, results))
             self._ending = box.ending(self._process)
         except BaseException:

@@ -121,22 +121,29 @@ class House:
         return self._runner.run(work)
 
     @contextlib.contextmanager
-    def box(self, argv: Sequence[str], files: Mapping[str, str] | None = None) -> Iterator[Box]:
+    def box(self, argv: Sequence[str], files: Mapping[str, str] | None = None, *, log: bool = True) -> Iterator[Box]:
         """A new box that runs `argv`, with `files` (path -> text, read-only to it); everything of it is gone after.
 
-        Raises HouseError when it cannot be had.
+        Without `log` nothing is kept of what its first process prints: another one of the same user can write there,
+        without end. Raises HouseError when it cannot be had.
         """
         name = f"box{next(self._numbers)}"
         folder = self.folder / name
         with contextlib.ExitStack() as stack:
             try:
-                box = self._make(stack, name, folder, argv, files or {})
+                box = self._make(stack, name, folder, argv, files or {}, log)
             except (PodlabError, OSError) as error:
                 raise HouseError(f"A box for the submission cannot be had: {error}") from error
             yield box
 
     def _make(
-        self, stack: contextlib.ExitStack, name: str, folder: Path, argv: Sequence[str], files: Mapping[str, str]
+        self,
+        stack: contextlib.ExitStack,
+        name: str,
+        folder: Path,
+        argv: Sequence[str],
+        files: Mapping[str, str],
+        log: bool,
     ) -> Box:
         folder.mkdir(mode=0o755)
         stack.callback(shutil.rmtree, folder, ignore_errors=True)
@@ -154,7 +161,7 @@ class House:
             argv=list(argv),
             environment=ENVIRONMENT,
             root=self.root,
-            log_path=str(folder / "log"),
+            log_path=str(folder / "log") if log else os.devnull,
             folder=str(folder / "container"),
             working_directory="/tmp",
             mounts=(Mount(str(scratch), "/tmp"), Mount(str(scratch), "/dev/shm")),
@@ -172,6 +179,9 @@ class House:
 
 class Box:
     """One running box."""
+
+    #: How many processes a program that `execute` has started may see in the box, itself included.
+    processes = 512
 
     def __init__(self, house: House, runtime: SandboxRuntime, name: str, log: Path) -> None:
         self._house = house

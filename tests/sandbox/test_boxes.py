@@ -13,7 +13,7 @@ import pytest
 from boxed_answers import open_house
 
 from podlab import waiting
-from podlab.checks.calls import Called
+from podlab.checks.calls import MOST_FILE, Called
 from podlab.grading.boxed import BoxedBench
 from podlab.grading.house import Box, House
 from podlab.node.runtime.sandbox import seccomp
@@ -198,6 +198,44 @@ def test_a_call_that_takes_its_box_along_fails_and_the_next_has_a_new_one(house:
         assert bench.call(_HOGS, "f", "hog", seconds=60).kind in ("ended", "raised")
         # Its end may still be on its way to the box's first process, and strike whoever is called meanwhile.
         waiting.until(lambda: bench.call(_HOGS, "f", "after").ok, "a call in a new box", timeout=60)
+
+
+_WRITES_INTO_THE_LOG = """
+import os
+def f():
+    try:
+        log = os.open("/proc/1/fd/1", os.O_WRONLY)
+    except OSError as error:
+        return error.strerror
+    for _ in range(500):
+        os.write(log, b"x" * 65536)
+    return "written"
+"""
+
+
+def test_a_called_function_leaves_nothing_in_the_log_of_its_box(house: House) -> None:
+    with BoxedBench(house, seed=1) as bench:
+        assert bench.call(_WRITES_INTO_THE_LOG, "f", seconds=60).ok
+        there = {path: path.stat().st_size for path in house.folder.rglob("*") if path.is_file()}
+        assert sum(there.values()) < 1_000_000, there
+
+
+_BOMB = """
+import os, resource
+def f(what):
+    if what == "limits": return [resource.getrlimit(each)[0] for each in (resource.RLIMIT_NPROC, resource.RLIMIT_FSIZE)]
+    if what == "who": return sum(name.isdigit() for name in os.listdir("/proc"))
+    while True:
+        try: os.fork()
+        except OSError: pass
+"""
+
+
+def test_a_fork_bomb_in_a_call_is_limited_and_gone_before_the_next_call(house: House) -> None:
+    with BoxedBench(house, seed=1) as bench:
+        assert bench.call(_BOMB, "f", "limits", seconds=60).value == [Box.processes, MOST_FILE]
+        assert bench.call(_BOMB, "f", "bomb", seconds=2).kind in ("late", "ended")
+        assert bench.call(_BOMB, "f", "who", seconds=60).value == 2
 
 
 def test_whoever_is_talked_with_is_not_disturbed_by_the_end_of_a_call(house: House) -> None:

@@ -1,8 +1,9 @@
 """Runs a learner's source in a process of its own and calls one of its names; a JSON line for each call.
 
-`caller.py RESULTS LIMIT`: reads {"source", "name", "calls"}, one line, from standard input and writes to the
-descriptor RESULTS. With "talk", lines that follow are more calls, {"name", "arguments"}, each answered at once; a name
-"it.method" is one of the object that {"make": NAME, "arguments"} has made last.
+`caller.py RESULTS MEMORY FILE [PROCESSES]`: reads {"source", "name", "calls"}, one line, from standard input and writes
+to the descriptor RESULTS. The others are limits: bytes of memory and of one file, and the number of processes. With
+"talk", lines that follow are more calls, {"name", "arguments"}, each answered at once; a name "it.method" is one of the
+object that {"make": NAME, "arguments"} has made last.
 Standard library only. What the source prints goes wherever standard output goes; results have a way of their own.
 """
 
@@ -31,9 +32,11 @@ def main():
 
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     results = os.fdopen(descriptor, "w", buffering=1)
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    limit = int(sys.argv[2])
-    resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
+    limited = (resource.RLIMIT_DATA, resource.RLIMIT_FSIZE, resource.RLIMIT_NPROC)
+    for which, most in ((resource.RLIMIT_CORE, "0"), *zip(limited, sys.argv[2:], strict=False)):
+        _, hard = resource.getrlimit(which)
+        most = int(most) if hard == resource.RLIM_INFINITY else min(int(most), hard)
+        resource.setrlimit(which, (most, most))
     task = json.loads(sys.stdin.readline())
     # A module that can be found by its name: processes that the code starts get its functions by reference.
     module = sys.modules["answer"] = types.ModuleType("answer")

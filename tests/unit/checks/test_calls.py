@@ -36,6 +36,8 @@ def f(what):
     if what == "huge": return "x" * 9_000_000
     if what == "print": print("x" * 5_000_000)
     if what == "memory": return len("x" * (1300 << 20))  # less than a box of the grader has
+    if what == "file":
+        with open("large", "wb") as file: file.truncate(1 << 30)
     if what == "child":
         return os.fork() or time.sleep(600)
     return [what, (1, None)]
@@ -58,6 +60,7 @@ def g(data):
         ("hang", "late", "did not return within 1 s"),
         ("huge", "huge", "gave more than 8 MB back"),
         ("memory", "raised", "MemoryError"),
+        ("file", "raised", "File too large"),
         ("print", "value", ""),
         ("x", "value", ""),
     ],
