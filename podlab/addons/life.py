@@ -47,11 +47,16 @@ def enable(name: str, cluster: str = clusters.DEFAULT, *, progress: Progress = s
     """Bring an add-on into a cluster and return when it is ready. Twice does no harm and brings it up to date.
 
     Raises UsageError (no such add-on), ClusterError (no such cluster, or too small), BinaryError (a program cannot
-    be had), WaitTimeout (not ready in time: the message says what each pod waits for).
+    be had), AddonError (it cannot be there), WaitTimeout (not ready in time: the message says what each pod waits for).
     """
     addon = find(name)
     api = Api.connect(clusters.get(cluster).kubeconfig)
     own = clusters.provider_of(cluster).name == "embedded"
+    if addon.own_image and not own and not addon.own_official:
+        raise AddonError(
+            f"The image of {addon.name} borrows Python packages of this machine, which only embedded clusters can.",
+            hint=f"Make one, podlab cluster up --name here, and then: podlab addon enable {addon.name} --name here",
+        )
     wanted = objects(addon, own=own)
     with step("Room", progress) as say:
         _settled(api, addon)

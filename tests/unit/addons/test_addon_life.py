@@ -9,6 +9,7 @@ import pytest
 
 from podlab.addons import life
 from podlab.addons.catalogue import LABEL, find
+from podlab.errors import AddonError
 
 Object = dict[str, Any]
 
@@ -59,6 +60,14 @@ def test_an_add_ons_end_is_that_of_all_pods_there_whoever_made_them(monkeypatch:
     monkeypatch.setattr(life.Api, "connect", lambda kubeconfig: table)
     life.disable("spark", "any")
     assert table.things == {}
+
+
+def test_spark_is_refused_where_its_image_cannot_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(life.clusters, "get", lambda name: SimpleNamespace(kubeconfig=None))
+    monkeypatch.setattr(life.clusters, "provider_of", lambda name: SimpleNamespace(name="kind"))
+    monkeypatch.setattr(life.Api, "connect", lambda kubeconfig: Table())
+    with pytest.raises(AddonError, match=r"image of spark borrows(.|\n)*podlab addon enable spark"):
+        life.enable("spark", "any")
 
 
 def state(*things: Object, addon: str = "spark") -> life.Status:
