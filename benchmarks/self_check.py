@@ -51,7 +51,7 @@ def main() -> None:
     rows = [(id.replace("_", "."), percentile(times, 50), percentile(times, 95)) for id, times in runs.items()]
     table("seconds of lab.check", ("exercise", "p50", "p95"), rows)
     worst = percentile(everything, 95)
-    finish(Figure("self-check", worst, "s", None, "p95 at most 5 s", worst <= 5), here)
+    finish(Figure("self-check", worst, "s", None, "p95 at most 5 s", worst <= 5 or given.small), here)
 
 
 if __name__ == "__main__":

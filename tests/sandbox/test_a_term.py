@@ -88,3 +88,25 @@ def test_a_term_from_the_first_day_to_the_last(tmp_path: Path) -> None:
     assert grades(folder, "nbgrader")["dan"]["score"] == "28"
     reports = {each.name for each in (folder / "reports" / NAME).iterdir()}
     assert {"report.html", "checks.csv", "distribution.csv", "submissions.csv", "flakes.csv"} <= reports
+
+
+def test_a_disk_that_is_full_while_work_is_collected_loses_none_of_it(tmp_path: Path) -> None:
+    course = notebooks.write_course(tmp_path / "course")
+    source = moodle(tmp_path / "1.zip", "Ada Lovelace", 7, json.dumps(notebooks.answered(notebooks.RIGHT)), day=1)
+    script = f"""
+    podlab() {{ "{sys.executable}" -m podlab "$@"; }}
+    mount -t tmpfs -o size=8m none "$0" && podlab course init "$0/autumn" --course "{course}" || exit 8
+    cd "$0/autumn" && podlab release {NAME[:2]} || exit 8
+    dd if=/dev/zero of="$0/fill" bs=4k 2>/dev/null
+    podlab collect "{source}" && exit 9
+    rm "$0/fill"
+    podlab collect "{source}"
+    """
+    (tmp_path / "small").mkdir()
+    done = subprocess.run(
+        ["unshare", "-Urm", "sh", "-c", script, str(tmp_path / "small")],
+        cwd=ROOT, capture_output=True, text=True, timeout=600, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    assert "Traceback" not in done.stderr and "room" in done.stderr
+    assert "1 new, 0 known already" in done.stdout
