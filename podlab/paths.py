@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import importlib.metadata
 import os
+import secrets
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -65,6 +67,17 @@ def data() -> Path:
 def clusters() -> Path:
     """One folder per cluster, named after it."""
     return private(data() / "clusters")
+
+
+def identity() -> str:
+    """A word that stands for these folders (16 hexadecimal digits): it marks what is ours where others work, too."""
+    with (data() / "identity").open("a+") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)  # two processes that are the first must have one word
+        file.seek(0)
+        word = file.read() or secrets.token_hex(8)
+        if not file.tell():
+            file.write(word)
+        return word
 
 
 def sockets(folder: Path, longest: int = 24) -> Path:

@@ -6,10 +6,17 @@ import hashlib
 import os
 from pathlib import Path
 
+from podlab import paths
 from podlab.checks.api import Api, ApiError
+from podlab.cluster.folder import HOME_LABEL
 
 #: Label of a namespace: the machine, the process and its start, as `own` gives them.
 OWNER = "podlab.dev/owner"
+
+
+def labels() -> dict[str, str]:
+    """The labels by which a namespace is ours: of this process, and of this user's podlab."""
+    return {OWNER: own() or "unknown", HOME_LABEL: paths.identity()}
 
 
 def own(pid: int | None = None) -> str | None:
@@ -35,6 +42,11 @@ def dead(label: str) -> bool:
     machine, _, rest = label.partition("-")
     number, _, _ = rest.partition("-")
     return machine == _machine() and number.isdigit() and own(int(number)) != label
+
+
+def of_this_machine(label: str) -> bool:
+    """Whether the label names a process of this machine since its last start, alive or not."""
+    return label.partition("-")[0] == _machine()
 
 
 def sweep(api: Api) -> list[str]:

@@ -1,25 +1,26 @@
 """The world in which an answer is checked: rooms (namespaces) of its own, two identities, faults, seed, deadlines.
 
 A room is made by the checker. The learner's objects enter it as the user `podlab:learner`, who may edit this one
-namespace and nothing else; everything that observes or breaks things acts as the administrator.
+namespace and nothing else; everything that observes or breaks things acts as the administrator. For somebody who may
+not make namespaces a room is one of those that were given, and everything is done as that user.
 """
 
 from __future__ import annotations
 
 import random
+import re
 import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from typing import Any, TypeVar
 
-from podlab.checks import calm
+from podlab.checks import calm, lent, owners
 from podlab.checks.api import Api, ApiAway, ApiError, Object, documents
 from podlab.checks.calls import Start, start_here
 from podlab.checks.code import Code
 from podlab.checks.contract import Inconclusive, Refused, failed
 from podlab.checks.faults import NodeFaults
-from podlab.checks.owners import OWNER, own
 from podlab.checks.traffic import Client, Prober, Reply, Silent, ask, client_objects, prober_objects
 from podlab.errors import PodlabError, WaitTimeout
 from podlab.waiting import pause, until
@@ -31,10 +32,15 @@ LEARNER = "podlab:learner"
 LEARNER_ROLE = "podlab-learner"
 #: Label of everything that podlab puts into a room itself: it is never taken for the learner's.
 OURS = "podlab.dev/ours"
+#: Bytes on a node's disk that a container may take in one of these namespaces: with more its pod is evicted.
+MOST_DISK = "512Mi"
 #: Label of all namespaces that podlab makes; its value is the nonce of the world or lab that made them.
 MADE_BY = "podlab.dev/world"
 #: Image of programs that only need Python; any image with python3 will do.
 PYTHON_IMAGE = "podlab/python:3"
+#: The same for clusters that do not have ours: there that name would be whatever its owner at Docker Hub publishes.
+OFFICIAL_IMAGE = "docker.io/library/python:3.14-slim"
+_OUR_PYTHON = re.compile(r"(docker\.io/)?podlab/python(:.*)?")
 #: The label of a podlab node that tells what runs its containers, and how such a runtime calls itself in a refusal.
 PLAIN_RUNTIME = "the plain runtime"
 #: Seconds from the creation of a small pod to Ready on an idle machine with two cores. Deadlines of checks are
@@ -61,6 +67,7 @@ class World(Code, AbstractContextManager["World"]):
         cluster: str = "default",
         nodes: NodeFaults | None = None,
         image: str = PYTHON_IMAGE,
+        namespaces: Sequence[str] = (),
         start: Start = start_here,
         say: Callable[[str], None] = lambda _text: None,
     ) -> None:
@@ -72,6 +79,8 @@ class World(Code, AbstractContextManager["World"]):
         self.cluster = cluster
         self.nodes = nodes
         self.image = image
+        #: Those that were given (`lent`); none where we make our own.
+        self.namespaces = namespaces
         self.start = start
         self.say = say
         self.stretch = 1.0
@@ -91,20 +100,31 @@ class World(Code, AbstractContextManager["World"]):
 
     def close(self) -> None:
         """Delete the rooms; an API server that is away is no reason to fail here."""
-        for room in self.rooms.values():
-            try:
-                self.api.delete("Namespace", room.namespace)
-            except (ApiAway, ApiError):
-                pass
+        for namespace in {room.namespace for room in self.rooms.values()}:
+            with suppress(ApiAway, ApiError):
+                if self.namespaces:
+                    lent.give_back(self.api, namespace)
+                else:
+                    self.api.delete("Namespace", namespace)
         self.rooms.clear()
 
     def room(self, name: str, objects: Sequence[Object] = ()) -> Room:
         """The room `name`, made with `objects` of ours in it if it is new."""
         if name not in self.rooms:
-            room = Room(self, name, f"{self.label}-{self.nonce}-{name}")
+            room = Room(self, name, self._given() if self.namespaces else f"{self.label}-{self.nonce}-{name}")
             self.rooms[name] = room
             room.make(objects)
         return self.rooms[name]
+
+    def _given(self) -> str:
+        """A namespace of those that were given; the first room shares the baseline's, which is hardly used."""
+        if list(self.rooms) == ["baseline"]:
+            return self.rooms["baseline"].namespace
+        return lent.take(self.api, self.namespaces)
+
+    def fitting(self, item: Object) -> Object:
+        """The object with this cluster's image in place of podlab/python."""
+        return item if self.image == PYTHON_IMAGE else _with_image(item, self.image)
 
     def measure(self) -> float:
         """Measure how long a small pod takes to be Ready, set the stretch of deadlines from it, return seconds."""
@@ -148,13 +168,14 @@ class Room:
         self.name = name
         self.namespace = namespace
         self.api = world.api
-        self.learner = world.api.as_user(LEARNER)
+        self.learner = world.api if world.namespaces else world.api.as_user(LEARNER)
 
     def make(self, objects: Sequence[Object]) -> None:
         """Create the namespace, the learner's right to edit it, and `objects`."""
-        make_namespace(self.api, self.namespace, self.world.nonce)
+        if not self.world.namespaces:
+            make_namespace(self.api, self.namespace, self.world.nonce)
         for item in objects:
-            self.api.apply(item, self.namespace)
+            self.api.apply(self.world.fitting(item), self.namespace)
 
     def submit(self, text: str) -> list[Object]:
         """Apply the learner's YAML as the learner; Refused with the API's own words when it cannot be used."""
@@ -173,7 +194,7 @@ class Room:
         for item in items:
             name = f"{item['kind']} {item['metadata'].get('name', '')!r}"
             try:
-                applied.append(self.learner.apply(item, self.namespace, manager="learner"))
+                applied.append(self.learner.apply(self.world.fitting(item), self.namespace, manager="learner"))
             except ApiError as error:
                 if error.server:
                     raise
@@ -298,9 +319,13 @@ class Room:
 
 
 def make_namespace(api: Api, name: str, nonce: str) -> None:
-    """Create a namespace in which `podlab:learner` may edit, and in which no pod may reach for the node."""
-    labels = {MADE_BY: nonce, OWNER: own() or "unknown", "pod-security.kubernetes.io/enforce": "baseline"}
+    """Create a namespace in which `podlab:learner` may edit, and in which no pod may reach for the node or its disk."""
+    labels = {MADE_BY: nonce, **owners.labels(), "pod-security.kubernetes.io/enforce": "baseline"}
     api.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}}, name)
+    disk = {"ephemeral-storage": MOST_DISK}
+    bounds = {"type": "Container", "default": disk, "defaultRequest": {"ephemeral-storage": "0"}, "max": disk}
+    limits = {"apiVersion": "v1", "kind": "LimitRange", "metadata": {"name": "podlab-disk"}}
+    api.apply({**limits, "spec": {"limits": [bounds]}}, name)
     role = {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", "metadata": {"name": LEARNER_ROLE}}
     api.apply({**role, "rules": learner_rules(api)}, name)
     api.apply(
@@ -339,6 +364,17 @@ def learner_rules(api: Api) -> list[Object]:
         if resources:
             found.append({**rule, "resources": resources})
     return found
+
+
+def _with_image(part: Any, image: str) -> Any:
+    if isinstance(part, list):
+        return [_with_image(each, image) for each in part]
+    if not isinstance(part, dict):
+        return part
+    return {
+        key: image if key == "image" and _OUR_PYTHON.fullmatch(str(value)) else _with_image(value, image)
+        for key, value in part.items()
+    }
 
 
 def is_ready(pod: Mapping[str, Any]) -> bool:

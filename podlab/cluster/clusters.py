@@ -86,6 +86,17 @@ def down(name: str = DEFAULT, *, progress: Progress = silent) -> None:
     provider_of(name).down(name, progress)
 
 
+def forget(name: str, *, progress: Progress = silent) -> None:
+    """Forget a cluster that somebody else runs without asking it; ClusterError for one of our own."""
+    owner = provider_of(name)
+    if not hasattr(owner, "forget"):
+        raise ClusterError(
+            f"{name} is a cluster of the provider {owner.name}; forgotten, it would run on.",
+            hint=f"`podlab cluster down --name {name}` ends it.",
+        )
+    owner.forget(name, progress)
+
+
 def stop(name: str = DEFAULT, *, progress: Progress = silent) -> None:
     """End every process of a cluster; its objects and volumes stay."""
     provider_of(name).stop(name, progress)

@@ -1,7 +1,8 @@
 """The provider `existing`: a cluster that somebody else runs, reached by a kubeconfig and a context.
 
 Nothing is created in it before its full name has been given, nothing outside our own namespaces is touched, and
-`down` takes back what was left: our namespaces and our record of the cluster, never the cluster.
+`down` takes back what was left: this user's namespaces and our record of the cluster, never the cluster, and never
+the namespaces of others who learn there.
 """
 
 from __future__ import annotations
@@ -17,14 +18,12 @@ import yaml
 
 from podlab import paths
 from podlab.cluster import user_kubeconfig
-from podlab.cluster.folder import ClusterFolder, Record, check_name, context_name, write_private
+from podlab.cluster.folder import HOME_LABEL, ClusterFolder, Record, check_name, context_name, write_private
 from podlab.cluster.progress import step
 from podlab.cluster.provider import ClusterSpec, ClusterStatus, ComponentStatus, Progress
 from podlab.cluster.readiness import client
 from podlab.errors import ClusterError, EnvironmentUnsuitable, UsageError
 
-#: Label of the namespaces that labs make, whoever makes them.
-LABEL = "podlab.dev/owner"
 #: The oldest Kubernetes that the course is for.
 FLOOR = (1, 36)
 #: Seconds that an answer may take: the API server itself takes a minute at most.
@@ -53,7 +52,7 @@ class ExistingProvider:
         try:
             write_private(folder.kubeconfig, yaml.safe_dump(folder_config, sort_keys=False))
             with step("Ask the cluster", progress) as say:
-                version, note = _ask(folder.kubeconfig)
+                version, note = _ask(folder.kubeconfig, _called(str(source), context))
                 say(f"{version} {note}".strip())
         except BaseException:
             folder.remove()
@@ -64,14 +63,27 @@ class ExistingProvider:
         folder.write(record)
 
     def down(self, name: str, progress: Progress) -> None:
-        """Delete our namespaces in the cluster and forget it. The cluster itself is not ours to end."""
+        """Delete our namespaces in the cluster and forget it. The cluster itself is not ours to end.
+
+        ClusterError if they cannot be deleted; the cluster is remembered then, so that it can be tried again.
+        """
         folder = _folder(name)
-        folder.read()
+        record = folder.read()
         with step("Delete the labs' namespaces", progress) as say:
             try:
-                say(", ".join(_sweep(folder.kubeconfig)) or "there is none")
+                say(", ".join(_sweep(folder.kubeconfig, _named(record))) or "there is none")
             except ClusterError as error:
-                say(f"not done: {error.message}")
+                raise ClusterError(
+                    f"The namespaces of labs in {name} could not be deleted, so it is not forgotten: {error.message}",
+                    hint="Try again when it answers. To leave there what is there: "
+                    f"`podlab cluster down --forget --name {name}`.",
+                ) from error
+        self.forget(name, progress)
+
+    def forget(self, name: str, progress: Progress) -> None:
+        """Forget the cluster without asking it: what labs left there stays."""
+        folder = _folder(name)
+        folder.read()
         with step("Forget it", progress):
             user_kubeconfig.forget(folder)
             folder.remove()
@@ -87,9 +99,9 @@ class ExistingProvider:
     def start(self, name: str, progress: Progress) -> None:
         """Return if it answers; ClusterError if not: it is not ours to start."""
         folder = _folder(name)
-        folder.read()
+        record = folder.read()
         with step("Ask the cluster", progress):
-            _ask(folder.kubeconfig)
+            _ask(folder.kubeconfig, _named(record))
 
     def status(self, name: str) -> ClusterStatus:
         """What the cluster says of itself, as far as we may know."""
@@ -100,7 +112,7 @@ class ExistingProvider:
         server = yaml.safe_load(folder.kubeconfig.read_text())["clusters"][0]["cluster"]["server"]
         common = {"name": name, "provider": self.name, "server": server, "details": details}
         try:
-            nodes = _nodes(folder.kubeconfig)
+            nodes = _nodes(folder.kubeconfig, _named(record))
         except ClusterError as error:
             return ClusterStatus(state="degraded", version=record.version, notes=[*notes, error.message], **common)
         return ClusterStatus(state="running", version=record.version, components=nodes, notes=notes, **common)
@@ -202,14 +214,33 @@ def looks_like_production(context: str, parts: Mapping[str, Config]) -> bool:
     try:
         return not ipaddress.ip_address(host).is_private
     except ValueError:
-        return not (host == "localhost" or host.endswith((".local", ".internal", ".localhost")) or "." not in host)
+        return not (
+            host == "localhost" or host.endswith((".local", ".internal", ".localhost", ".svc")) or "." not in host
+        )
 
 
-def _ask(kubeconfig: Path) -> tuple[str, str]:
+def _called(source: str, context: str) -> str:
+    """What a user knows a cluster by: not our copy of the kubeconfig."""
+    return f"{source} (context {context})"
+
+
+def _named(record: Record) -> str:
+    return _called(record.details.get("kubeconfig", ""), record.details.get("context", ""))
+
+
+#: What labs do that not everyone may: where one of them is refused, namespaces have to be given.
+_RIGHTS = (
+    {"verb": "create", "resource": "namespaces"},
+    {"verb": "create", "resource": "roles", "group": "rbac.authorization.k8s.io"},
+    {"verb": "impersonate", "resource": "users"},
+)
+
+
+def _ask(kubeconfig: Path, called: str) -> tuple[str, str]:
     """The cluster's version, and what labs cannot do in it; EnvironmentUnsuitable if it is too old."""
     from kubernetes import client as library
 
-    with client(kubeconfig) as api:
+    with client(kubeconfig, called=called) as api:
         code = library.VersionApi(api).get_code(_request_timeout=_PATIENCE)
         numbers = tuple(int(re.sub(r"\D", "", part) or 0) for part in (code.major, code.minor))
         if numbers < FLOOR:
@@ -217,24 +248,31 @@ def _ask(kubeconfig: Path) -> tuple[str, str]:
                 f"The cluster has Kubernetes {code.git_version}; the course needs {FLOOR[0]}.{FLOOR[1]} or newer.",
                 hint="Use the embedded cluster: `podlab cluster up`.",
             )
-        attributes = library.V1ResourceAttributes(verb="create", resource="namespaces")
-        review = library.V1SelfSubjectAccessReview(
-            spec=library.V1SelfSubjectAccessReviewSpec(resource_attributes=attributes)
-        )
-        answer: Any = library.AuthorizationV1Api(api).create_self_subject_access_review(
-            review, _request_timeout=_PATIENCE
-        )
-    note = (
-        "" if answer.status.allowed else "You may not make namespaces: have one made, and set PODLAB_NAMESPACE to it."
+        access = library.AuthorizationV1Api(api)
+        refused = [right for right in _RIGHTS if not _may(access, right)]
+    if not refused:
+        return code.git_version, ""
+    told = ", ".join(f"{right['verb']} {right['resource']}" for right in refused)
+    return code.git_version, (
+        f"You may not {told}: have two namespaces made in which you may edit, and name them in PODLAB_NAMESPACES "
+        "(docs/clusters.md)."
     )
-    return code.git_version, note
 
 
-def _nodes(kubeconfig: Path) -> list[ComponentStatus]:
+def _may(access: Any, right: Mapping[str, str]) -> bool:
+    from kubernetes import client as library
+
+    attributes = library.V1ResourceAttributes(**right)
+    spec = library.V1SelfSubjectAccessReviewSpec(resource_attributes=attributes)
+    review = library.V1SelfSubjectAccessReview(spec=spec)
+    return bool(access.create_self_subject_access_review(review, _request_timeout=_PATIENCE).status.allowed)
+
+
+def _nodes(kubeconfig: Path, called: str) -> list[ComponentStatus]:
     """The nodes, as components; none if we may not see them."""
     from kubernetes import client as library
 
-    with client(kubeconfig) as api:
+    with client(kubeconfig, called=called) as api:
         try:
             nodes: list[Any] = library.CoreV1Api(api).list_node(_request_timeout=_PATIENCE).items
         except library.ApiException as error:
@@ -249,13 +287,20 @@ def _readiness(node: Any) -> str:
     return "running" if ready else "stopped"
 
 
-def _sweep(kubeconfig: Path) -> list[str]:
-    """Delete the namespaces that labs made in the cluster; returns their names."""
+def _sweep(kubeconfig: Path, called: str) -> list[str]:
+    """Delete the namespaces that this user's labs made in the cluster; returns their names."""
     from kubernetes import client as library
 
-    with client(kubeconfig) as api:
+    with client(kubeconfig, called=called) as api:
         core: Any = library.CoreV1Api(api)
-        ours = core.list_namespace(label_selector=LABEL, _request_timeout=_PATIENCE).items
+        try:
+            ours = core.list_namespace(
+                label_selector=f"{HOME_LABEL}={paths.identity()}", _request_timeout=_PATIENCE
+            ).items
+        except library.ApiException as error:
+            if error.status == 403:  # who may not see namespaces has made none
+                return []
+            raise
         names = [one.metadata.name for one in ours]
         for name in names:
             core.delete_namespace(name, _request_timeout=_PATIENCE)

@@ -17,6 +17,8 @@ from podlab import paths
 from podlab.cluster.provider import ClusterSpec
 from podlab.errors import ClusterError, ClusterExists, ClusterNotFound, UsageError
 
+#: Label of what labs and checks make in a cluster; its value is `paths.identity` of whoever's they are.
+HOME_LABEL = "podlab.dev/home"
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9]{0,38}[a-z0-9])?")
 
 

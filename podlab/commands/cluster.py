@@ -121,10 +121,15 @@ def use(name: Annotated[str, typer.Argument(help="The cluster.")]) -> None:
 
 
 @app.command()
-def down(name: _Name) -> None:
+def down(
+    name: _Name,
+    forget: Annotated[
+        bool, typer.Option("--forget", help="existing: do not ask it; what labs left in it stays.")
+    ] = False,
+) -> None:
     """End every process of a cluster and delete it with all its objects."""
     with drawn(_told) as progress:
-        cluster.down(name, progress=progress)
+        (cluster.forget if forget else cluster.down)(name, progress=progress)
 
 
 @app.command()

@@ -5,21 +5,33 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from podlab.checks import faults
+from podlab.checks import faults, lent
 from podlab.checks.api import Api
 from podlab.checks.faults import NodeFaults
+from podlab.checks.world import OFFICIAL_IMAGE, PYTHON_IMAGE
 from podlab.errors import PodlabError
 
 
 @dataclass(frozen=True)
 class Connection:
-    """A reachable cluster. `nodes` breaks and mends its nodes, where that can be done."""
+    """A reachable cluster. `nodes` breaks and mends its nodes, where that can be done.
+
+    `image` is what podlab/python is there, `namespaces` those that were given to somebody who may not make any.
+    """
 
     name: str
     api: Api
     nodes: NodeFaults | None
     version: str
+    image: str = PYTHON_IMAGE
+    namespaces: tuple[str, ...] = ()
+
+    @property
+    def surroundings(self) -> dict[str, Any]:
+        """What a World has to know of it, besides the connection itself."""
+        return {"cluster": self.name, "nodes": self.nodes, "image": self.image, "namespaces": self.namespaces}
 
 
 class LabError(PodlabError):
@@ -36,16 +48,38 @@ def chosen() -> str:
 def connect(name: str | None = None) -> Connection:
     """Connect to a cluster: by PODLAB_KUBECONFIG if set, else the podlab cluster `name`.
 
-    Raises PodlabError, with the command that helps, when there is no cluster or it does not answer.
+    Raises PodlabError, with the command that helps, when there is no cluster or it does not answer, and for one that
+    looks like one in production until PODLAB_CONFIRM is the full name of its context.
     """
     given = os.environ.get("PODLAB_KUBECONFIG")
     name = name or chosen()
-    kubeconfig = Path(given) if given else _kubeconfig(name)
+    kubeconfig = _confirmed(Path(given)) if given else _kubeconfig(name)
     api = Api.connect(kubeconfig)
     version = api.request("GET", "/version").get("gitVersion", "")
     # A kubeconfig from elsewhere may be any cluster; its nodes are ours to break only if the cluster is named.
     ours = not given or "PODLAB_CLUSTER" in os.environ
-    return Connection(name, api, faults.of_cluster(name) if ours else None, version)
+    nodes = faults.of_cluster(name) if ours else None
+    named = filter(None, (one.strip() for one in os.environ.get(lent.VARIABLE, "").split(",")))
+    return Connection(name, api, nodes, version, _image(name if ours else ""), tuple(named))
+
+
+def _confirmed(kubeconfig: Path) -> Path:
+    from podlab.cluster import existing
+
+    context, parts = existing.pick(existing.read(kubeconfig), "", kubeconfig)
+    if existing.looks_like_production(context, parts) and os.environ.get("PODLAB_CONFIRM") != context:
+        raise LabError(existing.question(context, parts, kubeconfig), hint=f"Say so with PODLAB_CONFIRM={context}")
+    return kubeconfig
+
+
+def _image(cluster: str) -> str:
+    """What stands for podlab/python: PODLAB_LAB_IMAGE; else an official image where it is not we who run the nodes."""
+    from podlab.cluster import clusters
+
+    if chosen_one := os.environ.get("PODLAB_LAB_IMAGE"):
+        return chosen_one
+    ours = cluster in clusters.list_clusters() and clusters.provider_of(cluster).name != "existing"
+    return PYTHON_IMAGE if ours else OFFICIAL_IMAGE
 
 
 def _kubeconfig(name: str) -> Path:

@@ -28,7 +28,8 @@ class KubectlVerbs(Place):
             items = documents(text)
         except ValueError as error:
             raise LabError(f"This cannot be applied: {error}.", hint="Compare it with the manifest above.") from None
-        applied = [self._say(partial(self.api.apply, item, self.namespace, manager="lab")) for item in items]
+        fitting = self.room.world.fitting
+        applied = [self._say(partial(self.api.apply, fitting(item), self.namespace, manager="lab")) for item in items]
         return Listing(
             applied, (("KIND", lambda item: item["kind"]), ("NAME", lambda item: item["metadata"]["name"])), "objects"
         )

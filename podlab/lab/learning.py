@@ -114,7 +114,7 @@ class Learning(Place):
         if not exercise.cluster:
             return lambda: Bench(seed=seed, label=label, say=progress.say)
         on = self._need_whole()
-        return lambda: World(on.api, seed=seed, label=label, nodes=on.nodes, cluster=on.name, say=progress.say)
+        return lambda: World(on.api, seed=seed, label=label, say=progress.say, **on.surroundings)
 
 
 def columns(*heads: str) -> list[tuple[str, Callable[[Object], str]]]:

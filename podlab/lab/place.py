@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from podlab.checks import faults, owners, seeds
 from podlab.checks.api import Api, ApiError, Object
 from podlab.checks.contract import Inconclusive, Report
-from podlab.checks.world import Room, World
+from podlab.checks.world import PYTHON_IMAGE, Room, World
 from podlab.errors import PodlabError
 from podlab.lab import chapters
 from podlab.lab.connection import Connection, LabError
@@ -55,13 +55,13 @@ class Place:
         """Take a cluster: remove what dead kernels left, make the namespace, put the chapter's programs into it."""
         self._connection = connection
         given = os.environ.get("PODLAB_NAMESPACE")
-        self._world = World(
-            connection.api, seed=self.seed, label=f"lab-{self.chapter}", cluster=connection.name, nodes=connection.nodes
-        )
+        label = f"lab-{self.chapter}"
+        self._world = World(connection.api, seed=self.seed, label=label, **connection.surroundings)
         if given:
             self._room = Room(self._world, "work", given)
         else:
-            owners.sweep(connection.api)
+            if not connection.namespaces:
+                owners.sweep(connection.api)
             if connection.nodes is not None:
                 faults.mend(connection.name)
             self._room = self._world.room("work", _objects(self.chapter))
@@ -107,6 +107,10 @@ class Place:
             )
         where = f"cluster {self._connection.name} ({self._connection.version}), namespace {self.namespace}"
         opened = f"Chapter {self.chapter} is open: {where}. Seed {self.seed}."
+        if self._connection.image != PYTHON_IMAGE:
+            opened += f"\nFor {PYTHON_IMAGE} this cluster runs {self._connection.image}."
+        if self._connection.namespaces:
+            opened += "\nIt makes no namespaces: all that you and the checks do is done in your own name."
         return Note(f"{opened}\n{harmed}", "warning") if (harmed := self._harmed_by_another()) else Note(opened)
 
     def __repr__(self) -> str:

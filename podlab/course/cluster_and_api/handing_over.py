@@ -68,7 +68,7 @@ def apply(room: Room, manager: str, text: str, force: bool = False) -> Object:
         "PATCH",
         resource.path(room.namespace, item["metadata"]["name"]),
         query={"fieldManager": manager, "force": "true" if force else "false", "fieldValidation": "Strict"},
-        body=item,
+        body=room.world.fitting(item),
         content_type="application/apply-patch+yaml",
     )
 

@@ -107,7 +107,7 @@ def stage(answer: Answer, world: World) -> Scene:
     """A room with a pod in it that belongs to somebody else."""
     room = world.room("reconcile")
     made = room.learner.request(
-        "POST", f"/api/v1/namespaces/{room.namespace}/pods", body=_pod("stranger", "others", "v1")
+        "POST", f"/api/v1/namespaces/{room.namespace}/pods", body=world.fitting(_pod("stranger", "others", "v1"))
     )
     return Scene(room, world, answer[NAME], stranger=made["metadata"]["uid"])
 
@@ -168,7 +168,7 @@ class Driver:
         try:
             match action:
                 case {"create": str() as name}:
-                    body = _pod(name, self.wanted["group"], self.wanted["version"])
+                    body = self.scene.world.fitting(_pod(name, self.wanted["group"], self.wanted["version"]))
                     self.room.learner.request("POST", path, body=body)
                 case {"delete": str() as name}:
                     self.room.learner.request("DELETE", f"{path}/{name}")

@@ -32,7 +32,7 @@ def room(monkeypatch) -> world.Room:
     """A room of a world on a calm machine whose deadlines are as they are written."""
     monkeypatch.setattr(calm.Meter, "share", lambda _meter: 0.2)
     api = types.SimpleNamespace(as_user=lambda user: None)
-    return world.Room(types.SimpleNamespace(api=api, deadline=lambda seconds: seconds), "r", "n")  # type: ignore[arg-type]
+    return world.Room(types.SimpleNamespace(api=api, namespaces=(), deadline=float), "r", "n")  # type: ignore[arg-type]
 
 
 @pytest.fixture

@@ -1,16 +1,25 @@
-"""The provider existing, as far as it goes without a cluster: which context is meant, and what is asked first."""
+"""The provider existing, as far as a little API goes: which context is meant, what is asked first, what is ours."""
 
 from __future__ import annotations
 
+import base64
+import json
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from little_api import LittleApi
 
-from podlab.cluster import existing
+from podlab.checks import owners
+from podlab.cluster import clusters, existing
+from podlab.cluster.folder import HOME_LABEL
 from podlab.cluster.provider import ClusterSpec
-from podlab.errors import ClusterError, ClusterNotFound, UsageError
+from podlab.errors import ClusterError, ClusterNotFound, EnvironmentUnsuitable, UsageError
 
 
 def config(server: str = "https://127.0.0.1:6443", name: str = "class") -> dict[str, Any]:
@@ -115,3 +124,84 @@ def test_a_cluster_that_nobody_took_up() -> None:
     for verb in ("stop", "down", "start"):
         with pytest.raises(ClusterNotFound):
             getattr(existing.ExistingProvider(), verb)("none", silent)
+
+
+def taken(path: Path, name: str = "mine") -> None:
+    existing.ExistingProvider().up(ClusterSpec(name, kubeconfig=str(path), confirmed="class"), silent)
+
+
+def test_down_deletes_the_namespaces_of_this_user_and_of_nobody_else(tmp_path: Path) -> None:
+    with LittleApi() as api:
+        taken(api.kubeconfig(tmp_path / "config"))
+        api.add("/api/v1/namespaces/ours", "Namespace", labels=owners.labels())
+        api.add("/api/v1/namespaces/another-learner", "Namespace", labels=owners.labels() | {HOME_LABEL: "another"})
+        api.add("/api/v1/namespaces/not-a-lab", "Namespace")
+        existing.ExistingProvider().down("mine", silent)
+        assert api.names("/api/v1/namespaces") == {"another-learner", "not-a-lab"}
+    assert clusters.list_clusters() == []
+
+
+def test_a_cluster_whose_namespaces_could_not_be_deleted_is_not_forgotten(tmp_path: Path) -> None:
+    with LittleApi() as api:
+        path = api.kubeconfig(tmp_path / "config")
+        taken(path)
+    with pytest.raises(ClusterError, match="not forgotten") as caught:
+        existing.ExistingProvider().down("mine", silent)
+    assert "--forget --name mine" in caught.value.hint and f"{path} (context class)" in caught.value.message
+    assert clusters.list_clusters() == ["mine"]
+    clusters.forget("mine")
+    assert clusters.list_clusters() == []
+
+
+def test_who_may_make_no_namespaces_is_told_what_to_have_made(tmp_path: Path) -> None:
+    with LittleApi(forbidden={"namespaces", "users"}) as api:
+        taken(api.kubeconfig(tmp_path / "config"))
+        (note,) = clusters.status("mine").notes
+        assert "create namespaces, impersonate users" in note and "PODLAB_NAMESPACES" in note
+        existing.ExistingProvider().down("mine", silent)  # who may not see namespaces has none there
+
+
+def test_a_cluster_that_is_too_old_is_not_taken(tmp_path: Path) -> None:
+    with LittleApi(version="v1.35.9") as api, pytest.raises(EnvironmentUnsuitable, match=r"v1\.35\.9.* 1\.36"):
+        taken(api.kubeconfig(tmp_path / "config"))
+    assert clusters.list_clusters() == []
+
+
+def certificate(days: int) -> str:
+    """A client certificate that ends in so many days, in base64."""
+    key, now = ec.generate_private_key(ec.SECP256R1()), datetime.now(UTC)
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "me")])
+    made = x509.CertificateBuilder(name, name, key.public_key(), 1, now - timedelta(days=9), now + timedelta(days=days))
+    return base64.b64encode(made.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)).decode()
+
+
+def token(seconds: int) -> str:
+    """A token that ends in so many seconds."""
+    end = json.dumps({"exp": int(datetime.now(UTC).timestamp()) + seconds}).encode()
+    return f"e30.{base64.urlsafe_b64encode(end).decode().rstrip('=')}.x"
+
+
+@pytest.mark.parametrize(
+    ("user", "said"),
+    [
+        ({"client-certificate-data": certificate(-1)}, "its client certificate expired at 20"),
+        ({"token": token(-5)}, "its token expired at 20"),
+        ({"token": token(500)}, "may have expired or been withdrawn"),
+        ({"token": "no web token"}, "may have expired or been withdrawn"),
+        ({"client-certificate-data": certificate(1)}, "may have expired or been withdrawn"),
+    ],
+)
+def test_credentials_that_have_expired_are_called_so(tmp_path: Path, user: dict[str, str], said: str) -> None:
+    with LittleApi(refuse=401) as api:
+        path = api.kubeconfig(tmp_path / "config", user=user)
+        with pytest.raises(ClusterError, match="401 Unauthorized") as caught:
+            taken(path)
+    assert said in caught.value.message and "fresh kubeconfig" in caught.value.hint
+    assert f"{path} (context class)" in caught.value.message, "our copy is gone by now: the user's file is meant"
+    assert clusters.list_clusters() == []
+
+
+def test_only_a_cluster_of_others_can_be_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(clusters, "provider_of", lambda _name: clusters.provider("embedded"))
+    with pytest.raises(ClusterError, match="would run on"):
+        clusters.forget("mine")

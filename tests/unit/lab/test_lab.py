@@ -8,13 +8,14 @@ from types import SimpleNamespace
 
 import pytest
 from IPython.core.interactiveshell import InteractiveShell
+from little_api import LittleApi
 
 from podlab.checks import faults
 from podlab.checks.api import Api
 from podlab.checks.contract import Line, Report, Result, Verdict, failed, passed
 from podlab.errors import PodlabError, UsageError
 from podlab.lab import Lab, LabError, chapters, start
-from podlab.lab.connection import Connection
+from podlab.lab.connection import Connection, connect
 from podlab.lab.course_map import CourseMap
 from podlab.lab.progress import Progress
 from podlab.lab.show import COLUMNS, Listing, Note, ReportView, html_table, plain_table
@@ -303,3 +304,37 @@ def test_progress_is_private(home):
     Progress("15").scored("15.1", 1.0, True)
     file = Progress("15").file
     assert file.stat().st_mode & 0o077 == 0 and json.loads(file.read_text())["exercises"]["15.1"]["passed_at"]
+
+
+@pytest.fixture
+def foreign(home, monkeypatch):
+    """A cluster that somebody else runs, named by PODLAB_KUBECONFIG."""
+    with LittleApi(forbidden={"nodes"}) as api:
+        monkeypatch.setenv("PODLAB_KUBECONFIG", str(api.kubeconfig(home / "foreign", name="shop-prod-eu")))
+        yield api
+
+
+def test_a_cluster_that_looks_like_production_is_asked_for_before_it_is_touched(foreign, capsys, monkeypatch):
+    for said in ("", "shop"):
+        monkeypatch.setenv("PODLAB_CONFIRM", said)
+        start("14")
+        told = capsys.readouterr().out
+        assert "others depend on" in told and "PODLAB_CONFIRM=shop-prod-eu" in told
+        assert foreign.users == set() and foreign.objects == {}
+    monkeypatch.setenv("PODLAB_CONFIRM", "shop-prod-eu")
+    assert connect().version == "v1.37.2"
+
+
+def test_a_foreign_cluster_runs_an_official_image_and_given_namespaces_and_says_so(foreign, capsys, monkeypatch):
+    monkeypatch.setenv("PODLAB_CONFIRM", "shop-prod-eu")
+    monkeypatch.setenv("PODLAB_NAMESPACES", "mine, mine-too")
+    lab = start("14")
+    told = capsys.readouterr().out
+    assert "namespace mine." in told and "in your own name" in told
+    assert "podlab/python:3 this cluster runs docker.io/library/python" in told
+    lab.apply("apiVersion: v1\nkind: Pod\nmetadata: {name: x}\nspec: {containers: [{image: podlab/python:3.11}]}")
+    assert lab.get("pod", "x")["spec"]["containers"][0]["image"].startswith("docker.io/library/python:")
+    lab.close()
+    assert foreign.objects == {}
+    monkeypatch.setenv("PODLAB_LAB_IMAGE", "registry.example.org/python:3")
+    assert connect().image == "registry.example.org/python:3"
