@@ -12,7 +12,7 @@ import secrets
 import signal
 
 from podlab.checks.api import Api, Object
-from podlab.checks.world import LEARNER_ROLE, OURS, make_namespace
+from podlab.checks.world import LEARNER_ROLE, OURS, PYTHON_IMAGE, make_namespace
 from podlab.errors import WaitTimeout
 from podlab.grading.execution import LARGEST_RESULT, BoxError, Executed, Limits, executed
 from podlab.grading.house import ENVIRONMENT
@@ -93,6 +93,7 @@ def objects(name: str, image: str, job: str, limits: Limits) -> list[Object]:
     environment = ENVIRONMENT | {
         "PODLAB_KUBECONFIG": "/submission/kubeconfig",
         "PODLAB_NAMESPACE": NAMESPACE,
+        "PODLAB_LAB_IMAGE": PYTHON_IMAGE,
     }
     return [
         {
