@@ -15,7 +15,18 @@ from podlab import paths
 from podlab.checks import registry
 from podlab.course import build as course_builder
 from podlab.errors import GradingError
-from podlab.grading import basis, kernel_image, own_cluster, queue, receipts, records, report, submissions, worker
+from podlab.grading import (
+    basis,
+    contained,
+    kernel_image,
+    own_cluster,
+    queue,
+    receipts,
+    records,
+    report,
+    submissions,
+    worker,
+)
 from podlab.grading.bookkeeping import Books
 from podlab.grading.records import Outcome, Record
 from podlab.grading.room import room_in
@@ -189,9 +200,8 @@ def _jobs(
         stale += record is not None
         if image is None:
             unsafe = without_boxes(settings, say)
-            if not unsafe:
-                say("Building the image of the learners' kernel.")
-            image = "" if unsafe else kernel_image.build_image()
+            say("Building the image of the learners' kernel.")
+            image = contained.offered(say) if unsafe else kernel_image.build_image()
         own = "" if settings.pooled else each.learner
         word = hashlib.sha256(f"{out}/{each.assignment}/{own}".encode()).hexdigest()[:10]
         jobs.append(
@@ -232,12 +242,12 @@ def without_boxes(settings: Settings, say: Callable[[str], None]) -> bool:
         raise GradingError(
             f"This machine cannot make a box for learners' code ({words}).",
             hint="`podlab doctor` says how to allow it; a virtual machine or a privileged container will do too. For "
-            "assignments without a cluster --unsafe grades without a box: their code then runs as you, and is trusted.",
+            "assignments without a cluster --unsafe grades without a box: in containers if Docker or Podman answers; "
+            "otherwise their code runs as you, and is trusted.",
         )
     exercises = registry.chapter(settings.assignment[:2]).values()
     if any(each.cluster for each in exercises):
         raise GradingError(f"{settings.assignment} needs a cluster, which this machine cannot run ({words}).")
-    say("NOT SAFE: learners' code runs as you, without a box. Do this only with code of people whom you trust.")
     return True
 
 

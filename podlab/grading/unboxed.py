@@ -1,4 +1,4 @@
-"""A notebook without a box, for machines that refuse namespaces: only with an explicit --unsafe.
+"""A notebook without a box, for machines that refuse namespaces and have no containers: only with --unsafe.
 
 It runs as an ordinary process of the instructor's account, in an empty folder with a cleared environment and limits
 on time and memory. It could read what the account can read and stay behind if it wants to: for work of trusted people.

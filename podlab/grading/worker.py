@@ -30,7 +30,7 @@ from podlab.errors import PodlabError
 from podlab.grading import execution, own_cluster, records, unboxed
 from podlab.grading.boxed import BoxedBench
 from podlab.grading.execution import BoxError, Executed, Limits
-from podlab.grading.house import Bounds, House
+from podlab.grading.house import House
 from podlab.grading.own_cluster import OwnCluster, Pool
 from podlab.grading.records import Outcome, Record, Unanswered
 from podlab.grading.submissions import Unreadable, read_notebook
@@ -61,7 +61,7 @@ class Job:
     nodes: int = 3
     #: Whether the worker's cluster may have served others before, if it is proven to be as it was when new.
     pooled: bool = False
-    #: Whether the learner's code runs without a box, as --unsafe asks for.
+    #: Whether the learner's code runs without a box, as --unsafe asks for: in containers if there is an image for them.
     unsafe: bool = False
     cell_limit: float = 60.0
     notebook_limit: float = 300.0
@@ -99,13 +99,15 @@ class Grader:
         self.pool.close()
         self.close()
 
-    def house(self, image: str) -> House:
-        """The house for boxes of `image`, opened when it is first needed."""
+    def house(self, image: str, contained: bool = False) -> House:
+        """The house for boxes of `image`, opened when it is first needed; `contained`: they are containers."""
         if image not in self._houses:
+            from podlab.grading.contained import Containers
             from podlab.images.pull import Images
 
             root = Images(paths.cache() / "images").resolve(image).root
-            self._houses[image] = self._stack.enter_context(House(root, Bounds()))
+            house = Containers(root) if contained else House(root)
+            self._houses[image] = self._stack.enter_context(house)
         return self._houses[image]
 
     def close(self) -> None:
@@ -164,6 +166,8 @@ class _Attempt:
         self.exercises = exercises
         self.work = work
         self.answered = {_exercise_of(name) for name in work.answered} & set(exercises)
+        #: An ordinary process is all that there is for its code.
+        self.plain = job.unsafe and not job.image
         self.needs_cluster = any(exercises[id].cluster for id in self.answered)
 
     def record(self, blank: Record) -> Record:
@@ -214,22 +218,23 @@ class _Attempt:
         return execution.job(self.work.notebook, self.exercises.values(), limits, **bounds)
 
     def _execute_in_house(self, limits: Limits) -> Executed:
-        if self.job.unsafe:
-            with Bench(seed=0) as bench:
-                limits = replace(limits, stretch=min(MOST_STRETCH, bench.stretch))
-            return unboxed.run(self._job_text(limits, processes=unboxed.PROCESSES), limits)
-        with BoxedBench(self.grader.house(self.job.image), seed=0) as bench:
+        with Bench(seed=0) as bench:
             limits = replace(limits, stretch=min(MOST_STRETCH, bench.stretch))
-        text = self._job_text(limits)
+        bounds = {"processes": unboxed.PROCESSES} if self.job.unsafe else {}
+        text = self._job_text(limits, **bounds)
+        if self.plain:
+            return unboxed.run(text, limits)
         argv = ["python3", "-m", "podlab.grading.inside", "/submission/job.json"]
-        house = self.grader.house(self.job.image)
-        with house.box(argv, {"/submission/job.json": text}) as box:
+        with self._house().box(argv, {"/submission/job.json": text}) as box:
             exit_ = box.wait(limits.whole)
             if exit_ is not None and exit_.signal == signal.SIGKILL and not exit_.out_of_memory:
                 # Nothing in the box can do that to its first process.
                 raise BoxError("The notebook's box was killed from outside.")
             ended = "timed out" if exit_ is None else "out of memory" if exit_.out_of_memory else f"{exit_.status}"
             return execution.executed(box.output(execution.LARGEST_RESULT), ended)
+
+    def _house(self) -> House:
+        return self.grader.house(self.job.image, contained=self.job.unsafe)
 
     def _check(self, executed: Executed, cluster: OwnCluster | None) -> tuple[dict[str, Report], list[Unanswered]]:
         reports: dict[str, Report] = {}
@@ -250,10 +255,10 @@ class _Attempt:
         seed = seeds.seed_for(self.job.learner, exercise.id)
         if exercise.cluster:
             assert cluster is not None
-            return lambda: cluster.boxed_world(seed, lambda: self.grader.house(self.job.image))
-        if self.job.unsafe:
+            return lambda: cluster.boxed_world(seed, self._house)
+        if self.plain:
             return lambda: Bench(seed=seed)
-        return lambda: BoxedBench(self.grader.house(self.job.image), seed=seed)
+        return lambda: BoxedBench(self._house(), seed=seed)
 
 
 def _judged(

@@ -11,9 +11,10 @@ ROOT = Path(__file__).parents[3]
 sys.path.insert(0, str(ROOT))
 
 from autograder.corpus import attacks, notebooks  # noqa: E402 - the corpus is no part of the package
+from podlab.cluster.kind.runtime import Runtime  # noqa: E402
 from podlab.doctor import facts  # noqa: E402
-from podlab.errors import GradingError  # noqa: E402
-from podlab.grading import classes  # noqa: E402
+from podlab.errors import EnvironmentUnsuitable, GradingError  # noqa: E402
+from podlab.grading import classes, contained  # noqa: E402
 
 FEW = ("honest", "exit-hard", "loop", "file-words")
 #: Numbers that cannot be compared, and text that cannot be written.
@@ -33,6 +34,11 @@ def settings(tmp_path: Path, names: tuple[str, ...] = FEW, **more: object) -> cl
 def refusing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PODLAB_EXERCISES", "")  # set by the grader for its workers; restored afterwards
     monkeypatch.setattr(facts, "try_kernel", lambda _folder: REFUSED)
+    monkeypatch.setattr(contained, "find", no_runtime)
+
+
+def no_runtime() -> Runtime:
+    raise EnvironmentUnsuitable("docker cannot be used: it does not run.")
 
 
 def test_it_refuses_and_says_what_would_help(tmp_path: Path) -> None:
