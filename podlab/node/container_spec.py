@@ -128,6 +128,7 @@ def build(
     name: str,
     attempt: int,
     labels: Mapping[str, str],
+    processes_of: str | None = None,
 ) -> ContainerSpec:
     """The runtime's specification of one attempt of a container."""
     spec, context = container.spec, security(pod, container.spec)
@@ -136,7 +137,6 @@ def build(
         raise ConfigError("no command specified")
     termination = spec.get("terminationMessagePath") or TERMINATION_PATH
     targets = {mount.target for mount in mounts}
-    limits = (spec.get("resources") or {}).get("limits") or {}
     return ContainerSpec(
         id=name,
         sandbox=pod.sandbox or "",
@@ -161,9 +161,17 @@ def build(
         unmasked_proc=context.get("procMount") == "Unmasked",
         share_processes=bool(pod.spec.get("shareProcessNamespace")),
         host_processes=bool(pod.spec.get("hostPID")),
-        memory_limit=whole(limits["memory"]) if "memory" in limits else None,
+        processes_of=processes_of,
+        memory_limit=_memory_limit(spec),
+        pod_memory_limit=_memory_limit(pod.spec),
         labels={**labels, "attempt": str(attempt)},
     )
+
+
+def _memory_limit(spec: Mapping[str, Any]) -> int | None:
+    """Bytes that a container, or the containers of a pod together, may use."""
+    limit = ((spec.get("resources") or {}).get("limits") or {}).get("memory")
+    return None if limit is None else whole(limit)
 
 
 def etc_files(

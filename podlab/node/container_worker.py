@@ -175,6 +175,7 @@ class ContainerWorker:
             paths,
             name=self._name(attempt),
             attempt=attempt,
+            processes_of=self._looks_at(),
             labels={"pod": pod.uid, "name": record.name, "backoff": json.dumps([backoff.pause, backoff.since])},
         )
         _write_private(paths.environment, json.dumps(variables))
@@ -187,6 +188,16 @@ class ContainerWorker:
         self._event("Normal", "Started", "Container started")
         self._follow(state)
         await self._post_start(state)
+
+    def _looks_at(self) -> str | None:
+        """The runtime's name of the container whose processes this one is to see (`kubectl debug --target`)."""
+        name = self.record.spec.get("targetContainerName")
+        if not name:
+            return None
+        target = self._pod.containers.get(name)
+        if target is None or not target.running:
+            raise ConfigError(f"unable to find target container {name}")
+        return runtime_id(target.container_id)
 
     def _begin_attempt(self, attempt: int, name: str) -> None:
         record = self.record

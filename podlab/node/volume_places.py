@@ -71,6 +71,8 @@ def memory_size(pod: Object, source: Object, allocatable: Mapping[str, str]) -> 
     limits = [((c.get("resources") or {}).get("limits") or {}).get("memory") for c in pod["spec"]["containers"]]
     if all(limits):
         sizes.append(sum(whole(limit) for limit in limits if limit))
+    if of_pod := ((pod["spec"].get("resources") or {}).get("limits") or {}).get("memory"):
+        sizes.append(whole(of_pod))
     if source.get("sizeLimit") and whole(source["sizeLimit"]) > 0:
         sizes.append(whole(source["sizeLimit"]))
     return min(sizes)

@@ -393,6 +393,45 @@ async def test_a_container_over_its_memory_limit_is_killed_and_its_neighbour_is_
     assert not (await node.runtime.wait_container(other)).out_of_memory
 
 
+async def test_the_limit_of_a_pod_holds_for_the_sum_of_its_containers(node: Node) -> None:
+    program = "import time\nhold = b'x' * {}_000_000\nprint('held', flush=True)\ntime.sleep(100)"
+    pod, together = await node.pod(), 100 << 20
+    small = await node.start(pod, node.room.python, "-c", program.format(20), pod_memory_limit=together)
+    await node.says(small, "held")
+    large = await node.start(pod, node.room.python, "-c", program.format(80), pod_memory_limit=together)
+    async with asyncio.timeout(60):
+        exit_ = await node.runtime.wait_container(large)
+    assert (exit_.status, exit_.out_of_memory) == (137, True)
+    assert await execute(node, small, "true") == (0, "")
+
+
+@pytest.mark.namespaces("PID namespaces are what is counted and joined")
+async def test_a_container_may_look_at_the_processes_of_another_and_ends_with_it(node: Node) -> None:
+    pod = await node.pod()
+    target = await node.start(pod, "sleep", "1234")
+    debugger = await node.start(pod, "sh", "-c", "cat /proc/1/cmdline; echo; exec sleep 4321", processes_of=target)
+    await node.says(debugger, "sleep\0001234\0")
+    await node.runtime.signal_container(debugger, signal.SIGKILL)
+    await node.runtime.wait_container(debugger)
+    again = await node.start(pod, "sleep", "4321", processes_of=target)
+    await node.runtime.signal_container(target, signal.SIGKILL)
+    async with asyncio.timeout(30):
+        assert (await node.runtime.wait_container(again)).status == 137
+        await node.runtime.wait_container(target)
+    with pytest.raises(RuntimeRefused, match="is not running"):
+        await node.start(pod, "true", processes_of=target)
+
+
+@pytest.mark.namespaces("PID namespaces are what is counted and joined")
+@pytest.mark.parametrize("shared", [False, True])
+async def test_the_processes_of_a_pid_namespace_are_bounded(shared: bool, node: Node) -> None:
+    release = [int(part) for part in os.uname().release.split("-")[0].split(".")[:2]]
+    if release < [6, 14]:
+        pytest.skip("this kernel does not count processes per namespace")
+    most = await node.shell(await node.pod(), "cat /proc/sys/kernel/pid_max", share_processes=shared)
+    assert most == "4096\n"
+
+
 @pytest.mark.namespaces("a shell writes to the machine's own folders outside of /tmp and volumes")
 async def test_removing_a_container_deletes_its_folder_and_keeps_its_log(node: Node) -> None:
     script = "mkdir -p /srv/a/b; echo x > /srv/a/b/c; chmod 0 /srv/a/b; ln -s /etc /srv/link; echo done"

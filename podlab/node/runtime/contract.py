@@ -80,7 +80,11 @@ class ContainerSpec:
     #: Share one PID namespace with the other containers of the sandbox, or use the node's.
     share_processes: bool = False
     host_processes: bool = False
+    #: The container of the sandbox whose PID namespace it joins, to look at its processes; it ends with it.
+    processes_of: str | None = None
+    #: Bytes of memory that it may use, and that the containers of its sandbox may use together.
     memory_limit: int | None = None
+    pod_memory_limit: int | None = None
     labels: Mapping[str, str] = field(default_factory=dict)
 
 

@@ -69,6 +69,11 @@ def test_what_the_runtime_is_told() -> None:
     assert found.labels == {"pod": "u-1", "attempt": "2"}
 
 
+def test_a_pod_may_have_a_limit_for_all_its_containers() -> None:
+    found = built(container(), resources={"limits": {"memory": "1Gi", "cpu": "1"}})
+    assert (found.memory_limit, found.pod_memory_limit) == (None, 1 << 30)
+
+
 def test_the_containers_security_context_wins_over_the_pods() -> None:
     entry = container(securityContext={"runAsUser": 7})
     found = built(entry, securityContext={"runAsUser": 5, "runAsGroup": 6, "fsGroup": 9, "supplementalGroups": [8]})

@@ -34,6 +34,7 @@ NODE = {"memory": "4Gi"}
 def test_memory_is_limited_by_the_volume_the_pod_and_the_node(source: Any, limit: str | None, size: int) -> None:
     resources = {"limits": {"memory": limit}} if limit else {}
     assert memory_size(made(container(resources=resources)), source, NODE) == size
+    assert memory_size(made(resources=resources), source, NODE) == size
 
 
 def test_host_paths_stay_in_the_nodes_folder(tmp_path: Path) -> None:

@@ -94,6 +94,18 @@ def test_when_free_memory_shrinks_quiet_containers_are_looked_at_at_once() -> No
     assert world.run(2 * GLANCE) == [("one", 80 * MIB)]
 
 
+def test_of_a_pod_over_its_limit_the_largest_container_is_reported() -> None:
+    world = World()
+    world.used = {1: 30 * MIB, 2: 20 * MIB, 3: 500 * MIB}
+    world.watch.add("one", 1, None, ("pod", 64 * MIB))
+    world.watch.add("two", 2, 40 * MIB, ("pod", 64 * MIB))
+    world.watch.add("other", 3, None, ("another", 600 * MIB))
+    assert world.run(GROWING + 1.0) == []
+    world.used[2] = 35 * MIB
+    assert world.run(INTERVAL + 0.1) == [("two", 35 * MIB)]
+    assert world.run(1.0) == []
+
+
 def test_a_removed_container_is_forgotten() -> None:
     world = World()
     world.used = {1: 100 * MIB}

@@ -117,7 +117,7 @@ def test_a_container_s_request_is_checked_field_by_field() -> None:
             False,
         ),
         **dict.fromkeys(("seccomp", "unmasked_proc"), False),
-        **dict.fromkeys(("user", "group", "memory_limit", "capabilities")),
+        **dict.fromkeys(("user", "group", "processes_of", "memory_limit", "pod_memory_limit", "capabilities")),
         "root": {"layers": [], "host_paths": [], "links": {}, "files": {}, "read_only": False},
         "id": "c",
         "sandbox": "s",

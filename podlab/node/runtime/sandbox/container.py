@@ -26,7 +26,7 @@ DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 #: Open files that a container may have, as far as the machine's own limit allows.
 _OPEN_FILES = 1 << 20
-#: Processes in one container's PID namespace (enforced from Linux 6.14 on, which counts per namespace).
+#: Processes in the PID namespace of a container, or of a pod that shares one (from Linux 6.14 on, which counts so).
 _PROCESSES = 4096
 #: Where the kernel looks first for memory to take back: pods go before the control plane.
 _OUT_OF_MEMORY_SCORE = "500"

@@ -37,7 +37,7 @@ class Container:
     @property
     def own_pids(self) -> bool:
         """Whether it has a PID namespace of its own, whose end is the end of all its processes."""
-        return not (self.spec["share_processes"] or self.spec["host_processes"])
+        return not (self.spec["share_processes"] or self.spec["host_processes"] or self.spec["processes_of"])
 
     def describe(self) -> dict:
         """The container for `list` and for the answer to its start."""
@@ -115,6 +115,8 @@ class Containers:
         spec = found.spec
         sandbox = self._sandboxes.ready(spec["sandbox"])
         namespaces = list(sandbox.namespaces.values())
+        if spec["processes_of"]:
+            self.running(spec["processes_of"])  # or it is refused before anything is opened
         order = self.order(found) | {"shared_memory": sandbox.shared_memory, "nested": self.nested(spec)}
         inside, outside = pipes(spec)
         try:
@@ -135,7 +137,7 @@ class Containers:
 
     def order(self, found: Container) -> dict:
         """What a child that enters a container must know."""
-        limit = self._process_limit and found.own_pids
+        limit = self._process_limit and not found.spec["host_processes"]
         return {"spec": found.spec, "ids": self._ids, "nested": False, "process_limit": limit}
 
     def nested(self, spec: dict) -> bool:
@@ -145,10 +147,16 @@ class Containers:
     @contextlib.contextmanager
     def _pid_namespace(self, found: Container, sandbox: Sandbox):
         """Let the next fork's child be in the container's PID namespace."""
-        if found.spec["host_processes"]:
+        if target := found.spec["processes_of"]:
+            joined = kernel.open_namespace("pid", self.running(target).pid)
+            try:
+                kernel.setns(joined, kernel.CLONE_NEWPID)
+            finally:
+                os.close(joined)
+        elif found.spec["host_processes"]:
             yield
             return
-        if found.spec["share_processes"]:
+        elif found.spec["share_processes"]:
             kernel.setns(self._sandboxes.pause_namespace(sandbox), kernel.CLONE_NEWPID)
         else:
             kernel.unshare(kernel.CLONE_NEWPID)
@@ -201,13 +209,15 @@ class Containers:
             "stdin_once": spec["stdin_once"],
         }
         self._keep(order, descriptors, lambda _: reply({"container": found.describe() | {"exit": None}}))
-        if spec["memory_limit"]:
+        if spec["memory_limit"] or spec["pod_memory_limit"]:
             self._keep(
                 {
                     "op": "limit",
                     "container": found.id,
                     "mount_namespace": found.mount_namespace,
                     "bytes": spec["memory_limit"],
+                    "pod": spec["sandbox"],
+                    "pod_bytes": spec["pod_memory_limit"],
                 }
             )
 

@@ -38,7 +38,9 @@ CONTAINER = {
     "unmasked_proc": bool,
     "share_processes": bool,
     "host_processes": bool,
+    "processes_of": _TEXT_OR_NONE,
     "memory_limit": _NUMBER_OR_NONE,
+    "pod_memory_limit": _NUMBER_OR_NONE,
     "labels": dict,
 }
 

@@ -330,7 +330,8 @@ class Keeper:
         self._containers[order["container"]] = _Container(self._loop, order, descriptors)
 
     def _do_limit(self, order: dict, _descriptors: list[int]) -> None:
-        self._watch.add(order["container"], order["mount_namespace"], order["bytes"])
+        pod = (order["pod"], order["pod_bytes"]) if order["pod_bytes"] else None
+        self._watch.add(order["container"], order["mount_namespace"], order["bytes"], pod)
 
     def _do_flush(self, order: dict, _descriptors: list[int]) -> None:
         self._watch.remove(order["container"])

@@ -26,6 +26,8 @@ GROWING = 3.0
 #: Seconds between two glances at the machine's free memory, and the bytes less that are a reason to look.
 GLANCE = 0.025
 _TAKEN = 8 << 20
+#: The limit of what has none.
+_NONE = float("inf")
 #: Bytes more than before that count as growth.
 _GROWTH = 1 << 20
 
@@ -89,13 +91,15 @@ def _read(path: str) -> bytes:
 
 
 class _Watched:
-    """One container under watch: its limit, its processes as last seen, and whether it may be growing."""
+    """One container under watch: its limit and its pod's, its processes as last seen, and whether it may be growing."""
 
-    def __init__(self, mount_namespace: int, limit: int, now: float) -> None:
+    def __init__(self, mount_namespace: int, limit: float, pod: tuple[str, float], now: float) -> None:
         self.mount_namespace = mount_namespace
         self.limit = limit
+        self.pod, self.pod_limit = pod
         self.pids: list[int] = []
-        self.used = 0
+        self.now = 0
+        self.used = 0  # as `now`, but it follows growth in steps
         self.growing_until = now + GROWING
 
 
@@ -124,10 +128,13 @@ class Watch:
         self._next_scan = 0.0
         self._next_fast = 0.0
 
-    def add(self, container: str, mount_namespace: int, limit: int) -> None:
-        """Watch a container: the inode of its mount namespace, its limit in bytes."""
+    def add(self, container: str, mount_namespace: int, limit: int | None, pod: tuple[str, int] | None = None) -> None:
+        """Watch a container: the inode of its mount namespace, its limit in bytes (None: no own one).
+
+        `pod` is the name of its pod and the limit of all its containers together.
+        """
         now = self._clock()
-        self._watched[container] = _Watched(mount_namespace, limit, now)
+        self._watched[container] = _Watched(mount_namespace, limit or _NONE, pod or ("", _NONE), now)
         self._next_scan = min(self._next_scan, now)
 
     def remove(self, container: str) -> None:
@@ -145,7 +152,10 @@ class Watch:
         return max(0.0, due - now)
 
     def look(self) -> list[tuple[str, int]]:
-        """The containers over their limit with the bytes they use; each is reported once."""
+        """The containers over their limit with the bytes they use; each is reported once.
+
+        Of a pod over its limit it is the container that uses most.
+        """
         now = self._clock()
         if not self._watched:
             return []
@@ -167,20 +177,23 @@ class Watch:
     def _measure_all(self, now: float, everything: bool) -> list[tuple[str, int]]:
         over = []
         nearest = float("inf")
-        for container, one in list(self._watched.items()):
-            if not everything and one.growing_until <= now:
-                continue
-            used = self._measure(one.pids)
-            if used > one.limit:
+        together: dict[str, int] = {}
+        for one in self._watched.values():
+            if everything or one.growing_until > now:
+                one.now = self._measure(one.pids)
+                if one.now > one.used + _GROWTH:
+                    one.growing_until = now + GROWING
+                    one.used = one.now
+                elif one.now < one.used:
+                    one.used = one.now
+            together[one.pod] = together.get(one.pod, 0) + one.now
+        for container, one in sorted(self._watched.items(), key=lambda item: -item[1].now):
+            room = min(one.limit - one.now, one.pod_limit - together[one.pod])
+            if room < 0:
                 del self._watched[container]
-                over.append((container, used))
-                continue
-            if used > one.used + _GROWTH:
-                one.growing_until = now + GROWING
-                one.used = used
-            elif used < one.used:
-                one.used = used
-            if one.growing_until > now:
-                nearest = min(nearest, one.limit - used)
+                together[one.pod] -= one.now
+                over.append((container, one.now))
+            elif one.growing_until > now:
+                nearest = min(nearest, room)
         self._next_fast = now + min(FAST, max(FASTEST, nearest / _RATE))
         return over
