@@ -96,6 +96,21 @@ async def test_after_rotation_no_line_is_lost_or_doubled(node: Node) -> None:
     assert await lines() == [str(number) for number in range(4000)]
 
 
+async def test_at_full_speed_rotation_costs_no_line(node: Node) -> None:
+    lines = 500_000
+    container = await node.start(await node.pod(), "seq", str(lines))
+    log, aside = node.log(container), []
+    ended = asyncio.ensure_future(node.runtime.wait_container(container))
+    while not ended.done():
+        if log.exists() and log.stat().st_size > 2_000_000:
+            aside.append(log.rename(f"{log}.{len(aside):04d}"))
+            await node.runtime.reopen_log(container)
+        await waiting.pause_async(0.001)
+    found = "".join(text_of(path) for path in [*aside, log])
+    assert found == "".join(f"{number}\n" for number in range(1, lines + 1))
+    assert len(aside) > 3
+
+
 async def test_a_log_folder_that_vanishes_does_not_harm_the_container(node: Node) -> None:
     folder = node.folder / "logs"
     folder.mkdir()
