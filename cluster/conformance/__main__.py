@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import os
+import subprocess
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated
 
 import images
+import own_tests as own
 import place
 import programs
 import report
@@ -19,7 +21,7 @@ from rich.text import Text
 from podlab.cluster.embedded import binaries
 from podlab.commands.binaries import shown
 from podlab.commands.cluster import drawn
-from podlab.errors import ClusterError, PodlabError
+from podlab.errors import ClusterError, PodlabError, UsageError
 from podlab.images.layout import ImageLayout
 
 _told = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -41,11 +43,14 @@ def prepare(suite: Path) -> dict[str, Path]:
     return found
 
 
-def runtime(provider: str = "embedded") -> str:
-    """The runtime under test, as the results name it."""
-    if provider != "embedded":
-        return provider
-    return f"Sandbox runtime, {'root' if os.geteuid() == 0 else 'ordinary user'}"
+def commit() -> str:
+    """The commit that is tested, with a + if files differ from it; "" without git."""
+    asked = [("rev-parse", "--short=10", "HEAD"), ("status", "--porcelain", "--untracked-files=no")]
+    try:
+        done = [subprocess.run(["git", "-C", place.HERE, *one], capture_output=True, text=True) for one in asked]
+    except FileNotFoundError:
+        return ""
+    return done[0].stdout.strip() + ("+" if done[1].stdout else "")
 
 
 def selection(short: bool, focus: list[str], kind: str, processes: int) -> running.Selection:
@@ -63,11 +68,18 @@ def main(
     provider: Annotated[
         str, typer.Option(help="The provider of the cluster that is made: embedded or kind.")
     ] = "embedded",
+    runtime: Annotated[
+        str, typer.Option(help="What embedded nodes run containers with: sandbox or plain.")
+    ] = "sandbox",
+    called: Annotated[str, typer.Option(help="What the results call the cluster of --kubeconfig.")] = "",
     nodes: Annotated[int, typer.Option(help="How many nodes that cluster has.")] = 2,
     procs: Annotated[int, typer.Option(help="Tests side by side.")] = running.PROCESSES,
     record: Annotated[bool, typer.Option(help="Keep the outcomes in results.json and write the page.")] = False,
     take: Annotated[
         list[Path] | None, typer.Option(help="Run nothing: take the outcomes of reports, oldest first.")
+    ] = None,
+    own_tests: Annotated[
+        list[str] | None, typer.Option(help="Run nothing: NAME=FILE, a JUnit report of our own cluster tests there.")
     ] = None,
     build_only: Annotated[bool, typer.Option(help="Build programs and images, run nothing.")] = False,
     is_built: Annotated[bool, typer.Option(help=f"Only say whether they are there: status 0 or {NOT_BUILT}.")] = False,
@@ -76,22 +88,49 @@ def main(
     suite = place.folder()
     if is_built:
         raise typer.Exit(NOT_BUILT if programs.missing(suite) or not images.ready(suite) else 0)
+    if own_tests:
+        own.record([text.partition("=")[::2] for text in own_tests], commit())
+        write_page()
+        return
     if take:
-        groups = [found for folder in take for found in report.results(folder / "outcomes.json").values()]
-        raise typer.Exit(_judge(report.merged(groups), runtime(provider), record))
+        raise typer.Exit(_judge(*_taken(take), record))
+    if kubeconfig and record and not called:
+        raise UsageError(f"Nobody knows which cluster {kubeconfig} leads to.", hint="Say it: --called NAME")
     found = prepare(suite)
     if build_only:
         return
     whole = not (short or focus or kind)
     chosen = selection(short, focus or [], kind, procs)
     out = suite / "reports" / f"{datetime.now():%Y%m%d-%H%M%S}"
+    tested = commit()
     if kubeconfig:
-        outcomes = _run(suite, running.Target(kubeconfig.resolve(), found["kubectl"], nodes), chosen, out)
+        where = called or "the cluster of a kubeconfig"
+        target = running.Target(kubeconfig.resolve(), found["kubectl"], nodes, where)
+        outcomes = _run(suite, target, chosen, out)
     else:
-        with running.own_cluster(place.home(suite), found, drawn(_told), provider) as target:
+        with running.own_cluster(place.home(suite), found, drawn(_told), provider, runtime) as target:
             outcomes = _run(suite, target, chosen, out)
-    report.write_results(out / "outcomes.json", runtime(provider), outcomes)
-    raise typer.Exit(_judge(outcomes, runtime(provider), record or (whole and not kubeconfig)))
+    outcomes = [replace(one, commit=tested) for one in outcomes]
+    report.write_results(out / "outcomes.json", target.name, outcomes)
+    if not whole:  # what was not asked for is no result
+        outcomes = [one for one in outcomes if one.state != "not run"]
+    raise typer.Exit(_judge(outcomes, target.name, record or (whole and not kubeconfig)))
+
+
+def _taken(folders: list[Path]) -> tuple[list[report.Outcome], str]:
+    """The outcomes of earlier runs on one cluster, and what it was called then."""
+    runs = [report.results(folder / "outcomes.json") for folder in folders]
+    called = {where for run in runs for where in run}
+    if len(called) != 1:
+        raise UsageError(
+            f"These are reports of {', '.join(sorted(called)) or 'nothing'}.", hint="Take those of one cluster."
+        )
+    return report.merged(found for run in runs for found in run.values()), called.pop()
+
+
+def write_page() -> None:
+    """Write docs/conformance.md from what is recorded."""
+    place.PAGE.write_text(report.page(report.results(RESULTS), own.read()))
 
 
 def _run(suite: Path, target: running.Target, chosen: running.Selection, out: Path) -> list[report.Outcome]:
@@ -108,13 +147,11 @@ def _run(suite: Path, target: running.Target, chosen: running.Selection, out: Pa
 def _judge(outcomes: list[report.Outcome], where: str, record: bool) -> int:
     if record:
         before = report.results(RESULTS).get(where, [])
-        kept = outcomes if where == runtime() else [one for one in outcomes if one.state != "not run"]
-        report.write_results(RESULTS, where, report.merged([before, kept]))
-        place.PAGE.write_text(report.page(report.results(RESULTS), report.expected()))
+        report.write_results(RESULTS, where, report.merged([before, outcomes]))
+        write_page()
     for kind, cells in report.counts(outcomes).items():
         tell(f"{kind:4} {cells['passed']:4} passed {cells['failed']:4} failed {cells['not run']:4} not run")
-    # The list of expected failures is that of the embedded cluster.
-    found = report.differences(outcomes, report.expected() if where == runtime() else {})
+    found = report.differences(outcomes, report.expected(where))
     for text in found:
         tell(text)
     if not found:

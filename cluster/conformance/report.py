@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import tomllib
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+import own_tests
 import place
 
 #: Tests that one row of the report stands for: the class is what a test needs of a node (classes.toml).
@@ -20,13 +22,17 @@ _FAILED = ("failed", "panicked", "timedout", "interrupted", "aborted")
 
 @dataclass(frozen=True)
 class Outcome:
-    """One test: `where` is FILE:LINE below test/e2e, `state` passed, failed or not run, `said` the first line."""
+    """One test: `where` is FILE:LINE below test/e2e, `state` passed, failed or not run, `said` the first line.
+
+    `commit`: the state of this repository that it ran on, with a + if files had been changed; "" if nobody knows.
+    """
 
     name: str
     where: str
     state: str
     seconds: float = 0.0
     said: str = ""
+    commit: str = ""
 
     @property
     def kind(self) -> str:
@@ -63,9 +69,15 @@ def short() -> list[str]:
     return [line for line in (place.HERE / "short.txt").read_text().splitlines() if line and not line.startswith("#")]
 
 
-def expected() -> dict[str, str]:
-    """Why a test is expected to fail, by its name."""
-    return {entry["test"]: entry["why"] for entry in _table("expected.toml").get("failure", [])}
+def expected(where: str) -> dict[str, str]:
+    """Why a test is expected to fail on a cluster ("kind", "embedded, plain, root"), by its name."""
+    found = _table("expected.toml").get("failure", [])
+    return {entry["test"]: entry["why"] for entry in found if any(_is_part(on, where) for on in entry["on"])}
+
+
+def _is_part(on: str, where: str) -> bool:
+    """Whether a cluster is one of those that an entry means: "embedded" means all embedded ones."""
+    return f"{where}, ".startswith(f"{on}, ")
 
 
 def read(report: Path) -> list[Outcome]:
@@ -140,20 +152,24 @@ def counts(outcomes: Iterable[Outcome]) -> dict[str, dict[str, int]]:
 _HEAD = """\
 # Kubernetes' own conformance suite on the embedded cluster and on kind
 
-Written by `make conformance` from `cluster/conformance/results.json`; do not edit. The suite is the unmodified
-`e2e.test` of Kubernetes {version}, of which the tests marked `[Conformance]` are run. This is a measurement and no
-certification. What differs from the list of expected failures (`cluster/conformance/expected.toml`), in either
-direction, is a failure of the run. What ran last counts: a test that failed was run again when its cause was mended,
-and one that no run has reached is said to be not run. A runtime that is not below was not measured.
+Written by `make conformance` from `results.json` and `own-tests.json` in `cluster/conformance`; do not edit. The suite
+is the unmodified `e2e.test` of Kubernetes {version}, of which the tests marked `[Conformance]` are run. This is a
+measurement and no certification. What differs from the list of expected failures
+(`cluster/conformance/expected.toml`), in either direction, is a failure of the run. What ran last counts: a test that
+failed was run again when its cause was mended, and one that no run has reached is said to be not run. A cluster that
+is not below was not measured.
 
 `make conformance` builds what it needs (some minutes the first time), starts a cluster of its own, runs and judges.
 `make conformance ARGS=--short` runs about sixty short tests; `--focus TEXT`, `--kind A` (a class of the tables below),
-`--procs N` and `--kubeconfig FILE` choose what runs where. `--provider kind` takes a kind
-cluster; `make test-kind` runs the short tests on it.
+`--procs N` and `--kubeconfig FILE` choose what runs where; `--runtime plain` and `--provider kind` take another
+cluster, and `--called NAME --record` keeps the outcomes of `--kubeconfig` under that name. `make test-kind` runs the
+short tests on kind. `--own-tests NAME=FILE` takes a JUnit report of `tests/cluster` into the last table: `make test`,
+`make test-plain` and `make test-kind` leave theirs in `build/tests`.
 """
+_NOBODY_KNOWS = "a commit that was not noted"
 
 
-def page(everything: Mapping[str, list[Outcome]], reasons: Mapping[str, str]) -> str:
+def page(everything: Mapping[str, list[Outcome]], own: Mapping[str, own_tests.Column]) -> str:
     """The text of docs/conformance.md."""
     parts = [_HEAD.format(version=place.VERSION)]
     if not everything:
@@ -161,8 +177,10 @@ def page(everything: Mapping[str, list[Outcome]], reasons: Mapping[str, str]) ->
     if len(everything) > 1:
         parts.append(_side_by_side(everything))
     for runtime, outcomes in everything.items():
+        reasons = expected(runtime)
         passed = sum(outcome.state == _PASSED for outcome in outcomes)
-        parts.append(f"## {runtime}: {passed} of {len(outcomes)} passed\n\n{_class_table(outcomes)}")
+        heading = f"## {runtime}: {passed} of {len(outcomes)} passed\n\nRan on {_commits(outcomes)}."
+        parts.append(f"{heading}\n\n{_class_table(outcomes)}")
         failed = [outcome for outcome in outcomes if outcome.state == "failed"]
         for title, found in (
             ("Failed", [one for one in failed if one.name not in reasons]),
@@ -172,7 +190,16 @@ def page(everything: Mapping[str, list[Outcome]], reasons: Mapping[str, str]) ->
                 parts.append(f"### {title}\n\n{_failure_table(found, reasons)}")
         if left := [outcome for outcome in outcomes if outcome.state == "not run"]:
             parts.append("### Not run\n\n" + "".join(f"- {_cell(outcome.name)}\n" for outcome in left))
+    parts.append(own_tests.section(own))
     return "\n".join(parts)
+
+
+def _commits(outcomes: Iterable[Outcome]) -> str:
+    """The commits that the tests ran on, with how many each where there are several."""
+    count = Counter(outcome.commit or _NOBODY_KNOWS for outcome in outcomes if outcome.state != "not run")
+    if len(count) < 2:
+        return next(iter(count), _NOBODY_KNOWS)
+    return ", ".join(f"{commit} ({number} tests)" for commit, number in count.most_common())
 
 
 def _side_by_side(everything: Mapping[str, list[Outcome]]) -> str:
@@ -194,9 +221,19 @@ def _side_by_side(everything: Mapping[str, list[Outcome]]) -> str:
         passed = [sum(found[name].state == _PASSED for name in names) for found in by_name.values()]
         rows.append(f"| {kind} | {needs[kind]} | {len(names)} | " + " | ".join(map(str, passed)) + " |")
     differ = [name for name in ran if len({found[name].state for found in by_name.values()}) > 1]
-    rows += ["", "Outcomes that differ: " + ("" if differ else "none.")]
-    rows += [f"- {_cell(name)}: " + ", ".join(f"{r} {by_name[r][name].state}" for r in everything) for name in differ]
+    if not differ:
+        return "## Side by side\n\n" + "\n".join(rows) + "\n\nOutcomes that differ: none.\n"
+    rows += ["", "Outcomes that differ:", "", f"| test | {' | '.join(everything)} | why |"]
+    rows.append("|---|---|" + "---|" * len(everything))
+    for name in differ:
+        states = [found[name].state for found in by_name.values()]
+        why = {_reason(name, runtime): None for runtime in everything if by_name[runtime][name].state == "failed"}
+        rows.append(f"| {_cell(name)} | {' | '.join(states)} | {_cell(' '.join(why))} |")
     return "## Side by side\n\n" + "\n".join(rows) + "\n"
+
+
+def _reason(name: str, runtime: str) -> str:
+    return expected(runtime).get(name, f"Not explained on {runtime}.")
 
 
 def _class_table(outcomes: list[Outcome]) -> str:

@@ -14,8 +14,9 @@ from pathlib import Path
 import images
 import report
 
-from podlab import cluster
+from podlab import cluster, paths
 from podlab.cluster.embedded import binaries
+from podlab.cluster.folder import ClusterFolder
 from podlab.cluster.provider import Progress
 from podlab.errors import ClusterError
 
@@ -47,11 +48,12 @@ class Selection:
 
 @dataclass
 class Target:
-    """A cluster under test."""
+    """A cluster under test; `name` is what the results call it."""
 
     kubeconfig: Path
     kubectl: Path
     nodes: int
+    name: str
 
 
 def names(texts: Sequence[str]) -> list[str]:
@@ -61,7 +63,7 @@ def names(texts: Sequence[str]) -> list[str]:
 
 @contextmanager
 def own_cluster(
-    home: Path, programs: dict[str, Path], drawn: AbstractContextManager[Progress], provider: str
+    home: Path, programs: dict[str, Path], drawn: AbstractContextManager[Progress], provider: str, runtime: str
 ) -> Iterator[Target]:
     """A cluster that is taken down in the end; its images are in `home`, and `drawn` shows its bring-up."""
     os.environ["PODLAB_HOME"] = str(home)
@@ -71,15 +73,24 @@ def own_cluster(
         if process.isdigit() and not Path(f"/proc/{process}").exists():
             cluster.down(name)
     with drawn as progress:
+        chosen = {"runtime": runtime} if provider == "embedded" else {}
         made = cluster.up(
-            f"run-{os.getpid()}", nodes=NODES, profile="upstream", provider_name=provider, progress=progress
+            f"run-{os.getpid()}", nodes=NODES, profile="upstream", provider_name=provider, progress=progress, **chosen
         )
     with made:
+        name = called(provider, ClusterFolder(paths.clusters() / made.name).read().runtime)
         if provider == "embedded":
-            yield Target(made.kubeconfig, programs["kubectl"], NODES)
+            yield Target(made.kubeconfig, programs["kubectl"], NODES, name)
         else:
             made.load_image(*images.of_tests())
-            yield Target(made.kubeconfig, programs["kubectl"], NODES - 1)  # the control plane takes no pods
+            yield Target(made.kubeconfig, programs["kubectl"], NODES - 1, name)  # the control plane takes no pods
+
+
+def called(provider: str, runtime: str) -> str:
+    """What the results call a cluster: its provider, and what makes a difference to the embedded one."""
+    if provider != "embedded":
+        return provider
+    return f"embedded, {runtime}, {'root' if os.geteuid() == 0 else 'ordinary user'}"
 
 
 @dataclass

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import re
 from pathlib import Path
 
+import own_tests
+import place
+import pytest
 import report
+import typer
 from report import Outcome
+from typer.testing import CliRunner
+
+from podlab.errors import UsageError
 
 
 def spec(text: str, state: str = "passed", **more: object) -> dict[str, object]:
@@ -115,34 +123,121 @@ def test_the_classes_hold_every_conformance_test_once():
     assert sum(len(report.of_class(name)) for name in names) == 458
 
 
-def test_the_page_explains_every_failure():
+def test_the_page_explains_every_failure(monkeypatch):
     outcomes = [Outcome("a|b", "common/node/pods:208", "passed"), Outcome("c", "f:1", "failed", 1.0, "broken")]
     text = report.page({"Sandbox": outcomes}, {})
     assert "## Sandbox: 1 of 2 passed" in text
     assert "### Failed" in text and "not explained: broken" in text and "Not possible" not in text
-    text = report.page({"Sandbox": outcomes}, {"c": "no cgroups"})
-    assert "### Not possible" in text and "no cgroups" in text and "### Failed" not in text
+    monkeypatch.setattr(report, "expected", lambda where: {"c": f"no cgroups on {where}"})
+    text = report.page({"Sandbox": outcomes}, {})
+    assert "### Not possible" in text and "no cgroups on Sandbox" in text and "### Failed" not in text
 
 
-def test_two_runtimes_stand_side_by_side_with_what_ran_on_both():
+def test_two_runtimes_stand_side_by_side_with_what_ran_on_both(monkeypatch):
     a, b, c = (f"{letter} [Conformance]" for letter in "abc")
     place = "common/node/pods:208"
     one = [Outcome(a, place, "passed"), Outcome(b, place, "passed"), Outcome(c, place, "passed")]
     other = [Outcome(a, place, "passed"), Outcome(b, place, "failed", 1.0, "no"), Outcome(c, place, "not run")]
     text = report.page({"Sandbox": one, "kind": other}, {})
     assert "| B | plain processes | 2 | 2 | 1 |" in text and "| all |  | 2 | 2 | 1 |" in text
-    assert f"- {b}: Sandbox passed, kind failed" in text and f"- {a}:" not in text and f"- {c}:" not in text
+    differs = text.partition("Outcomes that differ:")[2].partition("## Sandbox")[0]
+    assert f"| {b} | passed | failed | Not explained on kind. |" in differs
+    assert f"| {a} |" not in differs and f"| {c} |" not in differs
+    monkeypatch.setattr(report, "expected", lambda where: {b: "No registry."} if where == "kind" else {})
+    assert f"| {b} | passed | failed | No registry. |" in report.page({"Sandbox": one, "kind": other}, {})
     assert "Outcomes that differ: none." in report.page({"Sandbox": one, "kind": one}, {})
     assert "Side by side" not in report.page({"Sandbox": one}, {})
 
 
 def test_the_committed_page_is_that_of_the_committed_results():
-    import place
-
     results = report.results(place.HERE / "results.json")
-    assert place.PAGE.read_text() == report.page(results, report.expected())
+    assert place.PAGE.read_text() == report.page(results, own_tests.read())
     known = {one.name for outcomes in results.values() for one in outcomes}
     assert set(report.short()) <= known
-    assert set(report.expected()) <= known
-    for outcomes in results.values():
-        assert report.differences(outcomes, report.expected()) == []
+    for where in (*results, "embedded, plain, root", "kind"):
+        assert set(report.expected(where)) <= known
+    for where, outcomes in results.items():
+        assert report.differences(outcomes, report.expected(where)) == []
+
+
+def test_what_is_expected_to_fail_is_said_by_cluster(monkeypatch):
+    table = {"failure": [{"test": "a", "on": ["embedded"], "why": "x"}, {"test": "b", "on": ["kind"], "why": "y"}]}
+    table["failure"].append({"test": "c", "on": ["embedded, plain"], "why": "z"})
+    monkeypatch.setattr(report, "_table", lambda _name: table)
+    assert report.expected("embedded, sandbox, root") == {"a": "x"}
+    assert report.expected("embedded, plain, ordinary user") == {"a": "x", "c": "z"}
+    assert report.expected("kind") == {"b": "y"}
+    assert report.expected("kindred") == {}
+
+
+def test_a_cluster_is_called_what_it_is(monkeypatch):
+    import running
+
+    for uid, user in ((0, "root"), (1000, "ordinary user")):
+        monkeypatch.setattr(running.os, "geteuid", lambda uid=uid: uid)
+        assert running.called("embedded", "plain") == f"embedded, plain, {user}"
+    assert running.called("kind", "sandbox") == "kind"
+
+
+def main_of(monkeypatch, folder):
+    """The command, with a results file, a page and a cluster of its own that writes nothing elsewhere."""
+    spec = importlib.util.spec_from_file_location("conformance_main", place.HERE / "__main__.py")
+    main = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(main)
+    monkeypatch.setattr(main, "RESULTS", folder / "results.json")
+    monkeypatch.setattr(place, "PAGE", folder / "page.md")
+    monkeypatch.setattr(own_tests, "FILE", folder / "own-tests.json")
+    return main
+
+
+def test_outcomes_are_taken_under_the_name_of_their_cluster(monkeypatch, tmp_path):
+    main = main_of(monkeypatch, tmp_path)
+    runs = {"one": "embedded, plain, root", "two": "embedded, plain, root", "other": "kind"}
+    for name, where in runs.items():
+        (tmp_path / name).mkdir()
+        report.write_results(tmp_path / name / "outcomes.json", where, [Outcome(name, "f:1", "passed", commit="abc")])
+    command = typer.Typer()
+    command.command()(main.main)
+    taken = CliRunner().invoke(command, ["--take", str(tmp_path / "one"), "--take", str(tmp_path / "two"), "--record"])
+    assert taken.exit_code == 0, taken.output
+    (where, outcomes), *others = report.results(tmp_path / "results.json").items()
+    assert (where, others) == ("embedded, plain, root", []) and [one.name for one in outcomes] == ["one", "two"]
+    assert "Ran on abc." in (tmp_path / "page.md").read_text()
+    mixed = CliRunner().invoke(command, ["--take", str(tmp_path / "one"), "--take", str(tmp_path / "other")])
+    assert isinstance(mixed.exception, UsageError) and "embedded, plain, root, kind" in mixed.exception.message
+    nameless = CliRunner().invoke(command, ["--kubeconfig", str(tmp_path / "x"), "--record"])
+    assert isinstance(nameless.exception, UsageError) and "--called" in nameless.exception.hint
+
+
+def test_several_commits_are_all_named():
+    outcomes = [Outcome(name, "f:1", "passed", commit=commit) for name, commit in zip("abc", "xxy", strict=True)]
+    assert "Ran on x (2 tests), y (1 tests)." in report.page({"S": outcomes}, {})
+
+
+JUNIT = """<testsuites><testsuite>
+<testcase classname="tests.cluster.test_pods" name="test_a"/>
+<testcase classname="tests.cluster.test_pods" name="test_b[x|y]"><skipped message="{skip}"/></testcase>
+<testcase classname="tests.cluster.test_streams" name="test_c">{failure}</testcase>
+</testsuite></testsuites>"""
+
+
+def test_our_own_tests_stand_side_by_side_with_every_difference(monkeypatch, tmp_path):
+    main = main_of(monkeypatch, tmp_path)
+    monkeypatch.setattr(main, "commit", lambda: "abc+")
+    (tmp_path / "e.xml").write_text(JUNIT.format(skip="never", failure=""))
+    (tmp_path / "k.xml").write_text(JUNIT.format(skip="not on kind: its nodes", failure="<failure message='no'/>"))
+    command = typer.Typer()
+    command.command()(main.main)
+    for name, file in (("embedded", "e.xml"), ("kind", "k.xml")):
+        done = CliRunner().invoke(command, ["--own-tests", f"{name}={tmp_path / file}"])
+        assert done.exit_code == 0, done.output
+    text = (tmp_path / "page.md").read_text()
+    assert "- kind: abc+" in text
+    assert "| test_pods | 1 passed, 1 skipped | 1 passed, 1 skipped |" in text
+    assert "| all | 2 passed, 1 skipped | 1 passed, 1 skipped, 1 failed |" in text
+    differs = text.partition("What differs:")[2]
+    assert "| test_streams: test_c | passed | failed |" in differs and "test_a" not in differs
+    assert r"| test_pods: test_b[x\|y] | skipped: never | skipped: not on kind: its nodes |" in differs
+    (tmp_path / "no.xml").write_text("nothing")
+    with pytest.raises(UsageError, match=r"no\.xml is no JUnit report"):
+        own_tests.tests(tmp_path / "no.xml")

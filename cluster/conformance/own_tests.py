@@ -1,0 +1,87 @@
+"""Our own cluster tests on several clusters, side by side: taken from pytest's JUnit reports of tests/cluster."""
+
+from __future__ import annotations
+
+import json
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import place
+
+from podlab.errors import UsageError
+
+#: What was recorded: by cluster the commit, and the tests by "module: name".
+FILE = place.HERE / "own-tests.json"
+Column = Mapping[str, Any]
+_TITLE = "## Our own cluster tests"
+
+
+def read() -> dict[str, Column]:
+    """What is recorded, by cluster."""
+    return json.loads(FILE.read_text()) if FILE.exists() else {}
+
+
+def record(reports: Iterable[tuple[str, str]], commit: str) -> None:
+    """Keep pairs of a cluster's name and the path of a report; several of one cluster are one."""
+    found: dict[str, dict[str, str]] = {}
+    for name, path in reports:
+        if not (name and path):
+            raise UsageError(
+                "--own-tests wants the cluster and a report: --own-tests kind=build/tests/kind-cluster.xml"
+            )
+        found.setdefault(name, {}).update(tests(Path(path)))
+    kept = read() | {name: {"commit": commit, "tests": tests} for name, tests in found.items()}
+    FILE.write_text(json.dumps(kept, indent=1, sort_keys=True) + "\n")
+
+
+def tests(report: Path) -> dict[str, str]:
+    """Every test of a JUnit report: "passed", "failed", or "skipped: " and why."""
+    try:
+        cases = ElementTree.parse(report).iter("testcase")
+    except (OSError, ElementTree.ParseError) as error:
+        raise UsageError(f"{report} is no JUnit report: {error}.", hint="pytest --junitxml=FILE makes one.") from error
+    found: dict[str, str] = {}
+    for case in cases:
+        name = f"{case.get('classname', '').rpartition('.')[2]}: {case.get('name')}"
+        skipped = case.find("skipped")
+        if case.find("failure") is not None or case.find("error") is not None:
+            found[name] = "failed"
+        elif skipped is not None:
+            found.setdefault(name, f"skipped: {skipped.get('message', '')}")
+        else:
+            found.setdefault(name, "passed")
+    return found
+
+
+def section(columns: Mapping[str, Column]) -> str:
+    """The part of the page: a row for each module, then every test that has not the same outcome everywhere."""
+    if not columns:
+        return f"{_TITLE}\n\nNo run is recorded yet.\n"
+    told = [f"- {name}: {column['commit'] or 'a commit that was not noted'}" for name, column in columns.items()]
+    names = sorted({name for column in columns.values() for name in column["tests"]})
+    modules = dict.fromkeys(name.partition(":")[0] for name in names)
+    rows = [f"| tests/cluster | {' | '.join(columns)} |", "|---|" + "---|" * len(columns)]
+    for module in modules:
+        cells = [_count(column["tests"], f"{module}:") for column in columns.values()]
+        rows.append(f"| {module} | {' | '.join(cells)} |")
+    rows.append(f"| all | {' | '.join(_count(column['tests'], '') for column in columns.values())} |")
+    parts = [_TITLE, "What passed, and on which commit:", "\n".join(told), "\n".join(rows)]
+    outcomes = {name: [column["tests"].get(name, "not run") for column in columns.values()] for name in names}
+    differ = {name: states for name, states in outcomes.items() if len(set(states)) > 1 or "failed" in states}
+    if differ:
+        rows = [f"| test | {' | '.join(columns)} |", "|---|" + "---|" * len(columns)]
+        rows += [f"| {_cell(name)} | {' | '.join(map(_cell, states))} |" for name, states in differ.items()]
+        parts += ["What differs:", "\n".join(rows)]
+    return "\n\n".join(parts) + "\n"
+
+
+def _count(tests: Mapping[str, str], module: str) -> str:
+    states = [state.partition(":")[0] for name, state in tests.items() if name.startswith(module)]
+    counts = [f"{states.count(state)} {state}" for state in ("passed", "skipped", "failed") if state in states]
+    return ", ".join(counts) or "not run"
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("<", "&lt;").replace("\n", " ")
