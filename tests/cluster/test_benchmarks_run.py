@@ -1,4 +1,4 @@
-"""Every benchmark runs through in its small mode, ends with its line of JSON and leaves no cluster."""
+"""The quick benchmarks of clusters run through in their small mode, end with their line of JSON, leave no cluster."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ from podlab import cluster
 pytestmark = [pytest.mark.embedded("these benchmarks are of the embedded cluster")]
 
 FOLDER = Path(__file__).parents[2] / "benchmarks"
+FAST = ["idle_100", "memory_limit", "endpoint_latency", "pod_latency"]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["cluster_up", "cluster_memory", "cluster_cycles", "pods_100"])
+@pytest.mark.parametrize("name", [*FAST, "cluster_up", "cluster_memory", "cluster_cycles", "pods_100"])
 def test_a_benchmark_in_small(name: str) -> None:
     before = cluster.list_clusters()
     done = subprocess.run(

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
-from lifecycle import PATIENCE, PYTHON, TOOLBOX, Pods, condition, container, pod, seconds
+from lifecycle import PATIENCE, POLITE, PYTHON, TOOLBOX, Pods, condition, container, pod, seconds
 
 from podlab.waiting import until
 
@@ -340,6 +341,77 @@ def test_volumes_that_this_node_cannot_give_are_refused_with_a_reason(pods: Pods
     volumes = [{"name": "v", "nfs": {"server": "example.com", "path": "/"}}]
     pods.apply(pod("nfs", volumes=volumes))
     pods.event("nfs", "FailedMount", "volume type nfs is not supported")
+    assert "volume type nfs is not supported" in says_why("nfs", pods)
+
+
+@pytest.mark.embedded("the runtime classes of other nodes are theirs")
+def test_an_unknown_runtime_is_said_in_the_status(shared: Any, kubectl: Any, pods: Pods) -> None:
+    name = f"{pods.namespace}-kata"
+    runtime = {"apiVersion": "node.k8s.io/v1", "kind": "RuntimeClass", "metadata": {"name": name}, "handler": "kata"}
+    pods.apply(runtime)
+    try:
+        pods.apply(pod("odd", runtimeClassName=name))
+        pods.event("odd", "FailedCreatePodSandBox", 'no runtime for "kata"')
+        assert 'no runtime for "kata" is configured' in says_why("odd", pods)
+    finally:
+        kubectl(shared, "delete", "runtimeclass", name)
+
+
+def says_why(name: str, pods: Pods) -> str:
+    """What the status of a pod's waiting container says, once it says something."""
+    status = pods.wait(name, lambda s: s["containerStatuses"][0]["state"]["waiting"].get("message"), "saying why")
+    waiting = status["containerStatuses"][0]["state"]["waiting"]
+    assert waiting["reason"] == "ContainerCreating"
+    return waiting["message"]
+
+
+@pytest.mark.embedded("the kubelet names its log folders by the whole name")
+def test_the_longest_name_that_a_pod_can_have_runs(pods: Pods) -> None:
+    name = ".".join(["n" * 63] * 3 + ["n" * 61])
+    made = pod(name, container(script=f"echo long; {POLITE}"))
+    made["metadata"]["labels"] = {"app": "long"}
+    pods.apply(made)
+    pods.ready(name)
+    assert len(name) == 253 and pods.logs(name) == "long\n"
+
+
+def test_a_container_over_its_memory_limit_is_oom_killed(pods: Pods) -> None:
+    hog = "hold = []\nwhile True: hold.append(bytearray(b'x' * 1_000_000))"
+    limits = {"resources": {"limits": {"memory": "64Mi"}}}
+    pods.apply(
+        pod(
+            "hog", {"name": "main", "image": PYTHON, "command": ["python3", "-c", hog], **limits}, restartPolicy="Never"
+        )
+    )
+    terminated = pods.phase("hog", "Failed")["containerStatuses"][0]["state"]["terminated"]
+    assert (terminated["reason"], terminated["exitCode"]) == ("OOMKilled", 137)
+
+
+@pytest.mark.embedded("a kubelet resizes in place")
+def test_a_resize_is_refused_in_the_status(pods: Pods) -> None:
+    pods.apply(pod("fixed", container(resources={"limits": {"memory": "64Mi"}, "requests": {"memory": "32Mi"}})))
+    pods.ready("fixed")
+    bigger = {"name": "main", "resources": {"limits": {"memory": "128Mi"}}}
+    pods.run("patch", "pod", "fixed", "--subresource=resize", "-p", json.dumps({"spec": {"containers": [bigger]}}))
+    status = pods.wait("fixed", lambda s: "PodResizePending" in {c["type"] for c in s["conditions"]}, "refusing")
+    assert condition(status, "PodResizePending")["reason"] == "Infeasible"
+    assert status["containerStatuses"][0]["resources"]["limits"] == {"memory": "64Mi"}
+    assert status["containerStatuses"][0]["restartCount"] == 0
+
+
+@pytest.mark.namespaces("all processes are seen from every container")
+def test_a_debugger_sees_the_processes_of_its_target(pods: Pods) -> None:
+    pods.apply(pod("subject", container("main"), container("other")))
+    pods.ready("subject")
+    script = "cat /proc/1/cmdline"
+    pods.run("debug", "subject", f"--image={TOOLBOX}", "--target=main", "-c", "look", "--", "sh", "-c", script)
+    pods.wait(
+        "subject",
+        lambda s: "terminated" in (s.get("ephemeralContainerStatuses") or [{}])[0].get("state", {}),
+        "having been looked at",
+    )
+    assert pods.logs("subject", "-c", "look").split("\0")[:2] == ["sh", "-c"]
+    assert POLITE in pods.logs("subject", "-c", "look")
 
 
 def test_a_hook_that_hangs_does_not_keep_a_pod_alive(pods: Pods) -> None:

@@ -153,6 +153,32 @@ def test_a_retained_volume_stays_when_its_claim_goes(shared: Cluster, pods: Pods
 
 
 @pytest.mark.embedded("the lab's node image has no provisioner of volumes")
+def test_a_claim_of_one_pod_keeps_the_next_one_waiting_until_it_is_gone(pods: Pods) -> None:
+    def user(name: str) -> dict[str, Any]:
+        return pod(name, container(volumeMounts=mounts(data="/d")), volumes=[claimed("alone")])
+
+    pods.apply(claim("alone", accessModes=["ReadWriteOncePod"]), user("first"))
+    pods.ready("first")
+    pods.apply(user("second"))
+    assert "ReadWriteOncePod" in pods.event("second", "FailedScheduling")["message"]
+    assert pods.status("second")["phase"] == "Pending" and not pods.get("pod", "second")["spec"].get("nodeName")
+    pods.delete("first")
+    pods.ready("second")
+
+
+def test_a_pod_sees_a_thousand_config_maps(pods: Pods) -> None:
+    names = [f"map-{number}" for number in range(1000)]
+    pods.apply(
+        *({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": {name: name}} for name in names)
+    )
+    all_of_them = {"name": "all", "projected": {"sources": [{"configMap": {"name": name}} for name in names]}}
+    main = container(script="cat /all/map-* | wc -c; ls /all | wc -l", volumeMounts=mounts(all="/all"))
+    pods.apply(pod("reader", main, volumes=[all_of_them], restartPolicy="Never"))
+    pods.phase("reader", "Succeeded")
+    assert pods.logs("reader").split() == [str(sum(map(len, names))), "1000"]
+
+
+@pytest.mark.embedded("the lab's node image has no provisioner of volumes")
 def test_what_the_provisioner_cannot_do_is_said(pods: Pods) -> None:
     pods.apply(
         claim("shared", accessModes=["ReadWriteMany"]),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -114,6 +116,22 @@ def test_an_isolated_node_is_missed_and_returns(shared, kubectl, well: None) -> 
     shared.nodes.rejoin("node-2")
     becomes(kubectl, shared, "node-2", "True")
     assert shared.status.state == "running"
+
+
+@pytest.mark.embedded("no other provider slows nodes")
+def test_a_slowed_node_says_so_and_serves_on_until_it_is_fast(shared, kubectl, service: int, well: None) -> None:  # type: ignore[no-untyped-def]
+    shared.nodes.slow("node-2")
+    assert "node-2 is slowed" in " ".join(shared.status.notes)
+    machine = next(one.pid for one in shared.status.components if one.name == "node-2-machine")
+
+    def stands(still: bool = True) -> bool:
+        return (Path(f"/proc/{machine}/stat").read_text().rpartition(")")[2].split()[0] == "T") is still
+
+    for still in (True, False, True):
+        until(partial(stands, still), f"a machine that stands still: {still}", timeout=30, interval=0.02)
+    assert answered(service) and ready(kubectl, shared, "node-2") == "True"
+    shared.nodes.fast("node-2")
+    assert not stands() and "slowed" not in " ".join(shared.status.notes) and shared.status.state == "running"
 
 
 @pytest.mark.embedded("test_any_provider has it for all")
