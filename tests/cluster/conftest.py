@@ -20,6 +20,7 @@ from pathlib import Path
 
 import pytest
 from lifecycle import PATIENCE
+from providers import PROVIDER
 
 from podlab import cluster as clusters
 from podlab.addons import opensearch
@@ -27,8 +28,6 @@ from podlab.cluster import Cluster
 from podlab.cluster.embedded import binaries
 from podlab.errors import BinaryError
 
-#: The provider under test.
-PROVIDER = os.environ.get("PODLAB_TEST_PROVIDER", "embedded")
 _NUMBERS = itertools.count(1)
 _REFUSED = Path(__file__).resolve().parents[1] / "refused.py"
 PLAIN = os.environ.get("PODLAB_TEST_RUNTIME") == "plain"

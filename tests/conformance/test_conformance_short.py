@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from providers import PROVIDER
 
-#: `make test-kind` runs them on a kind cluster.
-PROVIDER = os.environ.get("PODLAB_TEST_PROVIDER", "embedded")
 SUITE = Path(__file__).resolve().parents[2] / "cluster" / "conformance"
 
 

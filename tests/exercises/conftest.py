@@ -6,7 +6,6 @@ One is for answers that leave nodes alone, which run side by side; the others fo
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
 import tempfile
 import threading
@@ -14,13 +13,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from providers import PROVIDER
 
 from podlab import cluster as clusters
 from podlab.cluster import Cluster
 from podlab.cluster.embedded import binaries
-
-#: `make test-kind` runs the same answers on a kind cluster.
-PROVIDER = os.environ.get("PODLAB_TEST_PROVIDER", "embedded")
 
 Give = Callable[[str], Cluster]
 

@@ -8,12 +8,14 @@ report is also what the exercise costs: its seconds are shown with `pytest --dur
 from __future__ import annotations
 
 import contextlib
+import json
 import queue
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
+import providers
 import pytest
 from turnstile import Turnstile
 
@@ -25,6 +27,7 @@ from podlab.checks.world import World
 from podlab.cluster import Cluster
 from podlab.course import manuscript, needs
 from podlab.lab.show import ReportView
+from podlab.widgets import replays
 
 pytestmark = [pytest.mark.slow]
 
@@ -33,6 +36,8 @@ ASSIGNMENTS = [document for document in manuscript.documents(COURSE / "manuscrip
 CASES = [case for document in ASSIGNMENTS for case in manuscript.cases(document)]
 #: Chapter -> programs that it needs and that are not here; its answers are passed over then.
 MISSING = {str(document.about["chapter"]): needs.missing(document.about) for document in ASSIGNMENTS}
+#: Chapter -> why the answers that need a cluster cannot be checked on the one under test.
+LACKS = {str(document.about["chapter"]): providers.lacks_add_ons(document.about) for document in ASSIGNMENTS}
 #: How many answers are checked side by side: without a cluster (they compute), on one (they mostly wait), and with
 #: nodes that are lost (on a cluster each, since nobody else may be disturbed).
 AT_ONCE = {"plain": 2, "quiet": 14, "nodes": 2}
@@ -58,9 +63,16 @@ def marks(case: manuscript.Case) -> list[pytest.MarkDecorator]:
     """The marks of a case."""
     exercise = registry.exercise(case.exercise)
     found = [pytest.mark.cluster] if exercise.cluster else []
-    if lacks := MISSING[exercise.chapter]:
-        found.append(pytest.mark.skip(reason=needs.told(lacks)))
+    if why := passed_over(exercise):
+        found.append(pytest.mark.skip(reason=why))
     return found
+
+
+def passed_over(exercise: Exercise) -> str:
+    """Why the answers of an exercise are not checked here; "" if they are."""
+    if lacks := MISSING[exercise.chapter]:
+        return needs.told(lacks)
+    return LACKS[exercise.chapter] if exercise.cluster else ""
 
 
 class Desk:
@@ -128,7 +140,7 @@ def wanted(request: pytest.FixtureRequest) -> list[manuscript.Case]:
     """The cases that this run has selected."""
     items = [item.callspec.params.get("case") for item in request.session.items if hasattr(item, "callspec")]
     cases = [case for case in items if isinstance(case, manuscript.Case)]
-    return [case for case in cases if not MISSING[case.exercise.split(".")[0]]]
+    return [case for case in cases if not passed_over(registry.exercise(case.exercise))]
 
 
 @pytest.mark.parametrize("case", parameters())
@@ -150,6 +162,9 @@ def test_answer(case: manuscript.Case, desk: Desk, wanted: list[manuscript.Case]
             said = "\n".join((result.expected, result.observed, result.cause, result.next_step))
             assert words in said, told
     for line in report.lines:
+        if kept := line.result.evidence.get("replay"):
+            assert len(json.dumps(line.result.evidence)) <= results.LARGEST_EVIDENCE, told
+            assert line.result.observed in replays.of(kept, line.title, line.result.observed).to_text()
         assert line.result.expected and line.result.observed, told
         if line.result.verdict is Verdict.FAIL:
             assert line.result.cause and line.result.next_step, told

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from providers import PROVIDER
 
 from podlab import cluster as clusters
 from podlab.cluster import Cluster
@@ -36,7 +37,7 @@ def notebook_clusters() -> Iterator[dict[str, Cluster]]:
         for name in ("PODLAB_CLUSTER", "PODLAB_KUBECONFIG", "PODLAB_NAMESPACE", "KUBECONFIG"):
             patch.delenv(name, raising=False)
         try:
-            yield {name: clusters.up(name, nodes=3) for name in (CALM, FAULTS)}
+            yield {name: clusters.up(name, nodes=3, provider_name=PROVIDER) for name in (CALM, FAULTS)}
         finally:
             for name in (CALM, FAULTS):
                 with contextlib.suppress(Exception):

@@ -20,6 +20,7 @@ from typing import Any
 
 import pytest
 from conftest import CALM, FAULTS
+from providers import lacks_add_ons
 from turnstile import Turnstile
 
 from podlab.checks import registry
@@ -35,8 +36,11 @@ from podlab.waiting import until
 pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.timeout(3600)]
 
 COURSE = Path(__file__).parents[2]
-#: Notebook -> programs that it needs and that are not here.
-MISSING = {builder.target(each): needs.missing(each.about) for each in manuscript.documents(COURSE / "manuscript")}
+#: Notebook -> why it is passed over: programs that it needs and that are not here, or add-ons; "" for the others.
+MISSING = {
+    builder.target(each): needs.told(lacks) if (lacks := needs.missing(each.about)) else lacks_add_ons(each.about)
+    for each in manuscript.documents(COURSE / "manuscript")
+}
 LESSONS, SOURCES = (
     [path for path in sorted(COURSE.glob(where)) if not MISSING[path.relative_to(COURSE)]]
     for where in ("notebooks/*.ipynb", "source/*/*.ipynb")
@@ -89,7 +93,9 @@ class Work:
     def begin(self, key: Any) -> None:
         if key not in self._begun:
             name = cluster_of(key)
-            before = [one for other, one in self._begun.items() if name == cluster_of(other) == FAULTS and is_lesson(other)]
+            before = [
+                one for other, one in self._begun.items() if name == cluster_of(other) == FAULTS and is_lesson(other)
+            ]
             self._begun[key] = self._pools[name].submit(self._do, key, before)
 
     def _do(self, key: Any, before: Iterable[Future[Any]]) -> Any:
@@ -207,7 +213,7 @@ def test_a_lesson_has_pictures_with_words(path: Path, work: Work) -> None:
 
 @pytest.mark.parametrize("path", [path for path, lacks in MISSING.items() if lacks], ids=lambda path: path.stem)
 def test_a_notebook_that_needs_more_is_passed_over(path: Path) -> None:
-    pytest.skip(needs.told(MISSING[path]))
+    pytest.skip(MISSING[path])
 
 
 @pytest.mark.parametrize("job", [PLAIN])
