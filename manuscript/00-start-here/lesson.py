@@ -1,7 +1,7 @@
 # ---
 # title: Start here
 # chapter: "00"
-# minutes: 5
+# minutes: 10
 # needs: nothing (a cluster is started)
 # ---
 
@@ -80,6 +80,38 @@ lab.snapshot()
 # %% [markdown]
 # Did it surprise you? Look at the names: the deleted pod did not come back, another one took its place. Why that is
 # so, and what it costs, is what the course is about.
+
+# %% [markdown]
+# ## A first check
+#
+# In the exercises you write something, and checks play with it. Exercise 00.1 asks for a film's average, and somebody
+# has answered it in a hurry. There are 6 points. How many does this answer get? Write your number in place of `None`.
+
+# %%
+def average(stars):
+    return sum(stars) // len(stars)
+
+
+lab.predict("points of the hurried answer", None)
+
+# %%
+report = lab.check("00.1")
+report
+
+# %%
+lab.reconcile("points of the hurried answer", report.report.score)
+
+# %% [markdown]
+# A check does not read your code; it calls it, with lists that are made up for you. It says what it expected, what it
+# saw, the likely cause and the next thing to try. If that does not help, ask for a hint. Hints are questions, and
+# fit what has failed.
+
+# %%
+lab.hint("00.1")
+
+# %% [markdown]
+# That is the whole loop: write, check, read, ask, write again. Now
+# [do it yourself](../release/00-start-here/00-start-here.ipynb): this function, and one more, which a cluster judges.
 
 # %% [markdown]
 # ## The map of the course

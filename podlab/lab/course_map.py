@@ -71,7 +71,7 @@ class CourseMap(Shown):
     def summary(self) -> str:
         """How much there is, and how far the learner has come."""
         there = [row for row in self.rows if row.ready and row.chapter.number != "00"]
-        total, passed = sum(row.exercises for row in there), sum(row.passed for row in there)
+        total, passed = sum(row.exercises for row in self.rows), sum(row.passed for row in self.rows)
         minutes = sum(row.minutes + row.exercise_minutes for row in there)
         return (
             f"{len(there)} of {len(self.rows) - 1} chapters are ready, about {minutes / 60:.0f} hours; "
