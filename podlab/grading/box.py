@@ -1,8 +1,8 @@
 """The box in which a submission's code runs beside a cluster: a pod of that cluster, with a learner's rights.
 
 It is made by the same code that runs every container of the cluster: own user, network, PID, mount, IPC and UTS
-namespaces, no view of the host's files, memory and time limits, gone with the cluster. Its service account may
-edit one namespace and nothing else.
+namespaces, no view of the host's files, read-only root, a small tmpfs as its only writable place, no privileges, memory
+and time limits, gone with the cluster. Its service account may edit one namespace and nothing else.
 """
 
 from __future__ import annotations
@@ -15,11 +15,12 @@ from podlab.checks.api import Api, Object
 from podlab.checks.world import LEARNER_ROLE, OURS, PYTHON_IMAGE, make_namespace
 from podlab.errors import WaitTimeout
 from podlab.grading.execution import LARGEST_RESULT, BoxError, Executed, Limits, executed
-from podlab.grading.house import ENVIRONMENT
+from podlab.grading.house import ENVIRONMENT, NOBODY, Bounds
 from podlab.waiting import until
 
 NAMESPACE = "submission"
-MEMORY = "1536Mi"
+#: Bytes of its log and of whatever else lies on the node's disk: `inside.py` says less.
+DISK = "64Mi"
 
 
 def run(api: Api, image: str, job: str, limits: Limits) -> Executed:
@@ -42,7 +43,8 @@ def run(api: Api, image: str, job: str, limits: Limits) -> Executed:
         )
     except WaitTimeout as error:
         raise BoxError(str(error)) from error
-    return executed(_log(api, name), _why(pod))
+    why = _why(pod)
+    return executed(_log(api, name), why)
 
 
 def _ended(pod: Object | None) -> Object | None:
@@ -63,8 +65,11 @@ def _why(pod: Object) -> str:
     states = status.get("containerStatuses") or [{}]
     ended = (states[0].get("state") or {}).get("terminated") or {}
     reason = status.get("reason") or ended.get("reason") or "ended"
+    if reason == "Evicted" and not status.get("message", "").startswith("The node was low"):
+        # Above its own limits. Where the node is short of something, others may have taken it.
+        return "out of disk"
     if reason in ("StartError", "ContainerCannotRun", "Evicted", "NodeLost"):
-        raise BoxError(f"The box did not run: {reason} {ended.get('message', '')}".strip())
+        raise BoxError(f"The box did not run: {reason} {ended.get('message') or status.get('message', '')}".strip())
     if reason == "Error" and ended.get("exitCode") == 128 + signal.SIGKILL:
         # Nothing in the box can do that to its first process.
         raise BoxError("The notebook's box was killed from outside.")
@@ -95,6 +100,7 @@ def objects(name: str, image: str, job: str, limits: Limits) -> list[Object]:
         "PODLAB_NAMESPACE": NAMESPACE,
         "PODLAB_LAB_IMAGE": PYTHON_IMAGE,
     }
+    bounds = Bounds()
     return [
         {
             "apiVersion": "v1",
@@ -132,15 +138,29 @@ def objects(name: str, image: str, job: str, limits: Limits) -> list[Object]:
                         "command": ["python3", "-m", "podlab.grading.inside", "/submission/job.json"],
                         "env": [{"name": key, "value": value} for key, value in environment.items()],
                         "securityContext": {
+                            "runAsUser": NOBODY,
+                            "runAsGroup": NOBODY,
+                            "runAsNonRoot": True,
+                            "readOnlyRootFilesystem": True,
                             "allowPrivilegeEscalation": False,
                             "capabilities": {"drop": ["ALL"]},
                             "seccompProfile": {"type": "RuntimeDefault"},
                         },
-                        "resources": {"limits": {"memory": MEMORY}, "requests": {"memory": "256Mi", "cpu": "100m"}},
-                        "volumeMounts": [{"name": "submission", "mountPath": "/submission", "readOnly": True}],
+                        "resources": {
+                            "limits": {"memory": str(bounds.memory), "ephemeral-storage": DISK},
+                            "requests": {"memory": "256Mi", "cpu": "100m"},
+                        },
+                        "volumeMounts": [
+                            {"name": "submission", "mountPath": "/submission", "readOnly": True},
+                            {"name": "scratch", "mountPath": "/tmp"},
+                            {"name": "scratch", "mountPath": "/dev/shm"},
+                        ],
                     }
                 ],
-                "volumes": [{"name": "submission", "configMap": {"name": name}}],
+                "volumes": [
+                    {"name": "submission", "configMap": {"name": name}},
+                    {"name": "scratch", "emptyDir": {"medium": "Memory", "sizeLimit": str(bounds.disk)}},
+                ],
             },
         },
     ]

@@ -12,7 +12,7 @@ from conftest import PROVIDER
 
 from podlab import cluster
 from podlab.checks.api import Api, ApiError
-from podlab.checks.world import LEARNER, make_namespace
+from podlab.checks.world import LEARNER, MOST_DISK, make_namespace
 from podlab.grading import box
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow]
@@ -36,6 +36,7 @@ FORBIDDEN = (
     ("create", "", "events", "", HERE),
     ("patch", "events.k8s.io", "events", "", HERE),
     ("create", "rbac.authorization.k8s.io", "rolebindings", "", HERE),
+    ("delete", "", "limitranges", "", HERE),
     ("get", "", "secrets", "", AWAY),
     ("list", "", "pods", "", ""),
     ("get", "", "nodes", "", ""),
@@ -99,3 +100,15 @@ def test_no_pod_of_a_submission_reaches_for_its_node(api: Api, spec: dict[str, o
     pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "reaching"}, "spec": whole}
     with pytest.raises(ApiError, match="violates PodSecurity"):
         api.as_user(BOX).apply(pod, box.NAMESPACE)
+
+
+def test_no_container_of_a_submission_may_fill_the_disk_of_its_node(api: Api) -> None:
+    def pod(name: str, **container: object) -> dict[str, object]:
+        spec = {"containers": [{"name": "c", "image": "i", **container}]}
+        return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": spec}
+
+    made = api.as_user(BOX).apply(pod("modest"), box.NAMESPACE)
+    assert made["spec"]["containers"][0]["resources"]["limits"] == {"ephemeral-storage": MOST_DISK}
+    much = {"limits": {"ephemeral-storage": "100Gi"}}
+    with pytest.raises(ApiError, match="maximum ephemeral-storage usage per Container is 512Mi"):
+        api.as_user(BOX).apply(pod("greedy", resources=much), box.NAMESPACE)

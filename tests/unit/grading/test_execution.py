@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from podlab.grading import box, inside
-from podlab.grading.execution import BoxError, executed
+from podlab.grading.execution import BoxError, Limits, executed
+from podlab.grading.house import Bounds
 
 ONE, TWO = {"answers": {"01.1": {"x": 1}}}, {"answers": {"01.2": {"y": 2}}}
 END = {"end": True, "told": 2}
@@ -66,6 +67,28 @@ def test_the_status_of_a_pod_is_how_its_box_ended() -> None:
 
     assert [box._why(pod("Completed", 0)), box._why(pod("Error", 1))] == ["0", "1"]
     assert box._why(pod("OOMKilled", 128 + signal.SIGKILL)) == "out of memory"
+
+
+def test_a_box_above_its_own_disk_has_crashed_and_one_on_a_full_node_is_the_machines_trouble() -> None:
+    def evicted(message: str) -> dict[str, Any]:
+        return {"status": {"reason": "Evicted", "message": message}}
+
+    own = evicted("Pod ephemeral local storage usage exceeds the total limit of containers 64Mi. ")
+    found = executed(lines(ONE), box._why(own))
+    assert found.answers == {"01.1": {"x": 1}} and [each["kind"] for each in found.troubles] == ["crashed"]
+    with pytest.raises(BoxError, match="did not run: Evicted The node was low on resource"):
+        box._why(evicted("The node was low on resource: ephemeral-storage. "))
+
+
+def test_the_box_beside_a_cluster_may_write_to_its_small_tmpfs_only() -> None:
+    pod = box.objects("notebook", "image", "{}", Limits())[-1]["spec"]
+    (container,) = pod["containers"]
+    context = container["securityContext"]
+    assert context["readOnlyRootFilesystem"] and context["runAsNonRoot"] and not context["allowPrivilegeEscalation"]
+    writable = {mount["name"] for mount in container["volumeMounts"] if not mount.get("readOnly")}
+    (scratch,) = [volume for volume in pod["volumes"] if volume["name"] in writable]
+    assert scratch["emptyDir"] == {"medium": "Memory", "sizeLimit": str(Bounds().disk)}
+    assert container["resources"]["limits"]["ephemeral-storage"] == box.DISK
 
 
 def job(tmp_path: Path, *cells: str) -> Path:
