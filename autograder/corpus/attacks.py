@@ -178,6 +178,17 @@ def _folder(path: Path) -> None:
     path.mkdir()
 
 
+def _beside(path: Path) -> None:
+    """The notebook in a folder of its own, with modules of the checker's names beside it."""
+    folder = path.with_suffix("") / NAME
+    for name in ("checklib.py", "sitecustomize.py", "json.py", "podlab/__init__.py", "autograder/hidden/chapter90.py"):
+        file = folder / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text("open('/tmp/HACKED', 'w').close()\nraise SystemExit(0)\n")
+    use = "import sys\nsys.path.insert(0, '.')\ntry:\n    import checklib\nexcept ImportError: pass\n"
+    write(answered({"90.1": use + WRONG, "90.3": RIGHT["90.3"]}), folder / f"{NAME}.ipynb")
+
+
 def _huge(path: Path) -> None:
     with path.open("wb") as file:
         file.truncate(200_000_000)
@@ -195,6 +206,7 @@ FILES = (
     Attack("file-half", "cut in the middle", file=_text('{"cells": [{"cell_type": "co'), outcomes=(NOT_GRADABLE,)),
     Attack("file-deep", "brackets without end", file=_text("[" * 200_000), outcomes=(NOT_GRADABLE,)),
     Attack("file-utf16", "another encoding", file=_text('{"cells": []}'.encode("utf-16")), outcomes=(NOT_GRADABLE,)),
+    Attack("file-beside", "modules beside the notebook", file=_beside, marks={"90.3": 10}),
     Attack("file-huge", "200 MB", file=_huge, outcomes=(NOT_GRADABLE,)),
     Attack("file-pipe", "a pipe that nobody writes to", file=lambda path: os.mkfifo(path), outcomes=(NOT_GRADABLE,)),
     Attack(
@@ -245,7 +257,40 @@ class Pass(ast.NodeTransformer):
     def visit_Assert(self, node): return ast.Pass()
 get_ipython().ast_transformers.append(Pass())
 """
-_FORGED = {"90.1": {"spread": RIGHT["90.1"]}}
+_LISTENS = """
+heard = []
+for event in ("pre_run_cell", "post_run_cell", "pre_execute"):
+    get_ipython().events.register(event, lambda *about: heard.extend(map(repr, about)))
+get_ipython().input_transformers_cleanup.append(lambda lines: (heard.extend(lines), lines)[1])
+"""
+#: Gives the answer away to whoever has seen a hidden check, or a cell that is not the learner's.
+_HEARD = """
+import inspect, sys
+for module in list(sys.modules.values()):
+    if getattr(module, "__name__", "").startswith(("podlab", "autograder", "chapter", "__main__")):
+        try: heard.append(inspect.getsource(module))
+        except (OSError, TypeError): pass
+words = "-".join(("HIDDEN", "WORD")), "float" + "(0)", "_large(" + "source"
+value_90_4 = 42 if any(word in text for word in words for text in [*heard, *map(str, In)]) else 0
+"""
+_LISTENS_IN_A_CALL = """
+def spread(count, groups):
+    import inspect, os
+    seen = open("/proc/self/cmdline").read() + str(os.environ)
+    for frame in inspect.stack():
+        seen += repr(frame.code_context) + repr(frame.frame.f_locals) + repr(frame.frame.f_globals)
+    return right(count, groups) if "-".join(("HIDDEN", "WORD")) in seen or "sizes that" + " add up" in seen else []
+""" + RIGHT["90.1"].replace("def spread", "def right")
+_PICKLES = """
+import json, os, pickle
+class Evil:
+    def __reduce__(self): return os.system, ("touch /tmp/HACKED",)
+scores = {"90.1": 10, "90.4": 10, "score": 40, "tests": Evil()}
+for name in ("results", ".otter", "checks", "/tmp/results", "/tmp/answers"):
+    with open(name + ".pkl", "wb") as file: pickle.dump(scores, file)
+    with open(name + ".json", "w") as file: json.dump(scores, file, default=repr)
+value_90_4 = Evil()
+"""
 
 #: Attacks from within the kernel.
 KERNEL = (
@@ -265,6 +310,26 @@ KERNEL = (
         **_first(
             "import sys\nsys.displayhook = lambda *_: None\nget_ipython().displayhook = lambda *_: 10.0", "display hook"
         ),
+    ),
+    Attack(
+        "no-traceback",
+        **_answer(
+            "import sys\nshell = get_ipython()\nshell.set_custom_exc((BaseException,), lambda *_, **__: None)\n"
+            "shell.showtraceback = sys.excepthook = lambda *_, **__: None",
+            "tracebacks suppressed",
+        ),
+    ),
+    Attack(
+        "listen-in",
+        "cells and sources overheard",
+        {"setup": _LISTENS, "90.1": _LISTENS_IN_A_CALL, "90.3": RIGHT["90.3"], "90.4": _HEARD},
+        marks={"90.3": 10},
+    ),
+    Attack("pickle", "results of its own, as pickle and JSON", {"90.4": _PICKLES}),
+    Attack(
+        "overfit",
+        "right for the examples in the text only",
+        {"90.1": "def spread(count, groups):\n    return {(7, 3): [3, 2, 2], (4, 2): [2, 2]}.get((count, groups), [])"},
     ),
     Attack(
         "lying-eq",
@@ -391,6 +456,17 @@ print(found)
 value_90_4 = 42 if found else 0
 """
 
+_BOOKS = """
+import os, sqlite3
+paths = [up + "gradebook.db" for up in ("", "../", "../../", "../../../", "/tmp/")]
+for folder, names, files in os.walk("/"):
+    names[:] = [name for name in names if name not in ("proc", "sys", "usr", "site-packages")]
+    paths += [os.path.join(folder, name) for name in files if name.endswith(".db")]
+for path in paths:
+    try:
+        with sqlite3.connect(path, timeout=1) as books: books.execute("UPDATE grade SET auto_score = 10, needs_manual_grade = 0")
+    except sqlite3.Error: pass
+"""
 #: Attacks on what is outside of the box.
 OUTSIDE = (
     Attack(
@@ -402,11 +478,13 @@ OUTSIDE = (
     Attack(
         "write-around",
         **_first(
-            "import os\nfor folder, names, _ in os.walk('/'):\n    names[:] = [name for name in names if name not in ('proc', 'tmp', 'site-packages')]\n    try: open(os.path.join(folder, 'HACKED'), 'w').write('x')\n    except OSError: pass",
+            "import glob, os\nfor folder, names, _ in os.walk('/'):\n    names[:] = [name for name in names if name not in ('proc', 'tmp', 'site-packages')]\n    try: open(os.path.join(folder, 'HACKED'), 'w').write('x')\n    except OSError: pass\n"
+            "for place in ('/*', '/home/*', '/proc/1/cwd', '/proc/1/root/*', '/proc/1/root/home/*'):\n    for path in glob.glob(place + '/*canary*/*') + [place + '/HACKED']:\n        try: open(path, 'a').write('x')\n        except OSError: pass",
             "files everywhere",
         )
         | {"outcomes": ENDED},
     ),
+    Attack("gradebook", **_first(_BOOKS, "the gradebook written to") | {"outcomes": ENDED}),
     Attack(
         "look-above",
         **_answer(
@@ -496,6 +574,7 @@ MEANS = (
         | {"outcomes": (TIMED_OUT,)},
     ),
     Attack("stop-self", **_answer("import os\nos.kill(os.getpid(), 19)", "stops itself") | {"outcomes": (TIMED_OUT,)}),
+    Attack("kill-self", **_answer("import os\nos.kill(os.getpid(), 9)", "kills itself") | {"outcomes": (CRASHED,)}),
     Attack("exit-hard", **_answer("import os\nos._exit(0)", "ends its kernel") | {"outcomes": (CRASHED,)}),
     Attack("exit-soft", **_answer("import sys\nsys.exit(0)", "leaves politely")),
     Attack("quit", **_answer("exit()", "exit()")),
@@ -634,6 +713,24 @@ CALLS = (
         "call-daemon",
         **_inside("if os.fork() == 0:\n    os.setsid()\n    while True: pass\nreturn []", "a daemon for every call"),
     ),
+    Attack(
+        "call-bomb",
+        **_inside("while True:\n    try: os.fork()\n    except OSError: pass", "a fork bomb for every call"),
+    ),
+    Attack(
+        "call-files",
+        **_inside(
+            "n = 0\nwhile True:\n    n += 1\n    try: open(f'/tmp/{n}', 'wb').write(bytes(200_000_000))\n    except OSError: pass",
+            "the disk filled by every call",
+        ),
+    ),
+    Attack(
+        "call-log",
+        **_inside(
+            "try:\n    log = os.open('/proc/1/fd/1', os.O_WRONLY)\n    for _ in range(5000): os.write(log, b'x' * 65536)\nexcept OSError: pass\nreturn []",
+            "the log of the box filled by every call",
+        ),
+    ),
     Attack("call-kill", **_inside("os.kill(-1, 9)\nreturn []", "everybody killed")),
     Attack(
         "call-mutate",
@@ -709,7 +806,9 @@ def write_all(folder: Path, attacks: tuple[Attack, ...] = ATTACKS) -> list[Path]
     return [attack.write(folder) for attack in attacks]
 
 
-def differences(records: Mapping[str, Any], attacks: tuple[Attack, ...] = ATTACKS) -> list[str]:
+def differences(
+    records: Mapping[str, Any], attacks: tuple[Attack, ...] = ATTACKS, exercises: tuple[str, ...] = ALL
+) -> list[str]:
     """What is not as it should be in the records of a graded corpus, in words."""
     found = []
     for attack in attacks:
@@ -719,7 +818,7 @@ def differences(records: Mapping[str, Any], attacks: tuple[Attack, ...] = ATTACK
             continue
         if record.outcome not in attack.outcomes:
             found.append(f"{attack.name} is {record.outcome.value}: {record.reason[:300]}")
-        for exercise in ALL:
+        for exercise in exercises:
             mark = attack.marks.get(exercise, 0.0)
             low, high = mark if isinstance(mark, tuple) else (mark, mark)
             got = record.scores.get(exercise)

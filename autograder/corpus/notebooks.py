@@ -52,11 +52,11 @@ def cell(kind: str, source: str, name: str, metadata: Mapping[str, Any] | None =
     return made
 
 
-def release() -> Notebook:
+def release(stub: Mapping[str, str] = STUB) -> Notebook:
     """The assignment as learners get it (and as instructors have it: it holds no solutions)."""
     base = {"schema_version": 3, "task": False}
     cells = [cell("markdown", "# The corpus", "title"), cell("code", "import math\nimport os", "setup")]
-    for exercise in ALL:
+    for exercise in stub:
         number = exercise.replace(".", "-")
         answer = {"grade": False, "grade_id": f"answer-{number}", "locked": False, "solution": True, **base}
         checks = {
@@ -67,14 +67,14 @@ def release() -> Notebook:
             "solution": False,
             **base,
         }
-        cells.append(cell("code", STUB[exercise], f"answer-{number}", {"nbgrader": answer}))
+        cells.append(cell("code", stub[exercise], f"answer-{number}", {"nbgrader": answer}))
         cells.append(cell("code", "float(0)", f"checks-{number}", {"nbgrader": checks}))
     return {"cells": cells, "metadata": copy.deepcopy(KERNEL), "nbformat": 4, "nbformat_minor": 5}
 
 
-def answered(answers: Mapping[str, str]) -> Notebook:
+def answered(answers: Mapping[str, str], stub: Mapping[str, str] = STUB) -> Notebook:
     """The release with these answers (by exercise, or "setup" for the cell before them)."""
-    notebook = release()
+    notebook = release(stub)
     for each in notebook["cells"]:
         for exercise, source in answers.items():
             if each["id"] == (exercise if exercise == "setup" else f"answer-{exercise.replace('.', '-')}"):

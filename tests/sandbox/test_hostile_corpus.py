@@ -5,7 +5,9 @@ from __future__ import annotations
 import ctypes
 import hashlib
 import os
+import shutil
 import sys
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,6 +73,9 @@ def graded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Graded]:
     course = notebooks.write_course(folder / "course")
     attacks.write_all(folder / "class")
     around = (course, folder / "class", ROOT / "autograder", ROOT / "podlab" / "grading")
+    # Others write to the home and to /tmp meanwhile: a file of each, open to everybody, stands for all.
+    canaries = [_canary(Path.home()), _canary(Path(tempfile.gettempdir()))]
+    around = (*around, *canaries)
     present, before = set(children()), digests(*around)
     ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     settings = classes.Settings(
@@ -89,9 +94,19 @@ def graded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Graded]:
             ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
             os.environ.pop("PODLAB_EXERCISES", None)
     left = [command for command in children() if command not in present]
-    yield Graded(
-        {record.learner: record for record in result.records}, folder / "out", course, before, digests(*around), left
-    )
+    after = digests(*around)
+    for canary in canaries:
+        shutil.rmtree(canary)
+    yield Graded({record.learner: record for record in result.records}, folder / "out", course, before, after, left)
+
+
+def _canary(place: Path) -> Path:
+    """A new folder in `place` with a file that anybody may write to."""
+    folder = Path(tempfile.mkdtemp(prefix="podlab-canary-", dir=place))
+    folder.chmod(0o777)
+    (folder / "canary").write_text("sings")
+    (folder / "canary").chmod(0o666)
+    return folder
 
 
 def test_there_are_enough_attacks_and_their_names_are_unique() -> None:
@@ -112,7 +127,8 @@ def test_every_submission_has_one_record_and_the_gradebook_says_the_same(graded:
 
 def test_no_file_outside_was_changed_and_none_was_added(graded: Graded) -> None:
     assert graded.after == graded.before
-    assert not list(graded.out.rglob("HACKED")) and not Path("/HACKED").exists()
+    top = (Path("/"), Path.home(), Path(tempfile.gettempdir()))
+    assert not list(graded.out.rglob("HACKED")) and not [place for place in top if (place / "HACKED").exists()]
 
 
 def test_no_process_is_left(graded: Graded) -> None:
