@@ -1,4 +1,7 @@
-"""docs/benchmarks.md from the results that were kept: `python benchmarks/kept.py` writes it anew."""
+"""docs/benchmarks.md, and the figures of docs/clusters.md, from the results that were kept.
+
+`python benchmarks/kept.py` writes them anew.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,27 @@ from typing import Any
 HERE = Path(__file__).parent
 RESULTS = HERE / "results"
 PAGE = HERE.parent / "docs" / "benchmarks.md"
+#: The page that holds `clusters()` between two comments.
+CLUSTERS = HERE.parent / "docs" / "clusters.md"
+_BEGIN, _END = "<!-- measured: python benchmarks/kept.py -->\n", "<!-- end of what was measured -->"
+_UNKNOWN = "not yet measured"
+#: Rows of `clusters()` from kind-vs-embedded: what, its name there, unit.
+_BOTH = (
+    ("start, until a pod could run", "start", "s"),
+    ("memory of three nodes without pods (proportional)", "proportional", "MiB"),
+    ("a Deployment of 100, until all are Ready", "ready", "s"),
+    ("the same, until all are gone", "gone", "s"),
+    ("a new Service, until it answers", "service", "s"),
+    ("a changed endpoint, until it answers", "endpoint", "s"),
+    ("rolling update of three under load", "rollout", "s"),
+    ("end", "end", "s"),
+)
+#: While that is not kept: what, the benchmark of the embedded cluster, unit.
+_ALONE = (
+    ("start, until a Deployment of three answers through its Service", "cluster-up", "s"),
+    ("memory of a control plane, three nodes and ten pods (resident)", "cluster-memory", "MiB"),
+    ("a Deployment of 100, until all are Ready", "pods-100", "s"),
+)
 HEAD = """# What was measured
 
 Every figure comes from a program in `benchmarks/` (`make bench NAME=...`) with its default numbers, run by itself. It
@@ -28,7 +52,45 @@ def record(line: Mapping[str, Any]) -> None:
     """Keep the last line of a benchmark, and write the page anew."""
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / f"{line['name']}.json").write_text(json.dumps(line, indent=1) + "\n")
+    write()
+
+
+def write() -> None:
+    """Write the page, and the figures of the other one."""
     PAGE.write_text(page())
+    before, _, rest = CLUSTERS.read_text().partition(_BEGIN)
+    CLUSTERS.write_text(before + _BEGIN + clusters() + _END + rest.partition(_END)[2])
+
+
+def clusters() -> str:
+    """Embedded cluster and kind side by side: figures of one run if there are any, and how much conformance passes."""
+    both = _kept("kind-vs-embedded")
+    rows = [("", "embedded", "kind")]
+    if both:
+        rows += [
+            (what, *(_figure(both[name].get(key), unit) for name in ("embedded", "kind"))) for what, key, unit in _BOTH
+        ]
+    else:
+        rows += [(what, _figure(_kept(name).get("value"), unit), _UNKNOWN) for what, name, unit in _ALONE]
+    recorded = json.loads((HERE.parent / "cluster" / "conformance" / "results.json").read_text())
+    passed = {
+        name.partition(",")[0]: f"{sum(one['state'] == 'passed' for one in tests)} of {len(tests)} passed"
+        for name, tests in sorted(recorded.items())  # of the embedded ones the last: that of the sandbox, run as root
+    }
+    rows.append(
+        ("[conformance tests](conformance.md) of Kubernetes", *(passed.get(x, _UNKNOWN) for x in ("embedded", "kind")))
+    )
+    lines = ["| " + " | ".join(row) + " |" for row in rows]
+    return "\n".join([lines[0], "|---|---|---|", *lines[1:]]) + "\n"
+
+
+def _kept(name: str) -> dict[str, Any]:
+    path = RESULTS / f"{name}.json"
+    return json.loads(path.read_text()) if path.exists() else {}
+
+
+def _figure(value: float | None, unit: str) -> str:
+    return _UNKNOWN if value is None else f"{value:.0f} {unit}" if value >= 100 else f"{value:.2g} {unit}"
 
 
 def page() -> str:
@@ -82,4 +144,4 @@ def _told(here: Mapping[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    PAGE.write_text(page())
+    write()

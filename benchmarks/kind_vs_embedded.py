@@ -1,7 +1,8 @@
 """kind-vs-embedded: one cluster of three nodes of each provider, in turn, through the same measurements.
 
 Start (`podlab cluster up` until a pod could run), memory, a Deployment until all its pods are Ready and until they
-are gone, a new Service until it answers at its node port, a rolling update under load, and the end of the cluster.
+are gone, a new Service until it answers at its node port, a changed endpoint until new connections meet it there, a
+rolling update under load, and the end of the cluster.
 Needs a container runtime: Docker, or `cluster/kind-lab/lab with make bench NAME=kind-vs-embedded`.
 Goal: embedded starts in at most a quarter of kind's time and takes at most half its memory.
 """
@@ -18,6 +19,7 @@ from typing import Any
 from api import DEPLOYMENTS, PODS, SERVICES, Api, deployment, node_port
 from clusters import NAME, podlab, states, supervisor, taken_down, until_ready
 from common import Figure, announce, finish, interleave, machine, median, options, table
+from endpoint_latency import SLICES, slice_to
 from processes import Used, descendants, used
 
 from podlab import cluster, waiting
@@ -27,10 +29,12 @@ from podlab.cluster.kind.provider import kind_name
 MIB = 2**20
 PORT = 8080
 _SERVER = """
-import http.server
+import http.server, os
+NAME = os.uname().nodename.encode()
 class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
-        self.send_response(200); self.send_header("Content-Length", "2"); self.end_headers(); self.wfile.write(b"ok")
+        self.send_response(200); self.send_header("Content-Length", str(len(NAME))); self.end_headers()
+        self.wfile.write(NAME)
     def log_message(self, *_): pass
 http.server.ThreadingHTTPServer(("", 8080), Handler).serve_forever()
 """
@@ -53,10 +57,10 @@ class Site:
     api: Api
     address: str
 
-    def ask(self, port: int) -> bool:
-        """One request at a node port; raises one of _TROUBLE if there is no answer."""
+    def ask(self, port: int) -> str:
+        """One request at a node port, over a new connection: the pod that answers; one of _TROUBLE if none does."""
         with urllib.request.urlopen(f"http://{self.address}:{port}/", timeout=2) as answer:
-            return answer.read() == b"ok"
+            return answer.read().decode()
 
 
 def first_pids(provider: str) -> list[int]:
@@ -111,7 +115,7 @@ def burst(api: Api, pods: int) -> dict[str, float]:
 
 
 def traffic(site: Site, services: int) -> dict[str, float]:
-    """Seconds until a new Service answers (the middle of several), and a rolling update under load."""
+    """Seconds until a new Service answers and a changed endpoint does (the middle of several); a rolling update."""
     site.api.post(DEPLOYMENTS, deployment("web", 3, _WEB, grace=10))
     until_ready(site.api, "web", 3)
     seconds = []
@@ -123,10 +127,37 @@ def traffic(site: Site, services: int) -> dict[str, float]:
             lambda port=port: site.ask(port), "an answer of the Service", timeout=60, interval=0.01, ignore=_TROUBLE
         )
         seconds.append(time.monotonic() - began)
+    moves = moved(site, 2 * services)
     load = Load(site, port)
     with load:
         took = roll(site.api)
-    return {"service": median(seconds), "rollout": took, "asked": load.asked, "failed": load.failed}
+    found = {"service": median(seconds), "endpoint": median(moves), "rollout": took}
+    return {**found, "asked": load.asked, "failed": load.failed}
+
+
+def moved(site: Site, changes: int) -> list[float]:
+    """Seconds from the API's answer to a change of a Service's only endpoint until the other pod answers."""
+    pods = site.api.get(PODS, labelSelector="app=web")["items"]
+    addresses = {one["metadata"]["name"]: one["status"]["podIP"] for one in pods[:2]}
+    service = {"metadata": {"name": "moving"}, "spec": {"type": "NodePort", "ports": [{"port": PORT}]}}
+    port = site.api.post(SERVICES, service)["spec"]["ports"][0]["nodePort"]
+    names = list(addresses)
+    version = site.api.post(SLICES, slice_to(addresses[names[0]]))["metadata"]["resourceVersion"]
+    _met(site, port, names[0])
+    seconds = []
+    for number in range(changes):
+        name = names[(number + 1) % 2]
+        answer = site.api.put(f"{SLICES}/moving-1", slice_to(addresses[name], version))
+        version, began = answer["metadata"]["resourceVersion"], time.monotonic()
+        _met(site, port, name)
+        seconds.append(time.monotonic() - began)
+    return seconds
+
+
+def _met(site: Site, port: int, name: str) -> None:
+    waiting.until(
+        lambda: site.ask(port) == name, f"an answer of {name}", timeout=60, interval=0.005, ignore=_TROUBLE
+    )  # fmt: skip
 
 
 @dataclass
@@ -155,7 +186,7 @@ class Load:
     def _ask(self) -> None:
         while not self._over.wait(0.08):
             try:
-                well = self.site.ask(self.port)
+                well = bool(self.site.ask(self.port))
             except _TROUBLE:
                 well = False
             with self._lock:
@@ -188,6 +219,7 @@ ROWS = {
     "ready": "Deployment until all Ready, s",
     "gone": "Deployment until all gone, s",
     "service": "new Service until it answers, s",
+    "endpoint": "changed endpoint until it answers, s",
     "rollout": "rolling update of 3 under load, s",
     "asked": "requests meanwhile",
     "failed": "of them failed",
@@ -200,7 +232,7 @@ def main() -> None:
     given = options(
         __doc__,
         pods=(100, 6, "pods of the Deployment"),
-        services=(10, 2, "new Services"),
+        services=(10, 2, "new Services, and half the changes of an endpoint"),
         settle=(20, 2, "seconds to settle before the look at memory"),
         repeats=(2, 1, "clusters of each"),
     )

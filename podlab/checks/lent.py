@@ -41,7 +41,7 @@ def take(api: Api, names: Sequence[str]) -> str:
             return name
     raise PodlabError(
         f"No namespace is free: {'; '.join(refused)}.",
-        hint=f"A lab needs one, a check of it another, both empty: name them in {VARIABLE}, with a comma between.",
+        hint=f"A lesson needs one and a check one to three, all empty: name them in {VARIABLE}, with commas between.",
     )
 
 

@@ -254,7 +254,7 @@ def _ask(kubeconfig: Path, called: str) -> tuple[str, str]:
         return code.git_version, ""
     told = ", ".join(f"{right['verb']} {right['resource']}" for right in refused)
     return code.git_version, (
-        f"You may not {told}: have two namespaces made in which you may edit, and name them in PODLAB_NAMESPACES "
+        f"You may not {told}: have four namespaces made in which you may edit, and name them in PODLAB_NAMESPACES "
         "(docs/clusters.md)."
     )
 

@@ -19,6 +19,7 @@ sys.path.insert(0, str(FOLDER))
 
 import common  # noqa: E402
 import kept  # noqa: E402
+import kind_vs_embedded  # noqa: E402
 import processes  # noqa: E402
 import simulator  # noqa: E402
 import widget_latency  # noqa: E402
@@ -206,6 +207,8 @@ def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The folder of results, an empty one, and the page beside it."""
     monkeypatch.setattr(kept, "RESULTS", tmp_path / "results")
     monkeypatch.setattr(kept, "PAGE", tmp_path / "benchmarks.md")
+    monkeypatch.setattr(kept, "CLUSTERS", tmp_path / "clusters.md")
+    kept.CLUSTERS.write_text(f"# Before\n\n{kept._BEGIN}old\n{kept._END}\n\nAfter.\n")
     monkeypatch.setattr(common, "_record", False)
     return tmp_path / "results"
 
@@ -222,6 +225,18 @@ def test_a_result_is_kept_when_asked_for_and_stands_on_the_page(results: Path, m
     assert "| 3.142 s | 6 | 0.5236 | **no** |" in row and "at most 1.5 x floor" in row
     assert "\n- pods-100: a Deployment of 100" in kept.PAGE.read_text()  # not kept yet
     assert "- cluster-up" not in kept.PAGE.read_text()
+    other = kept.CLUSTERS.read_text()
+    assert other.startswith("# Before\n") and other.endswith("\n\nAfter.\n") and "old" not in other
+    assert "answers through its Service | 3.1 s | not yet measured |" in other
+
+
+def test_figures_of_one_run_take_the_place_of_single_ones(results: Path) -> None:
+    results.mkdir()
+    both = {"name": "kind-vs-embedded", "embedded": {"start": 4.08, "ready": 2.0}, "kind": {"start": 31.4}}
+    (results / "kind-vs-embedded.json").write_text(json.dumps(both))
+    text = kept.clusters()
+    assert "| start, until a pod could run | 4.1 s | 31 s |" in text
+    assert "until all are Ready | 2 s | not yet measured |" in text and "through its Service" not in text
 
 
 def test_nothing_is_kept_unasked(results: Path, monkeypatch) -> None:
@@ -240,6 +255,43 @@ def test_a_run_with_other_numbers_is_not_kept(results: Path, monkeypatch, capsys
     assert "only a run with the default numbers is kept" in capsys.readouterr().err
 
 
+class SlowToHear:
+    """A site whose rules follow a change of an endpoint only after some requests, one of which fails."""
+
+    def __init__(self) -> None:
+        self.api = self
+        self.rules: list[str] = []
+        self.changes: list[str] = []
+
+    def get(self, _path: str, **_query: object) -> dict[str, object]:
+        return {"items": [{"metadata": {"name": name}, "status": {"podIP": name.upper()}} for name in "abc"]}
+
+    def post(self, path: str, body: dict) -> dict:
+        if path == kind_vs_embedded.SLICES:
+            return self.put(path, body)
+        assert "selector" not in body["spec"], "the endpoints are ours to change"
+        return {"spec": {"ports": [{"nodePort": 30000}]}}
+
+    def put(self, _path: str, body: dict) -> dict:
+        assert body["metadata"].get("resourceVersion", "") == (str(len(self.changes)) if self.changes else "")
+        self.changes.append(body["endpoints"][0]["addresses"][0].lower())
+        self.rules = [*self.changes[-2:-1] * 2, "", self.changes[-1]]
+        return {"metadata": {"resourceVersion": str(len(self.changes))}}
+
+    def ask(self, port: int) -> str:
+        answer = self.rules.pop(0) if len(self.rules) > 1 else self.rules[0]
+        if not answer:
+            raise ConnectionError
+        return answer
+
+
+def test_an_endpoint_has_changed_when_the_other_pod_answers() -> None:
+    site = SlowToHear()
+    seconds = kind_vs_embedded.moved(site, 4)  # type: ignore[arg-type]
+    assert site.changes == ["a", "b", "a", "b", "a"]
+    assert len(seconds) == 4 and min(seconds) > 0 and site.rules == ["a"], "it asked until the last rule was met"
+
+
 def test_every_benchmark_gives_its_result_the_name_by_which_it_is_called() -> None:
     for name in kept.benchmarks():
         text = (FOLDER / f"{name.replace('-', '_')}.py").read_text()
@@ -248,6 +300,7 @@ def test_every_benchmark_gives_its_result_the_name_by_which_it_is_called() -> No
 
 def test_the_page_is_what_the_results_say() -> None:
     assert kept.PAGE.read_text() == kept.page(), "stale: run `python benchmarks/kept.py`"
+    assert kept._BEGIN + kept.clusters() + kept._END in kept.CLUSTERS.read_text(), "run `python benchmarks/kept.py`"
 
 
 @pytest.mark.parametrize(
