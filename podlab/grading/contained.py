@@ -34,6 +34,8 @@ from podlab.node.runtime.contract import Exit
 
 #: Label of every container of ours; the middle of its name says whose it is.
 LABEL = "podlab.grading.box"
+#: Of the folders in the temporary one that the graders keep meanwhile; whose one is follows, as in the names.
+PREFIX = "podlab-contained."
 #: Processes and threads of one container.
 PROCESSES = 512
 _FOLDERS = ("/proc", "/sys", "/dev", "/etc", "/tmp")
@@ -74,7 +76,7 @@ class Containers(House):
 
     def _open(self, stack: contextlib.ExitStack) -> None:
         bury(self.runtime)
-        self.folder = Path(tempfile.mkdtemp(prefix="podlab-contained-"))
+        self.folder = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{owners.own()}."))
         stack.callback(shutil.rmtree, self.folder, ignore_errors=True)
         self.image = _imported(self.runtime, self.root)
 
@@ -215,7 +217,10 @@ def options(bounds: Bounds, bound: Mapping[str, str]) -> list[str]:
 
 
 def bury(runtime: Runtime) -> list[str]:
-    """Remove the containers that killed graders of this machine have left; returns their names."""
+    """Remove the containers and folders that killed graders of this machine have left; returns the former's names."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
+        if owners.dead(folder.name.split(".")[1]) and folder.lstat().st_uid == os.geteuid():
+            shutil.rmtree(folder, ignore_errors=True)
     names = runtime.run("ps", "--all", "--filter", f"label={LABEL}", "--format", "{{.Names}}").split()
     left = [name for name in names if name.count(".") == 2 and owners.dead(name.split(".")[1])]
     for name in left:

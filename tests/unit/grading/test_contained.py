@@ -71,9 +71,22 @@ def test_the_image_has_the_roots_own_files_and_a_place_for_each_that_is_bound(ro
     assert all(found[path].isdir() for path in (*root.host_paths, "/tmp", "/proc"))
 
 
+def test_what_killed_graders_have_left_is_removed_and_nothing_else(
+    root: RootFileSystem, runtime: Runtime, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    left = tmp_path / f"{contained.PREFIX}{_dead()}.x"
+    left.mkdir()
+    with Containers(root, runtime=runtime) as house:
+        assert not left.exists() and house.folder.parent == tmp_path
+        assert bury(runtime) == [f"podlab-box.{_dead()}.box1-b"]
+        assert house.folder.exists()
+    assert not house.folder.exists()
+    assert {line[-1] for line in asked(runtime, "rm")} == {f"podlab-box.{_dead()}.box1-b"}
+
+
 def test_a_container_may_do_nothing_and_no_registry_is_asked(root: RootFileSystem, runtime: Runtime) -> None:
     with Containers(root, runtime=runtime) as house:
-        assert bury(runtime) == [f"podlab-box.{_dead()}.box1-b"]
         with house.box(["python3", "-c", "pass"], {"/submission/job.json": "{}"}) as box:
             ended = box.wait(60)
             assert ended is not None and (ended.status, box.output(100)) == (0, "ready\n")
