@@ -17,6 +17,23 @@ def read(text: str | bytes | bytearray) -> Any:
     return json.loads(text, parse_constant=_refused, parse_float=_number(float), parse_int=_number(int))
 
 
+def objects(line: str) -> list[dict[str, Any]]:
+    """The JSON objects with which a line begins, one behind the other; what comes after them is left out.
+
+    `print` writes a text and the end of its line one after the other: two threads that print at once may share a line.
+    """
+    found, rest = [], line.strip()
+    while rest:
+        try:
+            value, end = _DECODER.raw_decode(rest)
+        except (ValueError, RecursionError):
+            break
+        if isinstance(value, dict):
+            found.append(value)
+        rest = rest[end:].lstrip()
+    return found
+
+
 def comparable(value: float) -> bool:
     """Whether a number is none of nan and infinity, nor larger than every fraction."""
     return abs(value) <= sys.float_info.max
@@ -32,3 +49,6 @@ def _number(kind: Callable[[str], float]) -> Callable[[str], float]:
 
 def _refused(text: str) -> Any:
     raise ValueError(f"{text[:20]} is no finite number")
+
+
+_DECODER = json.JSONDecoder(parse_constant=_refused, parse_float=_number(float), parse_int=_number(int))

@@ -6,7 +6,6 @@ goes the way of real clients: name, cluster address, the node's rules, pod. Both
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from importlib import resources
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
+from podlab.checks import finite
 from podlab.checks.api import Api, ApiAway, ApiError
 from podlab.checks.contract import Inconclusive
 
@@ -58,7 +58,7 @@ def ask(
         api.request("GET", "/readyz/ping", timeout=10)  # tells a silent pod from a silent API server
         return Reply(0, {}, str(error.message))
     try:
-        body = json.loads(response.data)
+        body = finite.read(response.data)
     except ValueError:
         body = {}
     if isinstance(body, dict) and body.get("kind") == "Status":

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
+from podlab.checks import finite
 from podlab.checks.bench import Bench
 from podlab.checks.contract import Answer, Exercise, HandIn, Hint
 from podlab.course.fit_for_a_cluster.room import LESSON, Program, Room, Unmet, played
@@ -45,7 +45,7 @@ def told(program: Program) -> dict[str, Any]:
     """What the program says of its settings; Unmet if that is no JSON object."""
     answer = program.listens("/settings")
     try:
-        found = json.loads(answer.text)
+        found = finite.read(answer.text)
     except ValueError:
         found = None
     if answer.status != 200 or not isinstance(found, dict):

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import re
 import secrets
 from dataclasses import dataclass
 from typing import Any
 
 from podlab import waiting
+from podlab.checks import finite
 from podlab.checks.bench import Bench
 from podlab.checks.contract import Answer, Exercise, HandIn, Hint
 from podlab.course.fit_for_a_cluster.room import ANSWER, LESSON, Program, Room, Unmet, played
@@ -98,15 +98,7 @@ class Chain:
 
 def read(text: str) -> list[dict[str, Any]]:
     """The lines of a log that are JSON objects."""
-    found = []
-    for line in text.splitlines():
-        try:
-            value = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(value, dict):
-            found.append(value)
-    return found
+    return [found for line in text.splitlines() for found in finite.objects(line)]
 
 
 def someone(bench: Bench) -> str:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import random
 import signal
 from dataclasses import dataclass
 from typing import Any
 
+from podlab.checks import finite
 from podlab.checks.bench import Bench
 from podlab.checks.contract import Answer, Exercise, HandIn, Hint, Inconclusive
 from podlab.course.five_services.ingestion import LESSON
@@ -164,7 +164,7 @@ def learns(scene: Scene, bench: Bench) -> str | Problem:
     rows, good = ratings(bench.random)
     made = trained(scene, bench, rows, 7)
     try:
-        model = json.loads(made)
+        model = finite.read(made)
         scores = {title: float(model[title]) for title in {title for _, title, _ in rows}}
     except (ValueError, KeyError, TypeError) as error:
         return Problem(

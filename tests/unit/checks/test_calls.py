@@ -261,3 +261,10 @@ def test_nobody_looks_into_the_process_that_holds_a_room():
     )
     with Bench(seed=5).talk(source, seconds=30) as talk:
         assert talk.ask("dumpable") == 0
+
+
+def test_two_threads_that_print_at_once_lose_neither_line():
+    # What `print` makes of it when the other thread comes between a text and the end of its line.
+    assert finite.objects('{"user": "a"}{"user": "b"}') == [{"user": "a"}, {"user": "b"}]
+    assert finite.objects('{"user": "a"} and words {"user": "b"}') == [{"user": "a"}]
+    assert finite.objects('{"user": NaN}') == finite.objects("[" * 100_000) == finite.objects("") == []
