@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from podlab import paths
 from podlab.checks import faults, lent
 from podlab.checks.api import Api
 from podlab.checks.faults import NodeFaults
@@ -60,7 +61,7 @@ def connect(name: str | None = None) -> Connection:
     ours = not given or "PODLAB_CLUSTER" in os.environ
     nodes = faults.of_cluster(name) if ours else None
     named = filter(None, (one.strip() for one in os.environ.get(lent.VARIABLE, "").split(",")))
-    return Connection(name, api, nodes, version, _image(name if ours else ""), tuple(named))
+    return Connection(name, api, nodes, version, _image(kubeconfig), tuple(named))
 
 
 def _confirmed(kubeconfig: Path) -> Path:
@@ -72,13 +73,14 @@ def _confirmed(kubeconfig: Path) -> Path:
     return kubeconfig
 
 
-def _image(cluster: str) -> str:
+def _image(kubeconfig: Path) -> str:
     """What stands for podlab/python: PODLAB_LAB_IMAGE; else an official image where it is not we who run the nodes."""
     from podlab.cluster import clusters
 
-    if chosen_one := os.environ.get("PODLAB_LAB_IMAGE"):
-        return chosen_one
-    ours = cluster in clusters.list_clusters() and clusters.provider_of(cluster).name != "existing"
+    if named := os.environ.get("PODLAB_LAB_IMAGE"):
+        return named
+    folder = kubeconfig.resolve().parent
+    ours = folder.parent == paths.clusters().resolve() and clusters.provider_of(folder.name).name != "existing"
     return PYTHON_IMAGE if ours else OFFICIAL_IMAGE
 
 

@@ -10,9 +10,13 @@ import pytest
 from IPython.core.interactiveshell import InteractiveShell
 from little_api import LittleApi
 
+from podlab import paths
 from podlab.checks import faults, registry
 from podlab.checks.api import Api
 from podlab.checks.contract import Line, Report, Result, Verdict, failed, passed
+from podlab.cluster import clusters
+from podlab.cluster.folder import ClusterFolder, Record
+from podlab.cluster.provider import ClusterSpec
 from podlab.errors import PodlabError, UsageError
 from podlab.lab import Lab, LabError, chapters, start
 from podlab.lab.connection import Connection, connect
@@ -325,6 +329,19 @@ def test_a_cluster_that_looks_like_production_is_asked_for_before_it_is_touched(
         assert foreign.users == set() and foreign.objects == {}
     monkeypatch.setenv("PODLAB_CONFIRM", "shop-prod-eu")
     assert connect().version == "v1.37.2"
+
+
+def test_only_nodes_that_we_run_have_our_image(foreign, home, monkeypatch):
+    ours = ClusterFolder(paths.clusters() / "ours")
+    ours.create(Record("ours", "embedded", [1], "lab"))
+    foreign.kubeconfig(ours.kubeconfig)
+    spec = ClusterSpec("theirs", kubeconfig=str(home / "foreign"), confirmed="shop-prod-eu")
+    clusters.provider("existing").up(spec, lambda _step: None)
+    monkeypatch.setenv("PODLAB_KUBECONFIG", str(ours.kubeconfig))
+    assert connect().image == "podlab/python:3", "one of ours by its kubeconfig"
+    monkeypatch.delenv("PODLAB_KUBECONFIG")
+    assert connect("ours").image == "podlab/python:3"
+    assert connect("theirs").image.startswith("docker.io/library/python:")
 
 
 def test_a_foreign_cluster_runs_an_official_image_and_given_namespaces_and_says_so(foreign, capsys, monkeypatch):
