@@ -11,6 +11,7 @@ import random
 import re
 import secrets
 import time
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from typing import Any, TypeVar
@@ -49,6 +50,8 @@ PLAIN_RUNTIME = "the plain runtime"
 USUAL_START = 1.5
 MOST_STRETCH = 2.0
 EXTRA_STARTS = 4
+#: Looks at its pods that a room remembers.
+MOST_LOOKS = 400
 #: How many times as long a deadline is if processes had to wait for a processor nearly all the time.
 CROWDED_TIMES = 3
 #: A machine on which a small pod takes longer than this says nothing about anybody's answer.
@@ -169,6 +172,9 @@ class Room:
         self.namespace = namespace
         self.api = world.api
         self.learner = world.api if world.namespaces else world.api.as_user(LEARNER)
+        #: What looks have seen, as far as it was new: (seconds since the epoch, pod or node, all that were there). A
+        #: check that fails can show it (podlab/course/moments.py).
+        self.looks: deque[tuple[float, str, list[Object]]] = deque(maxlen=MOST_LOOKS)
 
     def make(self, objects: Sequence[Object]) -> None:
         """Create the namespace, the learner's right to edit it, and `objects`."""
@@ -210,9 +216,16 @@ class Room:
 
     def pods(self) -> list[Object]:
         """The learner's pods in this room: all that are not ours, those being deleted included."""
-        return [
+        found = [
             pod for pod in self.api.list("Pod", self.namespace) if OURS not in (pod["metadata"].get("labels") or {})
         ]
+        if next((pods for _, kind, pods in reversed(self.looks) if kind == "pod"), None) != found:
+            self.looks.append((time.time(), "pod", found))
+        return found
+
+    def look_at_nodes(self) -> None:
+        """Remember the cluster's nodes as they are now."""
+        self.looks.append((time.time(), "node", self.api.list("Node")))
 
     def live(self) -> list[Object]:
         """The learner's pods that are not being deleted, by name."""

@@ -22,6 +22,7 @@ function render({ model, el, signal }) {
   const live = make("div", { class: "live", role: "status", "aria-live": "polite" });
   const say = speaker(live);
   const detail = make("div", { class: "detail", text: "Point at a tile, or reach it with the arrow keys." });
+  const mark = make("div", { class: "mark" });
   const pause = make("button", { type: "button", text: "Pause" });
   const back = make("button", { type: "button", text: "One step back" });
   const on = make("button", { type: "button", text: "One step on" });
@@ -35,7 +36,7 @@ function render({ model, el, signal }) {
   const calls = make("div", { class: "calls", text: "pause(), seek(n) and live() do what the buttons and the slider do." });
   const table = make("table");
   const asTable = make("details", {}, make("summary", { text: "As a table" }), table);
-  root.append(head, boxes, detail, live, bar, legend, calls, asTable);
+  root.append(head, boxes, mark, detail, live, bar, legend, calls, asTable);
   el.append(root);
 
   const tiles = new Map(); // uid -> button
@@ -76,6 +77,8 @@ function render({ model, el, signal }) {
     if (!view.nodes) return;
     arrived = Date.now();
     title.textContent = view.title;
+    mark.textContent = view.mark || "";
+    mark.hidden = !view.mark;
     root.setAttribute("aria-label", `${view.title}: ${view.summary}`);
     const places = [...view.nodes];
     if (view.pods.some((pod) => !view.nodes.some((node) => node.name === pod.node))) {

@@ -236,12 +236,16 @@ class Stair:
     gone: float | None = None
 
 
-def stairs(record: Record, app: str = "") -> dict[str, Any]:
-    """The restart staircase of the pods with label app=`app` as plain values; times in seconds from the first entry."""
+def stairs(record: Record, app: str = "", position: int | None = None) -> dict[str, Any]:
+    """The restart staircase of the pods with label app=`app` as plain values; times in seconds from the first entry.
+
+    It is that of the first `position` entries; None: of all.
+    """
+    entries = record.entries[:position]
     found: dict[str, Stair] = {}
     was_ready: dict[str, bool] = {}
-    zero = record.entries[0].at if record.entries else 0.0
-    for entry in record.entries:
+    zero = entries[0].at if entries else 0.0
+    for entry in entries:
         uid, at = entry.key.removeprefix("pod/"), round(entry.at - zero, 2)
         if not entry.key.startswith("pod/"):
             continue
@@ -263,7 +267,7 @@ def stairs(record: Record, app: str = "") -> dict[str, Any]:
         elif ready:
             _close(stair, at)
         was_ready[uid] = ready
-    end = round(record.entries[-1].at - zero, 2) if record.entries else 0.0
+    end = round(entries[-1].at - zero, 2) if entries else 0.0
     rows = sorted(found.values(), key=lambda stair: (stair.born, stair.name))
     return {"end": end, "stairs": [asdict(row) for row in rows], "summary": _told(rows)}
 

@@ -11,7 +11,7 @@ from podlab.widgets.replay import Replay
 Kept = Mapping[str, Any]
 
 
-def of(kept: Kept, title: str, observed: str) -> Replay:
+def of(kept: Kept, title: str, observed: str) -> Any:
     """A widget for the evidence under "replay" of a failed check; what was observed stands beside the picture."""
     view = KINDS[kept["kind"]](kept, title)
     view.mark = observed
@@ -30,14 +30,44 @@ def _gantt(kept: Kept, title: str) -> Replay:
     return Gantt(Farmed(spans, results, seconds, kept["workers"]), title, mode=kept.get("mode", "recorded"))
 
 
+def _record(view: str) -> Callable[[Kept, str], Any]:
+    """A cluster map or a staircase of the changes that were kept."""
+
+    def make(kept: Kept, title: str) -> Any:
+        from podlab.widgets import views
+        from podlab.widgets.model import Record
+
+        return getattr(views, view)(Record.load(kept["entries"]), title)
+
+    return make
+
+
+def _flow(kept: Kept, title: str) -> Replay:
+    from podlab.widgets.flow import Flow
+    from podlab.widgets.live import FlowView
+
+    return FlowView(Flow.load(kept["moments"]), kept["service"], title, seconds=kept.get("seconds", 1))
+
+
+def _journey(kept: Kept, title: str) -> Replay:
+    from podlab.widgets.journey import Journal
+    from podlab.widgets.live import JourneyView
+
+    return JourneyView(Journal.load(kept["steps"]), title)
+
+
 def _made_by(module: str) -> Callable[[Kept, str], Replay]:
     """Made by `replayed` of the widget's own module."""
     return lambda kept, title: import_module(f"podlab.widgets.{module}").replayed(kept, title)
 
 
 #: What a check may keep, by its "kind".
-KINDS: dict[str, Callable[[Kept, str], Replay]] = {
+KINDS: dict[str, Callable[[Kept, str], Any]] = {
     "gantt": _gantt,
+    "map": _record("ClusterMap"),
+    "staircase": _record("Staircase"),
+    "flow": _flow,
+    "journey": _journey,
     "shuffle": _made_by("shuffle"),
     "ring": _made_by("ring"),
     "timeline": _made_by("timeline"),

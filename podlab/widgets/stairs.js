@@ -41,6 +41,8 @@ function render({ model, el, signal }) {
     const x = (seconds) => left + (width - left - 14) * Math.min(1, seconds / end);
     title.textContent = view.title;
     words.textContent = view.summary;
+    mark.textContent = view.mark || "";
+    mark.hidden = !view.mark;
     const svg = shape("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": `${view.title}: ${view.summary}`, width: "100%" });
     rows.forEach((row, index) => {
       const base = top + (index + 1) * high - 6;

@@ -31,8 +31,22 @@ class _View(anywidget.AnyWidget):
         super().__init__()
         self.record = record
         self.title = title
+        #: What is said beside the picture, such as what a check saw at this moment.
+        self.mark = ""
+        #: How many changes of the record are shown; None: all, and those to come.
+        self.position: int | None = None
         self.audience: news.Audience | None = None
         self.on_msg(self._on_message)
+
+    @property
+    def length(self) -> int:
+        """How many changes there are to go through."""
+        return len(self.record.entries)
+
+    def seek(self, position: int) -> None:
+        """Show the picture as it was after `position` changes."""
+        self.position = max(0, min(int(position), self.length))
+        self.refresh()
 
     def compute(self) -> dict[str, Any]:
         """What `view` is to be now."""
@@ -40,7 +54,7 @@ class _View(anywidget.AnyWidget):
 
     def refresh(self) -> None:
         """Draw what is known now."""
-        self.view = self.compute()
+        self.view = {**self.compute(), "mark": self.mark}
 
     def handle(self, message: dict[str, Any]) -> None:
         """Act on a message of the front end; runs on whatever thread brings it."""
@@ -85,7 +99,6 @@ class ClusterMap(_View):
     def __init__(self, record: Record, title: str, feeder: Feeder | None = None) -> None:
         super().__init__(record, title)
         self.feeder = feeder
-        self.position: int | None = None
         self.refresh()
 
     def compute(self) -> dict[str, Any]:
@@ -98,12 +111,7 @@ class ClusterMap(_View):
 
     def pause(self) -> None:
         """Hold the picture as it is; the record goes on."""
-        self.seek(len(self.record.entries))
-
-    def seek(self, position: int) -> None:
-        """Show the cluster as it was after `position` changes."""
-        self.position = max(0, min(int(position), len(self.record.entries)))
-        self.refresh()
+        self.seek(self.length)
 
     def live(self) -> None:
         """Show what is now, again."""
@@ -123,7 +131,7 @@ class ClusterMap(_View):
         return svg.cluster_map(self.view)
 
     def to_text(self) -> str:
-        lines = [f"{self.title} ({self.view['written']}): {self.view['summary']}"]
+        lines = [f"{self.title} ({self.view['written']}): {self.view['summary']}", *filter(None, [self.mark])]
         known = [node["name"] for node in self.view["nodes"]]
         for node in [*self.view["nodes"], {"name": "", "ready": True}]:
             here = [
@@ -142,7 +150,7 @@ class ClusterMap(_View):
 
 
 class Staircase(_View):
-    """Restarts over time, one line per pod, with the time that each outage took."""
+    """Restarts over time, one line per pod, with the time that each outage took. `seek(n)` ends it after n changes."""
 
     _esm = news.script("stairs.js")
     _css = _FOLDER.joinpath("cluster_map.css").read_text()
@@ -155,7 +163,7 @@ class Staircase(_View):
 
     def compute(self) -> dict[str, Any]:
         with self.feeder.lock if self.feeder else threading.Lock():
-            found = stairs(self.record, self.app)
+            found = stairs(self.record, self.app, self.position)
         mode = "live" if self.feeder else "recorded"
         written = news.written(mode, self.feeder)
         return {**found, **news.age(self.feeder), "title": self.title, "mode": mode, "written": written}
@@ -164,7 +172,7 @@ class Staircase(_View):
         return svg.stairs(self.view)
 
     def to_text(self) -> str:
-        lines = [f"{self.title} ({self.view['written']}): {self.view['summary']}"]
+        lines = [f"{self.title} ({self.view['written']}): {self.view['summary']}", *filter(None, [self.mark])]
         for row in self.view["stairs"]:
             gone = [
                 "still not ready" if outage["end"] is None else f"{outage['end'] - outage['start']:.1f} s"

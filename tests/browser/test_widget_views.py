@@ -112,6 +112,17 @@ def test_when_the_view_is_taken_away_it_says_so_and_lets_go(open_page):
     assert page.evaluate("window.off") and page.evaluate("window.sent")[-1] == {"type": "close"}
 
 
+@pytest.mark.parametrize(("view", "script"), [(ClusterMap, "cluster_map.js"), (Staircase, "stairs.js")])
+def test_what_a_check_saw_stands_beside_the_moment(open_page, view, script):
+    shown = view(full_record(), "The site")
+    assert not open_page(script, shown.view).locator(".mark").is_visible()
+    shown.mark = "two pods on one node"
+    shown.seek(4)
+    page = open_page(script, shown.view)
+    assert page.locator(".mark").inner_text() == shown.mark and shown.mark in shown.to_text()
+    assert page.problems == []
+
+
 def test_the_staircase_shows_restarts_and_the_time_of_each_outage(open_page):
     view = Staircase(full_record(), "Restarts", app="serving")
     page = open_page("stairs.js", view.view)

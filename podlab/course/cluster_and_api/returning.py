@@ -11,6 +11,7 @@ from podlab.checks.contract import Answer, Exercise, HandIn, Hint
 from podlab.checks.world import Room, World, is_ready
 from podlab.course import workload
 from podlab.course.cluster_and_api import LESSON
+from podlab.course.moments import cluster_map
 from podlab.course.plain import Problem, judged
 from podlab.course.scenes import mentions, once, submit
 
@@ -121,6 +122,7 @@ def comes_back(scene: Scene, world: World) -> str | Problem:
         f"{scene.gone} was deleted; {scene.room.states()}",
         "Nobody owns the pod, so nobody misses it.",
         "Let a controller make the pods: which kind has replicas and a template?",
+        cluster_map(scene.room),
     )
 
 
@@ -148,6 +150,7 @@ def middle(scene: Scene, world: World) -> str | Problem:
         f"{told}; {room.states()}",
         f"The {above['kind']} is what you wrote yourself. Nobody owns it, so nobody misses it.",
         "Which kind makes and owns objects of that kind?",
+        cluster_map(room),
     )
 
 

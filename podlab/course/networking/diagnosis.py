@@ -14,6 +14,7 @@ from podlab.checks.contract import Answer, CheckFunction, Exercise, HandIn, Hint
 from podlab.checks.traffic import Client, Window
 from podlab.checks.world import Room, World
 from podlab.course import workload
+from podlab.course.moments import visited
 from podlab.course.networking.sites import LESSON, deployment, names, page, slices
 from podlab.course.plain import Problem, called, judged
 from podlab.course.scenes import once
@@ -217,6 +218,7 @@ def verdict(scene: Scene, fault: str) -> str | Problem:
             EVIDENCE[fault],
             f"What does lab.get('endpointslices') show of such a Service? Its selector and ports: "
             f"{_asked(site.service)}.",
+            visited(scene.room, site.name, scene.before[fault]),
         )
     if fault in scene.refused:
         return Problem(
@@ -239,6 +241,7 @@ def verdict(scene: Scene, fault: str) -> str | Problem:
             "The fault was named, and the change does not mend it.",
             f"The Service of a part selects the label app with the part's name, and asks the port web. You returned "
             f"{said.get('change')}.",
+            visited(scene.room, site.name, after),
         )
     return f"{was}; after the change: {after.summary()}"
 

@@ -11,6 +11,7 @@ from podlab.checks.contract import Answer, Exercise, HandIn, Hint, Inconclusive,
 from podlab.checks.traffic import Prober, Window
 from podlab.checks.world import Room, World, is_ready
 from podlab.course import workload
+from podlab.course.moments import Film, staircase
 from podlab.course.networking.sites import LESSON, page, slices, why_no_answer
 from podlab.course.plain import Problem, judged
 from podlab.course.scenes import bring_up, once
@@ -33,6 +34,7 @@ class Scene:
     room: Room
     answer: Answer
     prober: Prober
+    film: Film
     old: set[str]
     refused: str = ""
     moved: bool = False
@@ -42,10 +44,10 @@ class Scene:
 
     def during(self, action: Callable[[], object]) -> Window:
         """The requests from the beginning of `action` to a second after its end, all of which have ended."""
-        start = self.prober.poll()
+        start = self.film.poll()
         action()
-        end = self.prober.poll() + 1
-        self.room.eventually(lambda: self.prober.poll() > end + PATIENCE, "the last answers", 3 * PATIENCE)
+        end = self.film.poll() + 1
+        self.room.eventually(lambda: self.film.poll() > end + PATIENCE, "the last answers", 3 * PATIENCE)
         return self.prober.window(start, end)
 
 
@@ -70,7 +72,8 @@ def stage(answer: Answer, world: World) -> Scene:
                 next_step='lab.apply(...) the first manifest, then lab.get("endpointslices").',
             )
         )
-    return Scene(room, answer, prober, {pod["metadata"]["uid"] for pod in room.live()})
+    film = Film(room, prober, workload.SERVICE)
+    return Scene(room, answer, prober, film, {pod["metadata"]["uid"] for pod in room.live()})
 
 
 @once
@@ -90,6 +93,7 @@ def play(scene: Scene) -> None:
     scene.held = scene.during(lambda: room.constantly(lambda: True, HELD))
 
     def moved() -> bool:
+        scene.film.poll()
         pods = room.pods()
         fresh = [pod for pod in pods if pod["metadata"]["uid"] not in scene.old]
         return len(fresh) == len(pods) == REPLICAS and all(_answers(room, pod) for pod in fresh)
@@ -173,6 +177,7 @@ def both_ports(scene: Scene, world: World) -> str | Problem:
         scene.held.summary(),
         "The Service asks all pods at the new port, and those that run still listen on the old one.",
         "A number is right for one version only. Give the container's port a name, and let targetPort be that name.",
+        scene.film.failing(scene.held),
     )
 
 
@@ -186,6 +191,7 @@ def moves(scene: Scene, world: World) -> str | Problem:
         scene.states,
         "The new pods do not answer at the new port, or do not become ready there.",
         "Does everything in the pod that names the port follow it: PORT, containerPort, the probe?",
+        staircase(scene.room),
     )
 
 
@@ -199,6 +205,7 @@ def lossless(scene: Scene, world: World) -> str | Problem:
         scene.change.summary(),
         "A pod was asked before it could answer, or after it had stopped.",
         "Two moments to look at: when does a new pod count as ready, and how long does an old one serve on?",
+        scene.film.failing(scene.change),
     )
 
 
@@ -224,6 +231,7 @@ def arriving(scene: Scene, world: World) -> str | Problem:
         window.summary(),
         "The new pod was asked as soon as its process existed: no readiness probe says when it can answer.",
         "Give the container a readinessProbe that asks /readyz at the same port.",
+        scene.film.failing(window),
     )
 
 

@@ -9,6 +9,7 @@ from podlab.checks.contract import Answer, Exercise, HandIn, Hint, Inconclusive,
 from podlab.checks.traffic import Client, Window
 from podlab.checks.world import Room, World, is_ready
 from podlab.course import workload
+from podlab.course.moments import visited
 from podlab.course.networking.sites import (
     LESSON,
     all_ready,
@@ -158,6 +159,7 @@ def answers(scene: Scene, world: World) -> str | Problem:
         scene.window.summary(),
         "Some of the pods behind the Service do not answer at the port that it asks.",
         "Which pods are behind it? lab.get('endpointslices').",
+        visited(scene.room, workload.SERVICE, scene.window),
     )
 
 
@@ -175,6 +177,7 @@ def spreads(scene: Scene, world: World) -> str | Problem:
         if sticky
         else "The selector fits only some of the replicas, or others beside them.",
         "Leave sessionAffinity out." if sticky else "Compare the selector with the labels of all pods.",
+        visited(scene.room, workload.SERVICE, scene.window),
     )
 
 
@@ -189,6 +192,7 @@ def only_serving(scene: Scene, world: World) -> str | Problem:
         f"the pod of ingest answered {strays} of {len(scene.window)} requests",
         "The selector is too wide: the label that it names is carried by other parts too.",
         "Name a label that only the serving pods have; all labels in a selector must fit.",
+        visited(scene.room, workload.SERVICE, scene.window),
     )
 
 
@@ -204,6 +208,7 @@ def unready_none(scene: Scene, world: World) -> str | Problem:
         "The Service leads to its pods whether they are ready or not (publishNotReadyAddresses, or addresses "
         "written by hand).",
         "Let the Service select pods, and say nothing about readiness: by default it counts.",
+        visited(scene.room, workload.SERVICE, scene.seen),
     )
 
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
-from podlab.checks.contract import Answer, Exercise, HandIn, Hint, Inconclusive, Refused, failed
+from podlab.checks.contract import Answer, Exercise, HandIn, Hint, Inconclusive, Json, Refused, failed
 from podlab.checks.traffic import Client
 from podlab.checks.world import Room, World, is_ready
 from podlab.course import workload
 from podlab.course.networking.sites import LESSON, all_ready, deployment, page, slices, why_no_answer
 from podlab.course.plain import Problem, judged
 from podlab.course.scenes import mentions
+from podlab.widgets.timeline import Bar, kept
 
 NAME = "manifest_16_4"
 REPLICAS, CLIENTS = 3, 4
@@ -156,7 +157,18 @@ def remembered(scene: Scene, world: World) -> str | Problem:
         f"of {CLIENTS} clients that came back {PAUSES} times after {PAUSE} s, {lost} were sent to other pods",
         "They are remembered for too short a time.",
         f"Let timeoutSeconds lie between {REMEMBERED} and {FORGOTTEN}, with some room to both sides.",
+        {"replay": _came_back(seen)},
     )
+
+
+def _came_back(seen: list[list[str]]) -> dict[str, Json]:
+    """Who answered each client each time, for the replay, which opens where the first was sent to another pod."""
+    bars = [
+        Bar(f"client {client}", PAUSE * visit, PAUSE * (visit + 1), pod, "good" if pod == pods[0] else "bad")
+        for client, pods in enumerate(seen)
+        for visit, pod in enumerate(pods)
+    ]
+    return kept(bars, [], min(bar.begin for bar in bars if bar.tone == "bad"))
 
 
 @EXERCISE.check("healthy", "A client whose pod cannot serve gets another", weight=2, needs=["sticks"])

@@ -17,6 +17,7 @@ from podlab.checks.contract import (
     passed,
 )
 from podlab.checks.world import Room, World, container, is_ready, restarts
+from podlab.course.moments import staircase
 from podlab.course.scenes import (
     Life,
     bring_up,
@@ -159,6 +160,7 @@ def restarted(scene: Scene, world: World) -> Result:
             f"containers were restarted before anything was broken: {scene.restless}",
             cause="The probe fails on healthy containers, so a restart proves nothing.",
             next_step="lab.apply(manifest_15_1), then lab.events(): which page and port does the probe ask?",
+            **staircase(scene.room),
         )
     play(scene)
     life = scene.life(scene.sick)
@@ -177,6 +179,7 @@ def restarted(scene: Scene, world: World) -> Result:
             next_step="Give the container a livenessProbe that asks a page of the program.",
             pod=life.pod,
             uid=life.uid,
+            **staircase(scene.room),
         )
     return passed(
         expected,
@@ -198,6 +201,7 @@ def answers_again(scene: Scene, world: World) -> Result:
         f"answers came from {scene.again or 'nobody'}; {what_became(scene.room, scene.life(scene.sick))}",
         cause="The new container is restarted again before it can work.",
         next_step="Give the program time to start: how soon does your probe ask, and how often may it fail?",
+        **staircase(scene.room),
     )
 
 
@@ -213,6 +217,7 @@ def only_the_sick(scene: Scene, world: World) -> Result:
         what_became(scene.room, life),
         cause="The probe fails on a healthy program: wrong page, wrong port, or too little patience.",
         next_step="lab.events() shows what the probe got as an answer.",
+        **staircase(scene.room),
     )
 
 
@@ -231,4 +236,5 @@ def slow_is_not_dead(scene: Scene, world: World) -> Result:
         what_became(scene.room, life),
         cause="The probe gives up after timeoutSeconds, which is 1 if you do not set it, and takes slow for dead.",
         next_step="Set timeoutSeconds above the longest time that a healthy answer may take.",
+        **staircase(scene.room),
     )

@@ -15,6 +15,7 @@ from podlab.checks.contract import (
     HandIn,
     Hint,
     Inconclusive,
+    Json,
     NotGradable,
     Result,
     failed,
@@ -24,6 +25,7 @@ from podlab.checks.faults import exclusive, node_ready, ready_nodes
 from podlab.checks.traffic import Prober, Window, url
 from podlab.checks.world import OURS, Room, World, is_ready
 from podlab.course import workload
+from podlab.course.moments import Film, cluster_map
 from podlab.course.scenes import bring_up, mentions, once, settled
 
 LESSON = "notebooks/15-self-healing.ipynb"
@@ -51,6 +53,8 @@ class Scene:
     dark: float = 0.0
     answered: int = 0
     asked: Window = field(default_factory=lambda: Window([]))
+    film: Film | None = None
+    moved_map: dict[str, Json] = field(default_factory=dict)
     declared_after: float | None = None
     moved_after: float | None = None
     control_evicted_after: float | None = None
@@ -95,17 +99,25 @@ def play(scene: Scene) -> None:
         raise Inconclusive(
             f"before the node was lost: {prober.window().summary()}; control pod ready: {_control_ready(room)}"
         )
-    lost_at, moment = prober.poll(), time.monotonic()
+    film = scene.film = Film(room, prober, workload.SERVICE)
+    room.look_at_nodes()
+    lost_at, moment = film.poll(), time.monotonic()
     scene.stack.callback(_rejoin, world, scene.node)
     note(scene.node)
     world.nodes.kill(scene.node)
-    declared = room.eventually(lambda: not node_ready(world.api, scene.node), "the node declared", DECLARED_WITHIN)
+
+    def lost() -> bool:
+        film.poll()
+        return not node_ready(world.api, scene.node)
+
+    declared = room.eventually(lost, "the node declared", DECLARED_WITHIN)
     if not declared:
         raise Inconclusive(f"{scene.node} was switched off, and the control plane still takes it for ready")
     scene.declared_after = time.monotonic() - moment
+    room.look_at_nodes()
 
     def decided() -> bool:
-        prober.poll()
+        film.poll()
         if scene.moved_after is None and len(_replaced(scene)) >= scene.wanted:
             scene.moved_after = time.monotonic() - moment
         control = room.api.get("Pod", "control", room.namespace)
@@ -115,12 +127,13 @@ def play(scene: Scene) -> None:
 
     if not room.eventually(decided, "the pods being replaced", DECLARED_WITHIN):
         raise Inconclusive("not even a pod without any toleration of its own was taken off the dead node")
-    now = prober.poll()
+    now = film.poll()
     scene.asked = prober.window(lost_at, now - 2)
     scene.answered = len(scene.asked) - len(scene.asked.failed)
     scene.dark = _longest_dark(scene.asked, lost_at, now - 2)
     scene.states = room.states()
     scene.replaced = len(_replaced(scene))
+    scene.moved_map = cluster_map(room)
     scene.pending = any(not pod["spec"].get("nodeName") for pod in room.live())
     # The node comes back in any case, so that the checks that follow find whole nodes, whatever the answer was; and
     # others may go on when it is there, not when it is on its way.
@@ -239,6 +252,7 @@ def keeps_answering(scene: Scene, world: World) -> Result:
         ),
         next_step="lab.get('pods'): on how many nodes are your replicas? Spread them.",
         node=scene.node,
+        **(scene.film.until() if scene.film else {}),
     )
 
 
@@ -272,6 +286,7 @@ def moved(scene: Scene, world: World) -> Result:
             if scene.pending
             else "Give the pods tolerations with a small tolerationSeconds for both taints of a lost node."
         ),
+        **scene.moved_map,
     )
 
 
@@ -293,4 +308,5 @@ def settles(scene: Scene, world: World) -> Result:
         room.states(),
         cause="Pods of the lost node are still counted, or replacements keep being made and removed.",
         next_step="lab.get('pods') and lab.events(): who makes pods, and who ends them?",
+        **cluster_map(room),
     )

@@ -9,6 +9,7 @@ from podlab.checks.api import Object
 from podlab.checks.contract import Answer, Exercise, HandIn, Hint, Result, failed, passed
 from podlab.checks.world import Room, World, container, is_ready, restarts
 from podlab.course import workload
+from podlab.course.moments import staircase
 from podlab.course.scenes import (
     Life,
     mentions,
@@ -108,6 +109,7 @@ def comes_up(scene: Scene, world: World) -> Result:
             else "The replica is up, but nobody has noticed: a probe waits for a fixed time or asks rarely."
         ),
         next_step="Give the container a startupProbe that allows for the longest start.",
+        **staircase(room),
     )
 
 
@@ -129,6 +131,7 @@ def stays_up(scene: Scene, world: World) -> Result:
         what_became(room, life),
         cause="A probe fails after the start as well.",
         next_step="lab.events() names the probe that failed, and what it got.",
+        **staircase(room),
     )
 
 
@@ -151,4 +154,5 @@ def still_guarded(scene: Scene, world: World) -> Result:
         f"{life.pod} hung for {time.monotonic() - moment:.0f} s: {what_became(room, life)}",
         cause="The patience that the start needs was given to the liveness probe, for the whole life.",
         next_step="Leave the liveness probe as it was, and put the patience into a startupProbe.",
+        **staircase(room),
     )

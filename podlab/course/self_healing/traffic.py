@@ -19,6 +19,7 @@ from podlab.checks.contract import (
 from podlab.checks.traffic import Prober, Window, url
 from podlab.checks.world import Room, World
 from podlab.course import workload
+from podlab.course.moments import Film, staircase
 from podlab.course.scenes import (
     Life,
     bring_up,
@@ -50,10 +51,12 @@ class Scene:
     room: Room
     world: World
     prober: Prober
+    film: Film
     victim: Object
     life: Life
     share_before: int
     began: float = 0.0
+    decided: float = 0.0
     window: Window | None = None
     back: bool = False
     kept: bool = False
@@ -92,40 +95,42 @@ def stage(answer: Answer, world: World) -> Scene:
         )
     victim = world.random.choice(room.ready())
     before = prober.window().share()[victim["metadata"]["name"]]
-    return Scene(room, world, prober, victim, Life.of(victim), before)
+    return Scene(room, world, prober, Film(room, prober, workload.SERVICE), victim, Life.of(victim), before)
 
 
 @once
 def play(scene: Scene) -> None:
     """The episode: the victim says 503 for a while; watch who gets requests until it is well again."""
     room, world, prober, name = scene.room, scene.world, scene.prober, scene.victim["metadata"]["name"]
+    film = scene.film
     if scene.share_before == 0:
         raise Inconclusive(f"{name} had no traffic that could have been taken away")
     length = world.deadline(UNREADY)
     room.trouble(scene.victim, "unready", seconds=length)
     if not room.eventually(lambda: room.ask(scene.victim, "/readyz").status == 503, "503", 10):
         raise Inconclusive(f"{name} does not say that it is not ready")
-    scene.began = prober.poll()
+    scene.began = film.poll()
 
     def clear() -> Window | None:
-        now = prober.poll()
+        now = film.poll()
         window = prober.window(max(scene.began, now - CLEAR), now)
         enough = now - scene.began >= CLEAR and len(window) >= CLEAR * 8
         return window if enough and name not in window.share() else None
 
     scene.window = room.eventually(clear, "the replica being out of traffic", NOTICED_WITHIN + CLEAR)
+    scene.decided = film.poll()
     end = scene.began + length - 1
 
     def over() -> bool:
-        return prober.poll() >= end or not still(room, scene.life)
+        return film.poll() >= end or not still(room, scene.life)
 
     room.eventually(over, "the trouble's end", UNREADY + 5)
     scene.kept, scene.became = still(room, scene.life), what_became(room, scene.life)
     if scene.kept:
-        begin = prober.poll() + 1
+        begin = film.poll() + 1
 
         def serves() -> bool:
-            prober.poll()
+            film.poll()
             return any(record.ok and record.pod == name for record in prober.window(begin).records)
 
         scene.back = bool(room.eventually(serves, "requests reaching it again", BACK_WITHIN))
@@ -196,6 +201,7 @@ def out_of_traffic(scene: Scene, world: World) -> Result:
         cause="The pod counts as Ready: no readiness probe asks the page that says 503, or it asks too rarely.",
         next_step="Give the container a readinessProbe that asks /readyz, every second or two.",
         pod=name,
+        **scene.film.until(scene.decided),
     )
 
 
@@ -211,6 +217,7 @@ def others_carry(scene: Scene, world: World) -> Result:
         scene.window.summary(),
         cause="More replicas were taken out than the one that had a reason.",
         next_step="lab.get('pods') while one replica is unready: are the others Ready?",
+        **scene.film.until(scene.decided),
     )
 
 
@@ -225,6 +232,7 @@ def not_restarted(scene: Scene, world: World) -> Result:
         scene.became,
         cause="A liveness (or startup) probe asks the page that says 503 during a reload.",
         next_step="Let liveness ask /healthz, and readiness /readyz.",
+        **staircase(scene.room),
     )
 
 
@@ -239,4 +247,5 @@ def comes_back(scene: Scene, world: World) -> Result:
         f"{scene.after}; {what_became(scene.room, scene.life)}",
         cause="The probe asks too rarely to notice, or asks for many successes in a row.",
         next_step="Look at periodSeconds and successThreshold of the readiness probe.",
+        **scene.film.until(),
     )
