@@ -38,7 +38,9 @@ class Listed:
 
 @pytest.fixture
 def room():
-    api = Listed(Node=[{"metadata": {"name": "node-1"}, "status": {"conditions": [{"type": "Ready", "status": "True"}]}}])
+    api = Listed(
+        Node=[{"metadata": {"name": "node-1"}, "status": {"conditions": [{"type": "Ready", "status": "True"}]}}]
+    )
     return Room(types.SimpleNamespace(api=api, namespaces=["n"]), "r", "n")
 
 
