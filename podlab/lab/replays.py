@@ -1,7 +1,9 @@
-"""Replays of runs without a cluster: Gantt charts, elections, MapReduce; and of the moment at which a check failed."""
+"""Replays: of runs without a cluster, of the moment at which a check failed, of records that were saved in a file."""
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,6 +11,11 @@ from typing import Any
 from podlab.checks.contract import Verdict
 from podlab.lab.connection import LabError
 from podlab.lab.pictures import Pictures
+from podlab.lab.show import Note
+from podlab.paths import whole_file
+
+#: Of the files that `save` writes.
+FORMAT = 1
 
 
 class Replays(Pictures):
@@ -90,8 +97,41 @@ class Replays(Pictures):
         view.look()
         return self._keep(view, view)
 
-    def replay(self, exercise: str) -> Any:
-        """The moment at which the last check of an exercise failed, as a picture to go through."""
+    def save(self, view: Any, file: str) -> Note:
+        """Write what a map, staircase, journey or flow has recorded into a file; `lab.replay(file)` opens it."""
+        from podlab.widgets import replays
+
+        kept = {"podlab": FORMAT, "title": view.title, **replays.kept(view)}
+        try:
+            with whole_file(Path(file)) as out:
+                json.dump(kept, out)
+        except OSError as error:
+            raise LabError(
+                f"{file} cannot be written: {error.strerror}.", hint="Give a name in a folder of your own."
+            ) from None
+        return Note(f'{view.title} is in {file}. lab.replay("{file}") shows it again, without a cluster, too.')
+
+    def replay(self, what: str) -> Any:
+        """A record to go through: that of an exercise's last failed check ("15.2"), or one from a file of `save`."""
+        return self._failed(what) if re.fullmatch(r"\d\d\.\d+", what) else self._saved(what)
+
+    def _saved(self, file: str) -> Any:
+        from podlab.widgets import replays
+
+        try:
+            kept = json.loads(Path(file).read_text())
+            if kept["podlab"] != FORMAT:
+                raise ValueError("another format")
+            view = replays.of(kept, str(kept["title"]), "")
+        except OSError as error:
+            raise LabError(
+                f"{file} cannot be read: {error.strerror}.", hint="lab.save(view, file) makes one."
+            ) from None
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            raise LabError(f"{file} holds no record that lab.save has written, or is damaged.") from None
+        return self._keep(view)
+
+    def _failed(self, exercise: str) -> Any:
         report = self._last.get(exercise)
         if report is None:
             raise LabError(f"Exercise {exercise} has not been checked here.", hint=f'First lab.check("{exercise}").')

@@ -126,8 +126,13 @@ class Record:
         }
 
     def dump(self) -> list[dict[str, Any]]:
-        """The entries as plain values, for a file; `load` reads them."""
-        return [asdict(entry) for entry in self.entries]
+        """The entries as plain values, for a file; `load` reads them. What was there before them comes first."""
+        entries = list(self.entries)
+        before = [
+            Entry(entries[0].at, key, *((thing, None) if isinstance(thing, Tile) else (None, thing)))
+            for key, thing in self.base.items()
+        ]
+        return [asdict(entry) for entry in [*before, *entries]]
 
     @classmethod
     def load(cls, rows: Iterable[Mapping[str, Any]]) -> Record:

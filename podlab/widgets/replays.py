@@ -1,4 +1,4 @@
-"""The picture of a failed check, made from the evidence that it has kept."""
+"""Pictures made of what was kept: the evidence of a failed check, or the record of a picture that was saved."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import Any
 
+from podlab.errors import UsageError
 from podlab.widgets.replay import Replay
 
 Kept = Mapping[str, Any]
 
 
 def of(kept: Kept, title: str, observed: str) -> Any:
-    """A widget for the evidence under "replay" of a failed check; what was observed stands beside the picture."""
+    """A widget for what was kept, such as evidence under "replay" of a failed check; `observed` stands beside it."""
     view = KINDS[kept["kind"]](kept, title)
     view.mark = observed
     view.seek(kept.get("position", view.length))
@@ -37,7 +38,8 @@ def _record(view: str) -> Callable[[Kept, str], Any]:
         from podlab.widgets import views
         from podlab.widgets.model import Record
 
-        return getattr(views, view)(Record.load(kept["entries"]), title)
+        more = {"app": kept["app"]} if kept.get("app") else {}
+        return getattr(views, view)(Record.load(kept["entries"]), title, **more)
 
     return make
 
@@ -59,6 +61,23 @@ def _journey(kept: Kept, title: str) -> Replay:
 def _made_by(module: str) -> Callable[[Kept, str], Replay]:
     """Made by `replayed` of the widget's own module."""
     return lambda kept, title: import_module(f"podlab.widgets.{module}").replayed(kept, title)
+
+
+def kept(view: Any) -> dict[str, Any]:
+    """What `of` needs to make a picture of a namespace again; UsageError for a picture that keeps no such record."""
+    from podlab.widgets import live, views
+
+    if isinstance(view, live.FlowView):
+        return {"kind": "flow", "service": view.service, "seconds": view.seconds, "moments": view.record.dump()}
+    if isinstance(view, live.JourneyView):
+        return {"kind": "journey", "steps": view.journal.dump()}
+    if isinstance(view, views.ClusterMap | views.Staircase):
+        kind = "map" if isinstance(view, views.ClusterMap) else "staircase"
+        return {"kind": kind, "app": getattr(view, "app", ""), "entries": view.record.dump()}
+    raise UsageError(
+        f"{type(view).__name__} keeps no record of a namespace.",
+        hint="What can be saved comes from lab.map, lab.staircase, lab.journey or lab.flow.",
+    )
 
 
 #: What a check may keep, by its "kind".

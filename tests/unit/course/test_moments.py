@@ -12,7 +12,7 @@ from podlab.checks.contract import Line, Report, failed
 from podlab.checks.traffic import Record, Window
 from podlab.checks.world import Room
 from podlab.course.moments import Film, cluster_map, staircase, visited
-from podlab.lab.replays import Replays
+from podlab.lab import start
 from podlab.widgets import replays
 
 
@@ -54,12 +54,18 @@ def report(**evidence):
     return Report("15.1", "t", 10, [Line("check", "A check", 1, False, result)], 1, "n")
 
 
+@pytest.fixture(autouse=True)
+def progress(monkeypatch, tmp_path):
+    monkeypatch.setenv("PODLAB_PROGRESS", str(tmp_path / "progress"))
+
+
 def test_the_restarts_that_a_check_has_seen_are_opened_at_the_last_of_them(room):
     looked(room, pod("a"))
     looked(room, pod("a", ready=False))
     looked(room, pod("a", restarts=1))
-    lab = types.SimpleNamespace(_last={"15.1": report(**staircase(room))}, _keep=lambda view: view)
-    shown = Replays.replay(lab, "15.1")
+    lab = start("01")
+    lab._last["15.1"] = report(**staircase(room))
+    shown = lab.replay("15.1")
     assert shown.title == "A check" and "1 restart" in shown.to_text() and "two restarts" in shown.to_text()
     assert shown.view["mark"] == "two restarts"
     shown.seek(2)
