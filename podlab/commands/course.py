@@ -91,6 +91,7 @@ def execute(
     output: Annotated[Path, typer.Option(help="Where the executed copies go.")] = Path("build/executed"),
     cluster: Annotated[str, typer.Option(help="Cluster to use; started, and ended again, if it is not there.")] = "",
     record: Annotated[bool, typer.Option("--record", help="Keep the times: the start page shows them.")] = False,
+    times: Annotated[Path | None, typer.Option(help="Keep the times under this folder, not in the course.")] = None,
 ) -> None:
     """Run every lesson and every instructor's notebook, and prove that each ran to its end with full points.
 
@@ -107,10 +108,11 @@ def execute(
     lanes = [wanted]
     if "PODLAB_KUBECONFIG" not in os.environ:
         lanes = [part for part in _by_harm(wanted) if part]
-    with _beside(folder, lanes[1:], output, f"{name}-faults", record) as others:
+    options = [*["--record"] * record, *(["--times", str(times)] if times else [])]
+    with _beside(folder, lanes[1:], output, f"{name}-faults", options) as others:
         done = _run(folder, lanes[0], output, name)
-    if record:
-        measured.record(folder, done)
+    if record or times:
+        measured.record(times or folder, done)
     if any(other.returncode for other in others):
         raise Unsound(f"Of the notebooks on {name}-faults not all ran to their ends; see above.")
     typer.echo(f"All {len(wanted)} notebooks ran to their ends; executed copies in {output}.")
@@ -147,10 +149,10 @@ def _by_harm(paths: Sequence[Path]) -> tuple[list[Path], list[Path]]:
 
 @contextmanager
 def _beside(
-    folder: Path, lanes: Sequence[Sequence[Path]], output: Path, cluster: str, record: bool
+    folder: Path, lanes: Sequence[Sequence[Path]], output: Path, cluster: str, more: Sequence[str]
 ) -> Iterator[list[subprocess.Popen[bytes]]]:
     """Run notebooks on another cluster meanwhile, each lane in a process of its own, and wait for them."""
-    options = ["--course", str(folder), "--output", str(output), "--cluster", cluster, *["--record"] * record]
+    options = ["--course", str(folder), "--output", str(output), "--cluster", cluster, *more]
     command = [sys.executable, "-m", "podlab", "execute", *options]
     processes = [subprocess.Popen([*command, *map(str, lane)]) for lane in lanes]
     try:

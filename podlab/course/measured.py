@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import platform
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -27,13 +29,25 @@ def read(course: Path, notebook: Path) -> Mapping[str, Any]:
 
 
 def record(course: Path, executions: Iterable[Execution]) -> None:
-    """Put new times in place of older ones."""
+    """Put new times in place of older ones; others may do the same at the same time."""
+    (course / FOLDER).mkdir(parents=True, exist_ok=True)
     for done in executions:
         file, key = place(done.notebook)
         entry = {"cells": done.cells, "load": round(os.getloadavg()[2], 1), "machine": machine()}
-        times = _times(course / file) | {key: {**entry, "seconds": round(done.seconds)}}
-        (course / file).parent.mkdir(parents=True, exist_ok=True)
-        (course / file).write_text(json.dumps(times, indent=1, sort_keys=True) + "\n")
+        with _alone(course / FOLDER):
+            times = _times(course / file) | {key: {**entry, "seconds": round(done.seconds)}}
+            (course / file).write_text(json.dumps(times, indent=1, sort_keys=True) + "\n")
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """One at a time: what another has added to a file is not lost. The lock is the folder's own, and leaves no file."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def machine() -> str:

@@ -36,6 +36,8 @@ from podlab.waiting import until
 pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.timeout(3600)]
 
 COURSE = Path(__file__).parents[2]
+#: Where the times of the runs are kept, beside the tests' own reports.
+TIMES = COURSE / "build" / "tests" / "times"
 #: Notebook -> why it is passed over: programs that it needs and that are not here, or add-ons; "" for the others.
 MISSING = {
     builder.target(each): needs.told(lacks) if (lacks := needs.missing(each.about)) else lacks_add_ons(each.about)
@@ -115,7 +117,7 @@ class Work:
 def execute(notebook: Path, output: Path, cluster: str) -> Run:
     """Run a notebook as a user would, from a fresh kernel."""
     short = notebook.relative_to(COURSE)
-    options = ["--output", str(output), "--cluster", cluster]
+    options = ["--output", str(output), "--cluster", cluster, "--times", str(TIMES)]
     command = [sys.executable, "-m", "podlab", "execute", str(short), *options]
     done = subprocess.run(command, cwd=COURSE, capture_output=True, text=True, timeout=1500, check=False)
     return Run(done.returncode, done.stdout, done.stderr, output / short)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from typer.testing import CliRunner
@@ -119,3 +120,24 @@ def test_times_are_recorded_where_the_start_page_finds_them_and_the_machine_is_n
     notebook(tmp_path, "1").rename(tmp_path / "notebooks/01-x.ipynb")
     second = run("notebooks/")
     assert second["lesson"]["cells"] == 1 and second["exercises"] == first["exercises"]
+
+
+def test_times_of_a_test_run_are_kept_apart_and_leave_the_course_as_it_is(tmp_path):
+    course, times = tmp_path / "course", tmp_path / "times"
+    for folder in ("manuscript", "notebooks"):
+        (course / folder).mkdir(parents=True)
+    notebook(tmp_path, "1").rename(course / "notebooks/01-x.ipynb")
+    command = ["execute", "--times", str(times), "--course", str(course), "--output", str(tmp_path / "out")]
+    done = CliRunner().invoke(app, command)
+    assert done.exit_code == 0, done.output
+    assert json.loads((times / measured.FOLDER / "01.json").read_text())["lesson"]["cells"] == 1
+    assert not (course / measured.FOLDER).exists()
+
+
+def test_times_that_are_recorded_side_by_side_are_all_kept(tmp_path):
+    parts = [tmp_path / "notebooks" / "01-x.ipynb", tmp_path / "source" / "01-x" / "01-x.ipynb"]
+    for number in range(20):
+        with ThreadPoolExecutor(2) as pool:
+            done = [[execute.Execution(part, 1.0, number)] for part in parts]
+            list(pool.map(measured.record, [tmp_path] * 2, done))
+        assert [measured.read(tmp_path, part)["cells"] for part in parts] == [number] * 2
