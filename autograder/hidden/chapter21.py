@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from podlab.checks.bench import Bench
 from podlab.checks.contract import Exercise
-from podlab.course.monitoring import alerting, counting, latency
+from podlab.checks.world import World
+from podlab.course.monitoring import alerting, counting, latency, scaling
 from podlab.course.monitoring.scenes import Scene, near, one
 from podlab.course.plain import Problem, judged
 
@@ -17,6 +18,8 @@ def add(exercises: dict[str, Exercise]) -> None:
     declare["21.2"]("quiet-p95", "The percentile at a quiet time", weight=1, hidden=True, needs=["p95"])(quiet_p95)
     declare["21.3"]("slight", "A smaller trouble", weight=2, hidden=True, needs=["outage"])(slight)
     declare["21.3"]("night", "A lonely error at night", weight=2, hidden=True, needs=["outage"])(night)
+    declare["21.4"]("quiet", "A quiet hour needs one pod", weight=1, hidden=True, needs=["grows"])(quiet)
+    declare["21.4"]("limit", "There is a limit", weight=1, hidden=True, needs=["grows"])(limit)
 
 
 @judged("requests_per_second is right at a time with one pod and few requests as well")
@@ -71,4 +74,30 @@ def night(scene: alerting.Scene, bench: Bench) -> str | Problem:
         "night",
         "One request of two is a share of 50 %, and no reason to wake anybody.",
         "Ask for a least number of requests too: ... and sum(rate(...)) > 1.",
+    )
+
+
+@judged("with one viewer a second at most there is one pod")
+def quiet(scene: scaling.Scene, world: World) -> str | Problem:
+    """Before the rush, when the autoscaler had looked."""
+    scaling.play(scene)
+    if scene.calm <= 1:
+        return f"one pod, with {scene.quiet_rate:.1f} viewers a second"
+    return Problem(
+        f"{scene.calm} pods, with {scene.quiet_rate:.1f} viewers a second",
+        "Two or three viewers at once are more than you want for one pod, or there are more pods from the beginning.",
+        f"A pod has seats for {scaling.SEATS}: want more of them for each pod, and leave minReplicas at 1.",
+    )
+
+
+@judged(f"there are never more than {scaling.MOST} pods")
+def limit(scene: scaling.Scene, world: World) -> str | Problem:
+    """In the whole episode."""
+    scaling.play(scene)
+    if scene.most <= scaling.MOST:
+        return f"at most {scene.most}"
+    return Problem(
+        f"there were {scene.most}",
+        "maxReplicas allows more, and what you want for each pod asks for them.",
+        f"maxReplicas: {scaling.MOST} at most: an autoscaler without a limit pays any bill.",
     )

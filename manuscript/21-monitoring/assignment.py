@@ -1,17 +1,17 @@
 # ---
 # title: Monitoring with Prometheus, the exercises
 # chapter: "21"
-# minutes: 60
-# needs: Prometheus (podlab binaries ensure prometheus)
-# programs: [prometheus]
+# minutes: 80
+# needs: a cluster for the last exercise, and Prometheus (podlab binaries ensure prometheus alertmanager)
+# programs: [prometheus, alertmanager]
 # ---
 
 # %% [markdown]
 # # 21. Monitoring with Prometheus: exercises
 #
-# Two sets of questions in PromQL, and one alert. A check makes a history of a shop, request by request, so it knows
-# what is true. It writes what Prometheus would have scraped of it into a real Prometheus, asks your expression, and
-# compares. So there are several right answers.
+# Two sets of questions in PromQL, one alert, and an autoscaler. For the first three a check makes a history of a shop,
+# request by request, so it knows what is true. It writes what Prometheus would have scraped of it into a real
+# Prometheus, asks your expression, and compares. So there are several right answers. The last one runs on the cluster.
 #
 # Change only the cells that say `YOUR CODE HERE`. The cell below each of them runs the checks, as often as you
 # like. `lab.hint("21.1")` asks you a question that may help. When your work is graded, some further checks run that
@@ -278,6 +278,167 @@ alert_rules = alert_rules.replace(
 # %% wrong="21.3" title="a bracket too few"
 # fails outage: could not parse expression
 alert_rules = alert_rules.replace("[1m]))\n", "[1m])\n")
+
+# %% [markdown]
+# ## Exercise 21.4: As many as are watching
+#
+# The cinema shows trailers of **3 seconds**. A viewer costs it waiting, and hardly any computing. A pod shows them
+# smoothly to **12 viewers** at a time; whoever comes to more sees it stutter, and gets a 503 at the end. On port 8080
+# `/metrics` has `http_requests_in_progress` and `http_requests_total`.
+#
+# The autoscaler below looks at CPU. Change the manifest, so that the **cluster's own** autoscaler follows the viewers:
+#
+# - In a quiet hour at most one viewer comes in a second: there is **one** pod.
+# - In a rush **six or seven** come in a second. Within **60 seconds** at least 95 % of them see it smoothly, and it
+#   stays so. They are spread by chance, so do not plan for full pods.
+# - There are never more than **6** pods.
+# - Within **90 seconds** of the end of the rush there is one again.
+
+# %% [markdown]
+# The seconds are those of an idle machine. The cluster needs the add-on: `lab.enable("monitoring")`; a check brings it in,
+# too. What it tells autoscalers is in the lesson. A check takes a minute or two, as it lives through a quiet hour, a
+# rush, and its end.
+
+# %% answer="21.4"
+cinema_manifest = """
+apiVersion: apps/v1
+kind: Deployment
+metadata:
+  name: cinema
+spec:
+  selector:
+    matchLabels: {app: cinema}
+  template:
+    metadata:
+      labels: {app: cinema}
+    spec:
+      terminationGracePeriodSeconds: 6
+      containers:
+      - name: cinema
+        image: podlab/python:3
+        imagePullPolicy: IfNotPresent
+        command: ["python3", "-S", "/program/cinema.py"]
+        ports:
+        - {containerPort: 8080}
+        readinessProbe:
+          httpGet: {path: /readyz, port: 8080}
+          periodSeconds: 1
+        resources:
+          requests: {cpu: 50m, memory: 24Mi}
+        volumeMounts:
+        - {name: program, mountPath: /program}
+      volumes:
+      - name: program
+        configMap: {name: cinema-program}
+---
+apiVersion: v1
+kind: Service
+metadata:
+  name: cinema
+spec:
+  selector: {app: cinema}
+  ports:
+  - {port: 80, targetPort: 8080}
+---
+apiVersion: autoscaling/v2
+kind: HorizontalPodAutoscaler
+metadata:
+  name: cinema
+spec:
+  scaleTargetRef: {apiVersion: apps/v1, kind: Deployment, name: cinema}
+  minReplicas: 1
+  maxReplicas: 6
+  metrics:
+  - type: Resource
+    resource:
+      name: cpu
+      target: {type: Utilization, averageUtilization: 60}
+"""
+### BEGIN SOLUTION
+cinema_manifest = cinema_manifest.replace(
+    "      labels: {app: cinema}\n    spec:",
+    """      labels: {app: cinema}
+      annotations: {prometheus.io/scrape: "true", prometheus.io/port: "8080"}
+    spec:""",
+).replace(
+    """  - type: Resource
+    resource:
+      name: cpu
+      target: {type: Utilization, averageUtilization: 60}
+""",
+    """  - type: Pods
+    pods:
+      metric: {name: http_requests_in_progress}
+      target: {type: AverageValue, averageValue: "5"}
+  behavior:
+    scaleDown: {stabilizationWindowSeconds: 0}
+""",
+)
+### END SOLUTION
+
+# %% checks="21.4"
+
+# %% alternative="21.4" title="the rate of requests"
+cinema_manifest = cinema_manifest.replace("http_requests_in_progress", "http_requests_per_second").replace(
+    'averageValue: "5"', 'averageValue: "1800m"'
+)
+
+# %% alternative="21.4" title="a look back of some seconds, one of the limits lower, the port from the container"
+cinema_manifest = cinema_manifest.replace("stabilizationWindowSeconds: 0", "stabilizationWindowSeconds: 15").replace(
+    'averageValue: "5"', "averageValue: 4500m"
+).replace("maxReplicas: 6", "maxReplicas: 5").replace(', prometheus.io/port: "8080"', "").replace(
+    "  minReplicas: 1\n", ""
+)
+
+# %% wrong="21.4" title="nobody asks the pods"
+# fails measured: nothing in their template asks for it
+# fails grows: has not passed
+cinema_manifest = cinema_manifest.replace(
+    '      annotations: {prometheus.io/scrape: "true", prometheus.io/port: "8080"}\n', ""
+)
+
+# %% wrong="21.4" title="CPU utilization"
+# fails grows: does not grow with the viewers
+cinema_manifest = cinema_manifest.replace(
+    """  - type: Pods
+    pods:
+      metric: {name: http_requests_in_progress}
+      target: {type: AverageValue, averageValue: "5"}
+""",
+    """  - type: Resource
+    resource:
+      name: cpu
+      target: {type: Utilization, averageUtilization: 60}
+""",
+)
+
+# %% wrong="21.4" title="a metric that the program does not show"
+# fails grows: that no pod shows
+cinema_manifest = cinema_manifest.replace("http_requests_in_progress", "queue_length")
+
+# %% wrong="21.4" title="twice as many as a pod has seats"
+# fails grows: leaves too many viewers for one
+cinema_manifest = cinema_manifest.replace('averageValue: "5"', 'averageValue: "24"')
+
+# %% wrong="21.4" title="five minutes of looking back"
+# fails back: 300 seconds
+cinema_manifest = cinema_manifest.replace("  behavior:\n    scaleDown: {stabilizationWindowSeconds: 0}\n", "")
+
+# %% wrong="21.4" title="a pod for each viewer"
+# fails quiet: want more of them for each pod
+cinema_manifest = cinema_manifest.replace('averageValue: "5"', 'averageValue: "1"')
+
+# %% wrong="21.4" title="no limit to speak of"
+# fails limit: pays any bill
+cinema_manifest = cinema_manifest.replace('averageValue: "5"', 'averageValue: 2700m').replace(
+    "maxReplicas: 6", "maxReplicas: 50"
+)
+
+# %% wrong="21.4" title="as many as a rush needs, always"
+# fails grows: Their number does not follow
+cinema_manifest = cinema_manifest[: cinema_manifest.index("---\napiVersion: autoscaling")].replace(
+    "spec:\n  selector:", "spec:\n  replicas: 4\n  selector:", 1
+)
 
 # %% [markdown]
 # ## How far you are

@@ -1,7 +1,7 @@
 # ---
 # title: Monitoring with Prometheus
 # chapter: "21"
-# minutes: 50
+# minutes: 60
 # needs: a cluster, and Prometheus (podlab binaries ensure prometheus alertmanager)
 # programs: [prometheus, alertmanager]
 # ---
@@ -98,7 +98,8 @@ lab.measure(lambda: lab.prometheus.number(f"sum(up{{{HERE}}})") == 3, "all three
 lab.promql(f"up{{{HERE}}}", minutes=1, title="Who is scraped")
 
 # %% [markdown]
-# The picture is a playground: change the expression and press Enter. From code it is `play.ask("...")`.
+# The picture is a playground: change the expression and press Enter. From code it is `play.ask("...")`. Below the lines
+# it says in which steps Prometheus works the expression out, and what comes out of each.
 #
 # ## From a counter to a rate
 #
@@ -127,12 +128,14 @@ lab.reconcile("growth of one counter per minute", round(grown[0].value))
 # The height of a counter says how long its process has lived. What we want is its slope: `rate(...[1m])` is the growth
 # per second in the last minute. It gives one result for each pod, page and code; `sum` makes one number of them.
 #
-# The client has counted too, so we can compare.
+# The client has counted too, so we can compare. Go back through the steps with the slider: the selector finds counters,
+# the window some values of each, `rate` makes slopes of them, and `sum` one number.
 
 # %%
 seen = traffic.since_mark()
-asked = lab.prometheus.number(f'sum(rate(http_requests_total{{{HERE}, path="/recommend"}}[1m]))')
-print(f"by Prometheus {asked:.2f} requests per second; the client sent {len(seen)} in about 65 s")
+play.ask(f'sum(rate(http_requests_total{{{HERE}, path="/recommend"}}[1m]))')
+print(f"by Prometheus {play.series[0].value:.2f} requests per second; the client sent {len(seen)} in about 65 s")
+play
 
 # %% [markdown]
 # Now we crash one process. Its successor begins to count at 0.
@@ -221,18 +224,87 @@ took = lab.measure(lambda: told("firing"), "the receiver being told")
 lab.reconcile("until somebody is told", took)
 
 # %%
-lab.promql(f"app:http_errors:ratio1m{{{HERE}}}", minutes=3, title="The share of errors")
+alarm = lab.promql(f"app:http_errors:ratio1m{{{HERE}}}", minutes=3, title="The share of errors")
+alarm
 
 # %% [markdown]
 # Add up what had to pass: the next scrape (5 s), enough errors in the minute's window to be above 5 %, the next
 # evaluation (5 s), 15 seconds of pending, and two seconds in which Alertmanager waits for more of the same. Each of
 # them can be made shorter, and each then wakes you more often for nothing.
 #
-# The replica is well again by now. We wait until that is told too.
+# The replica is well again by now. We wait until that is told too. Prometheus keeps the state of its alerts as a series
+# of its own, `ALERTS`, which the playground draws as a timeline.
 
 # %%
 over = lab.measure(lambda: told("resolved"), "the end being told", within=240)
-lab.notifications("serving")
+print(lab.notifications("serving"))
+alarm.ask(f"ALERTS{{{HERE}}}", minutes=6)
+
+# %% [markdown]
+# ## What no program shows
+#
+# How many pods should there be, and how many are ready? No page of ours says so: the API server knows. A part of the
+# add-on asks it and shows that as `kube_...`, as kube-state-metrics does in other clusters. So an alert can be about
+# objects, too.
+#
+# ## As many as are needed
+#
+# Somebody else wants our numbers: the **autoscaler**, one of the cluster's controllers. Of itself it
+# knows processor time and memory. At `custom.metrics.k8s.io` a part of the add-on tells it what Prometheus knows of
+# pods: `http_requests_per_second`, `http_requests_in_progress` and `queue_length`, each of them a line of PromQL in the
+# ConfigMap `custom-metrics`.
+#
+# We want 2.2 requests per second for each pod, which is written `2200m`. Our client still sends 10.
+#
+# **Predict.** How many pods will there be?
+
+# %%
+lab.predict("pods for ten requests per second", None, "pods")
+
+# %%
+SCALER = """
+apiVersion: autoscaling/v2
+kind: HorizontalPodAutoscaler
+metadata:
+  name: serving
+spec:
+  scaleTargetRef: {apiVersion: apps/v1, kind: Deployment, name: serving}
+  minReplicas: 1
+  maxReplicas: 8
+  metrics:
+  - type: Pods
+    pods:
+      metric: {name: http_requests_per_second}
+      target: {type: AverageValue, averageValue: 2200m}
+  behavior:
+    scaleDown: {stabilizationWindowSeconds: 30}
+"""
+lab.apply(SCALER)
+lab.measure(lambda: len(lab.room.live()) > 3, "more pods than three")
+lab.rollout("serving")
+lab.reconcile("pods for ten requests per second", len(lab.room.ready()))
+
+# %%
+lab.promql(f'kube_deployment_status_replicas{{{HERE}, deployment="serving"}}', minutes=3, title="How many there are")
+
+# %% [markdown]
+# It adds up what all pods show, divides by what we want for each, and rounds up; every 15 seconds. When the requests
+# end it takes pods away again, but only what it has not needed for a while: 30 seconds here, five minutes if nothing is
+# said.
+#
+# ## What it costs
+#
+# Each set of labels is a series of its own, with memory of its own. How many has our small app, by name?
+
+# %%
+for one in lab.prometheus.query(f'count by (__name__) ({{{HERE}, app="serving"}})'):
+    print(f"{one.value:4.0f} {one.labels['__name__']}")
+
+# %% [markdown]
+# Pods, pages, codes and buckets are multiplied. That is **cardinality**. A label with the visitor's number would
+# multiply it by all visitors, and each new one would stay for as long as Prometheus remembers. So numbers of users,
+# addresses and trace ids belong into logs (chapter 22) and not into labels. Our Prometheus refuses a target with more
+# than 20,000 series, whole: its `up` is 0 then, and somebody is told.
 
 # %%
 lab.snapshot()
@@ -246,6 +318,8 @@ lab.snapshot()
 # - An alert is an expression that holds for a while. The window, `for` and the grouping are the time until somebody
 #   knows; they are also what keeps it quiet.
 # - "Nobody noticed" has become a number of seconds.
+# - What Prometheus knows of pods can decide how many there are; what the API server knows it shows as `kube_...`.
+# - Each set of labels costs. What has no end does not belong into a label.
 
 # %% [markdown]
 # ## Three questions to test yourself
@@ -260,6 +334,8 @@ lab.snapshot()
 # - [Histograms and summaries](https://prometheus.io/docs/practices/histograms/)
 # - [Alerting rules](https://prometheus.io/docs/prometheus/latest/configuration/alerting_rules/)
 # - [Alerting: what is worth waking up for](https://prometheus.io/docs/practices/alerting/)
+# - [Horizontal Pod Autoscaling](https://kubernetes.io/docs/concepts/workloads/autoscaling/horizontal-pod-autoscale/)
+# - [Naming, labels and cardinality](https://prometheus.io/docs/practices/naming/)
 # - [kube-state-metrics](https://kubernetes.io/docs/concepts/cluster-administration/kube-state-metrics/)
 #
 # Now do it yourself: [the exercises of this chapter](../release/21-monitoring/21-monitoring.ipynb) check themselves, as often as you like.

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 from importlib import resources
 from pathlib import Path
 
@@ -176,3 +177,33 @@ def test_the_prober_does_not_wait_for_a_server_that_hangs(run, serving):
     rows = until(sent, "forty requests without an answer", timeout=20)
     gaps = sorted(later["sent"] - earlier["sent"] for earlier, later in itertools.pairwise(rows))
     assert gaps[len(gaps) // 2] < 0.5, "the next request is sent while the one before is still waiting"
+
+
+CINEMA = resources.files("podlab.course").joinpath("programs/cinema.py")
+
+
+def shows(port):
+    """What the cinema's page for Prometheus says: the lines that are no comments."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
+        return [line for line in answer.read().decode().splitlines() if not line.startswith("#")]
+
+
+def test_a_cinema_shows_it_smoothly_to_as_many_as_it_has_seats_and_counts_those_who_watch(run):
+    process, port = run(CINEMA, SECONDS="4", SEATS="2")
+    until(lambda: ask(port, "/readyz")[0] == 200, "the cinema answering", timeout=20)
+    with ThreadPoolExecutor(3) as pool:
+        viewers = [pool.submit(ask, port, f"/watch?nonce=n{number}", timeout=20) for number in range(3)]
+        until(lambda: "http_requests_in_progress 3" in shows(port), "all being in", timeout=20, interval=0.05)
+        process.send_signal(signal.SIGTERM)
+        told = [viewer.result() for viewer in viewers]
+    assert sorted(status for status, _ in told) == [200, 200, 503], "it is shown to the end, to all of them"
+    assert {body["nonce"] for _, body in told} == {"n0", "n1", "n2"} and {body["pod"] for _, body in told} == {"pod-x"}
+    assert process.wait(20) == 0
+
+
+def test_a_cinema_counts_who_has_watched(run):
+    _, port = run(CINEMA, SECONDS="0")
+    until(lambda: ask(port, "/watch")[0] == 200, "the cinema answering", timeout=20)
+    assert ask(port, "/nowhere")[0] == 404
+    assert 'http_requests_total{path="/watch",code="200"} 1' in shows(port)
+    assert "http_requests_in_progress 0" in shows(port)
