@@ -317,33 +317,6 @@ def partition(key, reducers):
 # - `lost(worker)`: the worker is gone, with whatever it had in hand. Perhaps it had nothing, or never asked.
 # - `finished()`: `True` when every task has counted, `False` before.
 
-# %% [markdown]
-# **Predict**, before you write it. The engine of the lesson has six map tasks and two reduce tasks, and one worker is
-# killed in the middle of a map task. How many tasks does its coordinator begin in all?
-
-# %%
-lab.predict("tasks that are begun", None, "tasks")
-
-# %%
-import os
-import signal
-import tempfile
-from pathlib import Path
-
-from podlab.distributed.mapreduce import Job, run
-
-with tempfile.TemporaryDirectory() as folder:
-
-    def dies_once(number):
-        if number == 3 and not Path(folder, "died").exists():
-            Path(folder, "died").touch()
-            os.kill(os.getpid(), signal.SIGKILL)
-        return [(number % 2, 1)]
-
-    job = Job(dies_once, lambda key, numbers: sum(numbers), reducers=2)
-    done = run(job, [[number] for number in range(6)], Path(folder, "job"), workers=3, backups=False)
-lab.reconcile("tasks that are begun", done.count("start"))
-
 # %% answer="05.4"
 class Coordinator:
     def __init__(self, tasks):

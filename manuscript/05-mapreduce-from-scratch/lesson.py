@@ -171,6 +171,11 @@ assert dict(calm.pairs()) == counts
 # %% [markdown]
 # Now the same job, and again a worker dies in the middle of a task. `once` is true the first time only, so that the
 # second attempt lives.
+#
+# **Predict.** There are 20 map tasks and 4 reduce tasks. How many tasks does the coordinator begin in all?
+
+# %%
+lab.predict("tasks that are begun", None, "tasks")
 
 # %%
 def once(what):
@@ -189,7 +194,8 @@ def map_fatal(line):
 
 hurt = run(Job(map_fatal, reduce_words), splits, folder / "hurt", workers=4)
 same = [path.read_bytes() for path in hurt.files] == [path.read_bytes() for path in calm.files]
-print(f"{hurt.count('lost')} worker lost, {hurt.count('start')} tasks begun for 24; the same bytes: {same}")
+print(f"{hurt.count('lost')} worker lost; the same bytes: {same}")
+lab.reconcile("tasks that are begun", hurt.count("start"))
 
 # %%
 lab.shuffle(hurt, "One worker dies")

@@ -110,24 +110,6 @@ manifest_14_1 = manifest_14_1.replace("matchLabels: {app: serving}", "matchLabel
 owners = {"Deployment": "ReplicaSet", "ReplicaSet": "Pod"}
 
 # %% [markdown]
-# **Predict.** You wrote one object. How many Deployments, ReplicaSets and Pods are there in all, once it is applied and
-# a pod was deleted?
-
-# %%
-lab.predict("objects after a deletion", None, "objects")
-
-# %%
-lab.apply(manifest_14_1)
-lab.wait(lab.room.live, "a pod")
-lab.delete("pod", lab.room.live()[0]["metadata"]["name"])
-lab.pause(5)
-kinds = ("Deployment", "ReplicaSet", "Pod")
-lab.reconcile("objects after a deletion", sum(len(lab.api.list(kind, lab.namespace)) for kind in kinds))
-
-# %%
-lab.reset()
-
-# %% [markdown]
 # ## Exercise 14.2: Follow, and miss nothing
 #
 # Write a class `Mirror` that always knows which ConfigMaps there are, and the word in each. It does not speak to

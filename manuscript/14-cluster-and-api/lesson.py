@@ -133,10 +133,11 @@ print(f"Pod {pod['metadata']['name']}\n  of {owner['kind']} {owner['name']}\n  o
 # We delete the pod.
 #
 # **Predict.** There will be two pods again. Will the deleted one be back, with the same identity (`uid`)? Write
-# `"yes"` or `"no"`.
+# `"yes"` or `"no"`. You wrote one object: how many Deployments, ReplicaSets and pods will there be in all?
 
 # %%
 lab.predict("the same pod again", None)
+lab.predict("objects after a deletion", None, "objects")
 
 # %%
 uids = {each["metadata"]["uid"] for each in lab.pods()}
@@ -144,7 +145,9 @@ lab.delete("pod", pod["metadata"]["name"])
 took = lab.measure(lambda: not lab.now(pod) and lab.settled(), "two pods again")
 fresh = {each["metadata"]["uid"] for each in lab.pods()} - uids
 print(f"after {took} s there is one pod that was not there before: {fresh}")
-lab.reconcile("the same pod again", "no" if fresh else "yes")
+print(lab.reconcile("the same pod again", "no" if fresh else "yes"))
+objects = sum(len(lab.get(kind)) for kind in ("deployments", "replicasets", "pods"))
+lab.reconcile("objects after a deletion", objects)
 
 # %% [markdown]
 # Nothing was repaired. A count did not fit, and the replicaset controller made the count fit. What is new has a new

@@ -137,25 +137,6 @@ manifest_15_1 = manifest_15_1.replace("path: /healthz, port: 8080", "path: /heal
 manifest_15_1 = manifest_15_1.replace("livenessProbe", "livenesProbe")
 
 # %% [markdown]
-# **Predict.** All three replicas run with your manifest, and one hangs. How many restarts do the three have together,
-# 30 seconds later?
-
-# %%
-lab.predict("restarts in 30 seconds", None, "restarts")
-
-# %%
-from podlab.checks.world import restarts
-
-lab.apply(manifest_15_1)
-lab.wait_ready(3)
-lab.trouble(lab.pods()[0], "wedge")
-lab.pause(30)
-lab.reconcile("restarts in 30 seconds", sum(restarts(pod) for pod in lab.room.live()))
-
-# %%
-lab.reset()
-
-# %% [markdown]
 # ## Exercise 15.2: A replica that cannot serve for a while
 #
 # The same site, already guarded against hanging. A replica reloads its model now and then; for up to half a minute

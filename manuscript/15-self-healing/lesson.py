@@ -137,16 +137,19 @@ m
 
 # %% [markdown]
 # **Predict.** We wedge one replica again. After how many seconds will *that same pod* answer again? The three
-# numbers of the probe are all you need for a good guess.
+# numbers of the probe are all you need for a good guess. And how many restarts will the three replicas have together?
 
 # %%
 lab.predict("time to recovery", None, "s")
+lab.predict("restarts of all three", None, "restarts")
 
 # %%
 sick = lab.pods()[0]
 lab.trouble(sick, "wedge")
 took = lab.measure(lambda: lab.ask(sick, "/recommend/123", timeout=1).ok, "the pod answering again")
-lab.reconcile("time to recovery", took)
+print(lab.reconcile("time to recovery", took))
+lab.wait(lambda: lab.restarts(sick), "the restart in the pod's status")
+lab.reconcile("restarts of all three", sum(lab.restarts(pod) for pod in lab.pods()))
 
 # %% [markdown]
 # The staircase shows the same from outside: one step up for the restart, and a bar for the time in which the pod

@@ -115,11 +115,16 @@ for pod in lab.pods():
     by_app.setdefault(pod["metadata"]["labels"]["app"], []).append(pod)
 ui, sick = by_app["ui"][0], by_app["serving"][0]
 lab.trouble(sick, "fail", seconds=600, share=0.6)
-visits, failed = {}, {}
-while not failed:  # forty at a time: on a busy machine the sick pod may be out of its Service for a while
+visits = {}
+
+
+def sent_away():  # forty at a time: on a busy machine the sick pod may be out of its Service for a while
     for user in range(480 + len(visits), 520 + len(visits)):
         visits[user] = lab.ask(ui, "/visit", user=user, timeout=15)
-    failed = {user: reply for user, reply in visits.items() if reply.status >= 500}
+    return {user: reply for user, reply in visits.items() if reply.status >= 500}
+
+
+failed = lab.wait(sent_away, "a visit that fails", within=300)
 user, complaint = list(failed.items())[-1]
 trace = complaint.body["trace_id"]
 print(f"{len(failed)} of {len(visits)} visitors were sent away. One of them, user {user}, says: number {trace[:4]}")
