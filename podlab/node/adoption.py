@@ -38,9 +38,8 @@ def restore(pod: Pod, held: Collection[str | None], *, final: bool) -> dict[str,
 
 
 def _restore(record: Container, entry: Mapping[str, Any], *, lost: bool) -> None:
-    # As written by the earlier agent: the spec may have asked for others since.
-    if "resources" in entry:
-        record.spec = {**record.spec, "resources": entry["resources"]}
+    # As written by the earlier agent, which leaves empty ones out: the spec may have asked for others since.
+    record.spec = {**record.spec, "resources": entry.get("resources") or {}}
     record.attempt = int(entry.get("restartCount") or 0) if entry.get("containerID") else -1
     record.image_id = entry.get("imageID") or ""
     record.container_id = entry.get("containerID")

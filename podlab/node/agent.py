@@ -268,7 +268,7 @@ class Agent:
     def _begin(self, pod: Object, adopted: list[ContainerState], sandbox: SandboxState | None) -> None:
         worker = PodWorker(self._context, pod, self._forget)
         if not adopted and sandbox is None and worker.active and not pod["metadata"].get("deletionTimestamp"):
-            others = [other.pod.object for other in self._workers.values() if other.active]
+            others = [other.pod.admitted for other in self._workers.values() if other.active]
             refused = verdict(pod, others, self._registration.allocatable, self._registration.labels)
             if refused:
                 worker.reject(*refused)

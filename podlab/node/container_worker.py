@@ -148,7 +148,7 @@ class ContainerWorker:
         objects = await context.objects.read_all(pod.namespace, wanted) if wanted else {}
         links = pod.spec.get("enableServiceLinks", True)
         variables = environment.build(
-            pod.object,
+            pod.admitted,
             record.spec,
             context.place(pod.address),
             hostname=self._parts.hostname,

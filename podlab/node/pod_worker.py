@@ -350,7 +350,7 @@ class PodWorker:
             uid=pod.uid,
             sandbox_id=pod.sandbox if pod.sandbox_ready and not pod.stopped else None,
             metadata=pod.object["metadata"],
-            spec=pod.spec,
+            spec=pod.admitted["spec"],
             status=Later(lambda: {**(pod.object.get("status") or {}), **self._status.status()}),
             containers={name: _container_view(record) for name, record in pod.containers.items()},
         )

@@ -53,7 +53,7 @@ class Preparation:
         while self.volumes.refreshing(self._pod.object):
             await pause_async(REFRESH)
             try:
-                await self.volumes.refresh(self._pod.object, self._context.place(self._pod.address))
+                await self.volumes.refresh(self._pod.admitted, self._context.place(self._pod.address))
             except VolumeError as error:
                 self._context.recorder.pod(self._pod.object, "Warning", "FailedMount", str(error))
 
@@ -134,5 +134,5 @@ class Preparation:
             )
 
     async def _fill_volumes(self) -> None:
-        await self.volumes.prepare(self._pod.object, self._context.place(self._pod.address))
+        await self.volumes.prepare(self._pod.admitted, self._context.place(self._pod.address))
         self._pod.volumes_ready = True

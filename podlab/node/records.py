@@ -134,6 +134,16 @@ class Pod:
         return self.object["spec"]
 
     @property
+    def admitted(self) -> dict[str, Any]:
+        """The object with the resources that its containers have, which `object` has not after a refused resize."""
+        given = {
+            key: [self.containers[container["name"]].spec for container in self.spec[key]]
+            for key in SPEC_FIELDS
+            if self.spec.get(key)
+        }
+        return {**self.object, "spec": {**self.spec, **given}}
+
+    @property
     def deleted(self) -> bool:
         return bool(self.object["metadata"].get("deletionTimestamp"))
 

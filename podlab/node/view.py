@@ -53,7 +53,7 @@ class Later(Mapping[str, Any]):
 
 @dataclass(frozen=True)
 class PodView:
-    """A pod of this node. `metadata` and `spec` are those of the API object.
+    """A pod of this node. `metadata` and `spec` are those of the API object, the resources those that were admitted.
 
     `sandbox_id` is None before the sandbox exists. `status` is the newest PodStatus that the agent knows, as it
     is, or will be, written to the API server.

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from pods import POLICY, container, made, records
 
 from podlab.node import pod_status
@@ -49,9 +50,9 @@ def test_a_container_that_the_runtime_has_is_not_lost() -> None:
     assert main.ended is None and main.attempt == 2 and main.image_id == "image@sha256:1"
 
 
-def test_a_container_keeps_the_resources_that_the_earlier_agent_gave_it() -> None:
-    given = {"limits": {"memory": "64Mi"}}
-    state = {**entry(running={"startedAt": STARTED}), "resources": given}
+@pytest.mark.parametrize("given", [{"limits": {"memory": "64Mi"}}, {}])
+def test_a_container_keeps_the_resources_that_the_earlier_agent_gave_it(given: dict[str, Any]) -> None:
+    state = {**entry(running={"startedAt": STARTED}), **({"resources": given} if given else {})}
     pod = records(made(container(resources={"limits": {"memory": "1Gi"}}), status={"containerStatuses": [state]}))
     restore(pod, {"main"}, final=False)
     assert pod.containers["main"].spec["resources"] == given

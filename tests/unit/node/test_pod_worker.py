@@ -12,12 +12,16 @@ import pytest
 from pods import POLICY, container, end, made, records, run
 
 from podlab.errors import RuntimeRefused
+from podlab.images.pull import ImageConfig, RunnableImage
+from podlab.images.users import Identity
 from podlab.node import preparation, status_writer
 from podlab.node.agent import Agent
 from podlab.node.api import Unreachable
+from podlab.node.eviction import over_requests
+from podlab.node.fields import Place
 from podlab.node.pod_worker import PodWorker
 from podlab.node.preparation import Preparation
-from podlab.node.runtime.contract import ContainerState, Inventory
+from podlab.node.runtime.contract import ContainerSpec, ContainerState, Inventory, RootFileSystem, Usage
 from podlab.waiting import until_async
 
 
@@ -116,6 +120,64 @@ async def test_a_resize_changes_nothing_of_a_running_container() -> None:
     resized["metadata"]["resourceVersion"] = "8"
     worker.update(resized)
     assert worker.pod.containers["main"].spec["resources"] == old and worker.pod.containers["main"].spec["tty"]
+
+
+async def test_nobody_reckons_with_a_resize_that_was_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither the admission of others, nor eviction, nor the pod's own volumes and environment."""
+    limit = {"resourceFieldRef": {"containerName": "main", "resource": "requests.memory", "divisor": "1Mi"}}
+    volume = {"name": "v", "downwardAPI": {"items": [{"path": "memory", **limit}]}}
+
+    def sized(size: str, uid: str = "u-1", version: str = "7") -> dict[str, Any]:
+        entry = container(resources={"requests": {"memory": size}}, env=[{"name": "MEMORY", "valueFrom": limit}])
+        pod = made(entry, volumes=[volume])
+        pod["metadata"] |= {"uid": uid, "resourceVersion": version}
+        return pod
+
+    async def read_all(*_: Any) -> dict[str, Any]:
+        return {}
+
+    started: list[ContainerSpec] = []
+
+    async def start_container(spec: ContainerSpec) -> ContainerState:
+        started.append(spec)
+        raise RuntimeRefused("enough is known")
+
+    context = SimpleNamespace(
+        api=None,
+        configuration=SimpleNamespace(address="172.18.0.11", name="node-1"),
+        objects=SimpleNamespace(read_all=read_all),
+        runtime=SimpleNamespace(start_container=start_container),
+        recorder=SimpleNamespace(pod=lambda *_: None),
+        identity=lambda *_: Identity(0, 0),
+        services=lambda *_: {},
+        place=lambda address: Place("node-1", "172.18.0.11", address, {}),
+        policy=POLICY,
+        host_paths=tmp_path,
+        pod_folder=lambda uid: tmp_path / uid,
+        log_folder=lambda pod: tmp_path / "logs",
+    )
+    worker = PodWorker(context, sized("64Mi"), lambda uid: None)  # type: ignore[arg-type]
+    worker.update(sized("128Mi", version="8"))
+    monkeypatch.setattr(PodWorker, "begin", lambda *_: None)
+    agent = SimpleNamespace(
+        _workers={"u-1": worker},
+        _context=context,
+        _forget=None,
+        _registration=SimpleNamespace(allocatable={"memory": "164Mi"}, labels={}),
+    )
+    Agent._begin(agent, sized("100Mi", "u-2"), [], None)  # type: ignore[arg-type]
+    assert agent._workers["u-2"].pod.failure is None
+    run(worker.pod.containers["main"])
+    view = worker.view()
+    used = {view.containers["main"].container_id or "": Usage(0.0, 100 << 20, 1)}
+    assert over_requests([view], used) == [(view, 36 << 20)]
+    await worker._preparation._fill_volumes()
+    assert (tmp_path / "u-1" / "volumes" / "v" / "memory").read_text() == "64"
+    image = RunnableImage("1", "2", RootFileSystem(()), ImageConfig(entrypoint=("entry",)), 1, (), tmp_path)
+    worker.pod.containers["main"].container_id = None
+    with pytest.raises(RuntimeRefused, match="enough"):
+        await worker._workers["main"]._run(image, 0)
+    assert started[0].environment["MEMORY"] == "64"
 
 
 async def test_what_hinders_a_pod_is_kept_until_it_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
