@@ -106,6 +106,16 @@ def test_of_a_pod_over_its_limit_the_largest_container_is_reported() -> None:
     assert world.run(1.0) == []
 
 
+def test_a_pod_over_its_limit_for_a_container_over_its_own_loses_that_one_alone() -> None:
+    world = World()
+    world.used = {1: 70 * MIB, 2: 20 * MIB}
+    world.watch.add("innocent", 1, None, ("pod", 100 * MIB))
+    world.watch.add("greedy", 2, 32 * MIB, ("pod", 100 * MIB))
+    assert world.run(GROWING + 1.0) == []
+    world.used[2] = 40 * MIB
+    assert world.run(INTERVAL + 0.1) == [("greedy", 40 * MIB)]
+
+
 def test_a_removed_container_is_forgotten() -> None:
     world = World()
     world.used = {1: 100 * MIB}

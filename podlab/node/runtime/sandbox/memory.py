@@ -154,7 +154,7 @@ class Watch:
     def look(self) -> list[tuple[str, int]]:
         """The containers over their limit with the bytes they use; each is reported once.
 
-        Of a pod over its limit it is the container that uses most.
+        Of a pod that is still over its limit without them it is the container that uses most.
         """
         now = self._clock()
         if not self._watched:
@@ -187,7 +187,9 @@ class Watch:
                 elif one.now < one.used:
                     one.used = one.now
             together[one.pod] = together.get(one.pod, 0) + one.now
-        for container, one in sorted(self._watched.items(), key=lambda item: -item[1].now):
+        # Those over their own limit come first: what they take is no fault of their pod's others.
+        turns = sorted(self._watched.items(), key=lambda item: (item[1].now <= item[1].limit, -item[1].now))
+        for container, one in turns:
             room = min(one.limit - one.now, one.pod_limit - together[one.pod])
             if room < 0:
                 del self._watched[container]
