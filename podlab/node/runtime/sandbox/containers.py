@@ -39,6 +39,11 @@ class Container:
         """Whether it has a PID namespace of its own, whose end is the end of all its processes."""
         return not (self.spec["share_processes"] or self.spec["host_processes"] or self.spec["processes_of"])
 
+    @property
+    def refusal(self) -> str:
+        """The reason if it cannot start; one that waits for another container to run is to be tried again."""
+        return "CreateContainerConfigError" if self.spec["processes_of"] else "RunContainerError"
+
     def describe(self) -> dict:
         """The container for `list` and for the answer to its start."""
         return {
@@ -116,7 +121,7 @@ class Containers:
         sandbox = self._sandboxes.ready(spec["sandbox"])
         namespaces = list(sandbox.namespaces.values())
         if spec["processes_of"]:
-            self.running(spec["processes_of"])  # or it is refused before anything is opened
+            self.running(spec["processes_of"], found.refusal)  # or it is refused before anything is opened
         order = self.order(found) | {"shared_memory": sandbox.shared_memory, "nested": self.nested(spec)}
         inside, outside = pipes(spec)
         try:
@@ -129,7 +134,7 @@ class Containers:
         except OSError as error:
             for descriptor in outside:
                 os.close(descriptor)
-            raise Refused(f"no process can be made: {error}") from error
+            raise Refused(f"no process can be made: {error}", found.refusal) from error
         finally:
             for descriptor in inside:
                 os.close(descriptor)
@@ -176,7 +181,7 @@ class Containers:
             self._one_settled()
         else:
             text = messages.get("error", "it was killed before its program ran")
-            reason = messages.get("reason", "RunContainerError")
+            reason = messages.get("reason", found.refusal)
             self._not_started(found, {"error": text, "reason": reason}, reply)
         for descriptor in (*outside, *masters):
             os.close(descriptor)
@@ -282,13 +287,13 @@ class Containers:
         """The containers of a sandbox whose end has not been told."""
         return [found for found in self._by_id.values() if found.spec["sandbox"] == sandbox and found.state != "ended"]
 
-    def running(self, name: str) -> Container:
-        """The running container of that id; Refused if it is not there or has ended."""
+    def running(self, name: str, reason: str = "RunContainerError") -> Container:
+        """The running container of that id; Refused, for `reason`, if it is not there or has ended."""
         found = self._by_id.get(name)
         if found is None:
-            raise Refused(f"container {name} does not exist")
+            raise Refused(f"container {name} does not exist", reason)
         if found.state != "running":
-            raise Refused(f"container {name} is not running")
+            raise Refused(f"container {name} is not running", reason)
         return found
 
     def signal(self, name: str, number: int) -> None:
