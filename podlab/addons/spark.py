@@ -180,10 +180,11 @@ class Application:
         tell: Callable[[str], None] = lambda _: None,
         show: Callable[[str], None] | None = None,
     ) -> str:
-        """Wait for the program's end and return what it printed; AddonError with its last lines if it failed.
+        """Wait for the program's end and return what it printed; AddonError if it failed, with its last lines.
 
         `tell` hears once of each pod that cannot start, and why: Spark itself goes on with the executors that it has,
-        and says nothing. `show` is given what the program prints, whole lines, soon after it has.
+        and says nothing. `show` is given what the program prints, whole lines, soon after it has; then the error does
+        not repeat it. A log that is rotated (after 10 MiB) begins anew: lines since the last look before that are lost.
         """
         told: set[str] = set()
         shown = 0
@@ -193,6 +194,8 @@ class Application:
             phase = self._over()  # asked first: what comes last is in the output of afterwards
             if show:
                 text = self.output()
+                if 0 < len(text) < shown:  # rotated; none at all is a log that cannot be had now
+                    shown = 0
                 end = len(text) if phase else text.rfind("\n") + 1
                 if end > shown:
                     show(text[shown:end])
@@ -206,7 +209,7 @@ class Application:
         what = f"the end of the Spark application {self.name}"
         phase = until(ended, what, timeout=patience, interval=0.3, state=self._last_seen)
         if phase != "Succeeded":
-            raise self._ended_as(phase)
+            raise AddonError(f"The Spark application {self.name} ended as {phase}.") if show else self._ended_as(phase)
         return self.output()
 
     def _over(self) -> str:

@@ -125,11 +125,14 @@ class _Pull:
     def _pieces(self, answer: http.client.HTTPResponse, wanted: Descriptor) -> Iterator[bytes]:
         """The blob as it comes, no longer than its descriptor says."""
         left = wanted.size
-        while piece := answer.read(CHUNK):
-            left -= len(piece)
-            if left < 0:
-                raise ImageError(f"The blob {wanted.digest} is longer than the {wanted.size} bytes announced.")
-            yield piece
+        try:
+            while piece := answer.read(CHUNK):
+                left -= len(piece)
+                if left < 0:
+                    raise ImageError(f"The blob {wanted.digest} is longer than the {wanted.size} bytes announced.")
+                yield piece
+        except (OSError, http.client.HTTPException) as error:  # the store would take it for its own disk's
+            raise self._unreachable(error) from error
 
     # HTTP
 

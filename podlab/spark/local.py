@@ -169,6 +169,21 @@ def session(name: str = "podlab", master: str = "local[2]", memory: str = "512m"
     """
     if lacks := missing():
         raise SparkAway(f"{' and '.join(lacks)} not installed. Get them with: pip install {' '.join(lacks)}")
+    wanted = {
+        "spark.driver.memory": memory,
+        "spark.driver.host": "127.0.0.1",
+        "spark.driver.bindAddress": "127.0.0.1",
+        "spark.ui.enabled": "true",
+        "spark.ui.port": "0",
+        "spark.ui.showConsoleProgress": "false",
+        "spark.ui.dagGraph.retainedRootRDDs": "1000",
+        "spark.default.parallelism": "4",
+        "spark.sql.shuffle.partitions": "4",
+        "spark.python.worker.faulthandler.enabled": "false",
+        **{key.replace("_", "."): str(value) for key, value in settings.items()},
+    }
+    for size in (memory, wanted.get("spark.executor.memory", memory)):
+        mebibytes(size)  # a size that is refused ends no session
     global _heap
     if not _end_earlier(memory):
         _room(memory)
@@ -187,20 +202,6 @@ def session(name: str = "podlab", master: str = "local[2]", memory: str = "512m"
     from pyspark.errors import PySparkRuntimeError
     from pyspark.sql import SparkSession
 
-    wanted = {
-        "spark.driver.memory": memory,
-        "spark.driver.host": "127.0.0.1",
-        "spark.driver.bindAddress": "127.0.0.1",
-        "spark.ui.enabled": "true",
-        "spark.ui.port": "0",
-        "spark.ui.showConsoleProgress": "false",
-        "spark.ui.dagGraph.retainedRootRDDs": "1000",
-        "spark.default.parallelism": "4",
-        "spark.sql.shuffle.partitions": "4",
-        "spark.python.worker.faulthandler.enabled": "false",
-        **{key.replace("_", "."): str(value) for key, value in settings.items()},
-    }
-    mebibytes(wanted.get("spark.executor.memory", memory))
     builder = SparkSession.builder.appName(name).master(master)
     for key, value in wanted.items():
         builder = builder.config(key, value)

@@ -165,6 +165,21 @@ def test_what_a_program_prints_is_shown_in_whole_lines_and_once() -> None:
     assert shown[0] == "one\n" and "".join(shown) == "one\ntwo\nthree"
 
 
+def test_what_a_program_prints_is_shown_on_after_its_log_was_rotated_and_once_if_the_log_is_away() -> None:
+    there, shown = Running(), list[str]()
+    there.phases[:0] = ["Running"] * 4  # a look asks twice
+    there.texts = ["one\ntwo\nthree\n", "", "one\ntwo\nthree\n", "four\n", "four\nfive\n"]
+    spark.Application(there, "spark-1").wait(show=shown.append)  # type: ignore[arg-type]
+    assert shown == ["one\ntwo\nthree\n", "four\n", "five\n"]
+
+
+def test_of_a_program_that_failed_the_error_repeats_nothing_that_was_shown() -> None:
+    there, shown = Running("Failed"), list[str]()
+    with pytest.raises(AddonError) as error:
+        spark.Application(there, "spark-1").wait(show=shown.append)  # type: ignore[arg-type]
+    assert "".join(shown) == "one\ntwo\nthree" and error.value.message.endswith("ended as Failed.")
+
+
 def test_the_end_of_a_program_that_failed_is_told_with_a_whole_trace() -> None:
     there = Running("Failed")
     there.texts = ["".join(f"line {n}\n" for n in range(200))]

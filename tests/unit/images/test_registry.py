@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
 import socket
 import socketserver
+import struct
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -34,6 +36,8 @@ class Served:
     elsewhere: bool = False
     #: Whether a part of each answer that is announced does not come.
     breaks_off: bool = False
+    #: Whether connections are reset in the middle of a blob.
+    resets: bool = False
     asked: list[str] = field(default_factory=list)
 
     @property
@@ -94,6 +98,11 @@ def served() -> Iterator[Served]:
                 return
             self.send_header("Content-Length", str(len(data)))
             self.end_headers()
+            if state.resets and "/blobs/" in self.path:
+                self.wfile.write(data[: len(data) // 2])
+                self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                os.close(self.connection.detach())  # with that option: reset, no end
+                return
             self.wfile.write(data)
 
         def log_message(self, *_: object) -> None:
@@ -238,6 +247,15 @@ def test_an_answer_that_breaks_off_is_said(images: Images, remote: str, served: 
     with pytest.raises(ImagePullError, match=r"went wrong: IncompleteRead\(\d+ bytes read.*\)\.") as error:
         images.fetch(served.name + path)
     assert error.value.reason == "ErrImagePull"
+
+
+def test_a_connection_that_is_reset_in_a_blob_is_the_registrys_and_not_the_stores(
+    images: Images, remote: str, served: Served
+) -> None:
+    served.resets = True
+    with pytest.raises(ImagePullError, match=f"registry {served.name} cannot be reached .*reset by peer") as error:
+        images.fetch(remote)
+    assert error.value.hint is None or "PODLAB_HOME" not in error.value.hint
 
 
 def test_a_registry_that_leads_to_no_address_is_said(

@@ -75,6 +75,16 @@ def test_more_memory_than_the_machine_has_is_refused_before_java_starts() -> Non
         local._room("900000g")
 
 
+@pytest.mark.parametrize("asked", [{"memory": "much"}, {"memory": "64m"}, {"spark_executor_memory": "64m"}])
+def test_a_size_that_is_refused_ends_no_session(monkeypatch: pytest.MonkeyPatch, asked: dict[str, str]) -> None:
+    ended = list[str]()
+    monkeypatch.setattr(local, "missing", list)
+    monkeypatch.setattr(local, "_end_earlier", ended.append)
+    with pytest.raises(SparkAway, match="Java's memory for Spark is"):
+        local.session(**asked)
+    assert ended == []
+
+
 def test_times_of_the_rest_interface() -> None:
     assert _seconds("1970-01-01T00:01:00.250GMT") == 60.25
 
