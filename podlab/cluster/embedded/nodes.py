@@ -100,6 +100,8 @@ class Node:
         self._record = record
         self._nursery = nursery
         self._runtime: SandboxRuntime | None = None
+        #: Whether it is to be slow, and the task that makes it so: who brings it back to full speed waits for its end.
+        self._slow = False
         self._slowing: asyncio.Task[None] | None = None
         self.machine = Kept(f"{self.name}-machine", self._start_machine, folder.log(f"{self.name}-machine"))
         self.agent = Kept(f"{self.name}-agent", self._start_agent, folder.log(f"{self.name}-agent"))
@@ -220,18 +222,24 @@ class Node:
         """Let the node's processes run for a fifth of the time only, until `fast` or the machine's next start."""
         if self.machine.pid is None:
             raise ClusterError(f"The machine of {self.name} does not run.")
+        if self.machine.state == "paused":
+            raise ClusterError(
+                f"{self.name} is paused: it stands still all the time.",
+                hint=f"Resume it first: `podlab cluster fault node resume {self.name}`.",
+            )
         if not self.slowed:
+            self._slow = True
             self._slowing = asyncio.create_task(self._stumble(), name=f"slow {self.name}")
 
     async def fast(self) -> None:
         """Return when the node runs at full speed; at once if it is not slowed."""
-        slowing, self._slowing = self._slowing, None
-        if slowing:
-            await slowing
+        self._slow = False
+        if self._slowing:
+            await asyncio.wait([self._slowing])
 
     async def _stumble(self) -> None:
         try:
-            while self._slowing is asyncio.current_task():
+            while self._slow:
                 await asyncio.to_thread(self._signal_all, signal.SIGSTOP)
                 await pause_async(STANDS)
                 await asyncio.to_thread(self._signal_all, signal.SIGCONT)

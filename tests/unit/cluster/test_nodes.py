@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -76,12 +76,7 @@ async def test_a_slowed_node_stands_still_and_goes_on_in_turn_until_it_is_fast(
 ) -> None:
     for name in ("STANDS", "RUNS"):
         monkeypatch.setattr(nodes, name, 0.05)
-    node.machine.begin()
-    async with asyncio.timeout(30):
-        process = await node.machine.up()
-
-    async def still() -> bool:
-        return Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
+    still = await _begun(node)
 
     async def runs() -> bool:
         return not await still()
@@ -92,12 +87,41 @@ async def test_a_slowed_node_stands_still_and_goes_on_in_turn_until_it_is_fast(
         await until_async(runs, "a node that goes on", timeout=30, interval=0.01)
     assert node.slowed and node.machine.state == "running"
     await faults._pause(node)
-    assert await still() and node.machine.state == "paused" and not node.slowed
+    await until_async(still, "a node that stands still", timeout=30, interval=0.01)
+    assert node.machine.state == "paused" and not node.slowed
+    with pytest.raises(ClusterError, match="is paused"):
+        await faults._slow(node)
     await faults._resume(node)
     await faults._slow(node)
     await until_async(still, "a node that stands still", timeout=30, interval=0.01)
     await faults._rejoin(node)
     assert await runs() and not node.slowed
+
+
+async def test_all_who_bring_a_node_back_to_full_speed_wait_until_it_is(node: Node) -> None:
+    still = await _begun(node)
+
+    async def fast() -> bool:
+        await node.fast()
+        return not await still()
+
+    await faults._slow(node)
+    await until_async(still, "a node that stands still", timeout=30, interval=0.01)
+    async with asyncio.timeout(30):
+        assert await asyncio.gather(fast(), fast(), fast()) == [True] * 3
+    assert not node.slowed
+
+
+async def _begun(node: Node) -> Callable[[], Awaitable[bool]]:
+    """Start the machine of a node; the answer says whether it stands still just now."""
+    node.machine.begin()
+    async with asyncio.timeout(30):
+        process = await node.machine.up()
+
+    async def still() -> bool:
+        return Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
+
+    return still
 
 
 async def test_a_node_without_power_cannot_be_slowed(node: Node) -> None:
