@@ -76,7 +76,8 @@ class ExistingProvider:
                 raise ClusterError(
                     f"The namespaces of labs in {name} could not be deleted, so it is not forgotten: {error.message}",
                     hint="Try again when it answers. To leave there what is there: "
-                    f"`podlab cluster down --forget --name {name}`.",
+                    f"`podlab cluster down --forget --name {name}`. Taken up anew, if need be with a fresh kubeconfig, "
+                    "`podlab cluster down` deletes it after all.",
                 ) from error
         self.forget(name, progress)
 
@@ -303,5 +304,9 @@ def _sweep(kubeconfig: Path, called: str) -> list[str]:
             raise
         names = [one.metadata.name for one in ours]
         for name in names:
-            core.delete_namespace(name, _request_timeout=_PATIENCE)
+            try:
+                core.delete_namespace(name, _request_timeout=_PATIENCE)
+            except library.ApiException as error:
+                if error.status != 404:  # it was being deleted, and is gone by now
+                    raise
     return names

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 #: What helps against credentials that are too old.
 FRESH = (
     "Get a fresh kubeconfig from those who run the cluster (in a cloud: log in again), then take the cluster up anew: "
-    "`podlab cluster down`, `podlab cluster up --provider existing`."
+    "`podlab cluster down --forget --name NAME`, `podlab cluster up --provider existing --name NAME`."
 )
 
 
@@ -51,10 +51,7 @@ def client(kubeconfig: Path, context: str | None = None, *, called: str = "") ->
         ) from error
     except library.ApiException as error:
         if error.status == 401:
-            why = expired(kubeconfig) or "they may have expired or been withdrawn"
-            raise ClusterError(
-                f"The cluster of {called} does not take its credentials (401 Unauthorized): {why}.", hint=FRESH
-            ) from error
+            raise ClusterError(unauthorized(kubeconfig, called), hint=FRESH) from error
         raise ClusterError(f"The cluster of {called} refuses: {error.status} {error.reason}.{_said(error)}") from error
 
 
@@ -64,6 +61,12 @@ def _said(error: Any) -> str:
         return f" {json.loads(error.body)['message']}"
     except (ValueError, KeyError, TypeError):
         return ""
+
+
+def unauthorized(kubeconfig: Path, called: str = "") -> str:
+    """What is said where the API server answers 401; `called` as in `client`."""
+    why = expired(kubeconfig) or "they may have expired or been withdrawn"
+    return f"The cluster of {called or kubeconfig} does not take its credentials (401 Unauthorized): {why}."
 
 
 def expired(kubeconfig: Path) -> str:

@@ -9,10 +9,16 @@ from typing import Any
 
 from podlab import paths
 from podlab.checks import faults, lent
-from podlab.checks.api import Api
+from podlab.checks.api import Api, ApiError
 from podlab.checks.faults import NodeFaults
 from podlab.checks.world import OFFICIAL_IMAGE, PYTHON_IMAGE
-from podlab.errors import PodlabError
+from podlab.cluster import readiness
+from podlab.errors import PodlabError, UsageError
+
+_NEW = (
+    "Set PODLAB_KUBECONFIG to a kubeconfig whose current context leads to the cluster and whose credentials it takes "
+    "(in a cloud: log in again); without it labs use your podlab cluster."
+)
 
 
 @dataclass(frozen=True)
@@ -56,7 +62,12 @@ def connect(name: str | None = None) -> Connection:
     name = name or chosen()
     kubeconfig = _confirmed(Path(given)) if given else _kubeconfig(name)
     api = Api.connect(kubeconfig)
-    version = api.request("GET", "/version").get("gitVersion", "")
+    try:
+        version = api.request("GET", "/version").get("gitVersion", "")
+    except ApiError as error:
+        if error.status == 401:
+            raise LabError(readiness.unauthorized(kubeconfig), hint=_NEW if given else readiness.FRESH) from error
+        raise
     # A kubeconfig from elsewhere may be any cluster; its nodes are ours to break only if the cluster is named.
     ours = not given or "PODLAB_CLUSTER" in os.environ
     nodes = faults.of_cluster(name) if ours else None
@@ -67,7 +78,10 @@ def connect(name: str | None = None) -> Connection:
 def _confirmed(kubeconfig: Path) -> Path:
     from podlab.cluster import existing
 
-    context, parts = existing.pick(existing.read(kubeconfig), "", kubeconfig)
+    try:
+        context, parts = existing.pick(existing.read(kubeconfig), "", kubeconfig)
+    except UsageError as error:
+        raise LabError(f"PODLAB_KUBECONFIG: {error.message}", hint=_NEW) from error
     if existing.looks_like_production(context, parts) and os.environ.get("PODLAB_CONFIRM") != context:
         raise LabError(existing.question(context, parts, kubeconfig), hint=f"Say so with PODLAB_CONFIRM={context}")
     return kubeconfig

@@ -141,6 +141,23 @@ def test_down_deletes_the_namespaces_of_this_user_and_of_nobody_else(tmp_path: P
     assert clusters.list_clusters() == []
 
 
+class Quick(LittleApi):
+    """A cluster in which a namespace that was being deleted is gone before one asks for it."""
+
+    def answer(self, method: str, path: str, query: dict[str, str], body: Any) -> tuple[int, Any]:
+        if method == "DELETE":
+            self.objects.pop(path, None)
+        return super().answer(method, path, query, body)
+
+
+def test_a_namespace_that_is_gone_by_itself_is_passed_over(tmp_path: Path) -> None:
+    with Quick() as api:
+        taken(api.kubeconfig(tmp_path / "config"))
+        api.add("/api/v1/namespaces/ours", "Namespace", labels=owners.labels())
+        existing.ExistingProvider().down("mine", silent)
+    assert clusters.list_clusters() == []
+
+
 def test_a_cluster_whose_namespaces_could_not_be_deleted_is_not_forgotten(tmp_path: Path) -> None:
     with LittleApi() as api:
         path = api.kubeconfig(tmp_path / "config")
@@ -186,7 +203,7 @@ def token(seconds: int) -> str:
     [
         ({"client-certificate-data": certificate(-1)}, "its client certificate expired at 20"),
         ({"token": token(-5)}, "its token expired at 20"),
-        ({"token": token(500)}, "may have expired or been withdrawn"),
+        ({"token": token(86_400)}, "may have expired or been withdrawn"),
         ({"token": "no web token"}, "may have expired or been withdrawn"),
         ({"client-certificate-data": certificate(1)}, "may have expired or been withdrawn"),
     ],
@@ -199,6 +216,25 @@ def test_credentials_that_have_expired_are_called_so(tmp_path: Path, user: dict[
     assert said in caught.value.message and "fresh kubeconfig" in caught.value.hint
     assert f"{path} (context class)" in caught.value.message, "our copy is gone by now: the user's file is meant"
     assert clusters.list_clusters() == []
+
+
+def test_what_is_said_of_expired_credentials_can_be_done(tmp_path: Path) -> None:
+    with LittleApi() as api:
+        path = api.kubeconfig(tmp_path / "config")
+        taken(path)
+        api.add("/api/v1/namespaces/ours", "Namespace", labels=owners.labels())
+        api.refuse = 401
+        with pytest.raises(ClusterError) as caught:
+            clusters.start("mine")
+        assert "`podlab cluster down --forget --name NAME`" in caught.value.hint
+        with pytest.raises(ClusterError, match="401 Unauthorized") as caught:
+            clusters.down("mine")
+        assert "--forget --name mine" in caught.value.hint
+        clusters.forget("mine")
+        api.refuse = 0  # the fresh one is taken
+        taken(path)
+        clusters.down("mine")
+        assert api.names("/api/v1/namespaces") == set(), "what was left before is deleted after all"
 
 
 def test_only_a_cluster_of_others_can_be_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:

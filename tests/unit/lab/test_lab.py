@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import threading
 from types import SimpleNamespace
@@ -329,6 +330,34 @@ def test_a_cluster_that_looks_like_production_is_asked_for_before_it_is_touched(
         assert foreign.users == set() and foreign.objects == {}
     monkeypatch.setenv("PODLAB_CONFIRM", "shop-prod-eu")
     assert connect().version == "v1.37.2"
+
+
+def test_expired_credentials_are_called_so_where_a_lab_connects(foreign, home, monkeypatch):
+    monkeypatch.setenv("PODLAB_CONFIRM", "shop-prod-eu")
+    end = base64.urlsafe_b64encode(b'{"exp": 1000000000}').decode().rstrip("=")
+    file = foreign.kubeconfig(home / "foreign", name="shop-prod-eu", user={"token": f"e30.{end}.x"})
+    spec = ClusterSpec("theirs", kubeconfig=str(file), confirmed="shop-prod-eu")
+    clusters.provider("existing").up(spec, lambda _step: None)
+    foreign.refuse = 401
+    said = r"401 Unauthorized\): its token expired at 2001-09-09"
+    with pytest.raises(LabError, match=said) as caught:
+        connect()
+    assert str(file) in caught.value.message and "PODLAB_KUBECONFIG" in caught.value.hint
+    monkeypatch.delenv("PODLAB_KUBECONFIG")
+    with pytest.raises(LabError, match=said) as caught:
+        connect("theirs")
+    assert "down --forget" in caught.value.hint
+
+
+@pytest.mark.parametrize("content", [None, "", "contexts: [{name: x}]", "contexts: [{name: x}]\ncurrent-context: y"])
+def test_a_variable_that_leads_to_no_cluster_is_named(home, monkeypatch, content):
+    file = home / "wrong"
+    if content is not None:
+        file.write_text(content)
+    monkeypatch.setenv("PODLAB_KUBECONFIG", str(file))
+    with pytest.raises(LabError, match=f"^PODLAB_KUBECONFIG: .*{file}") as caught:
+        connect()
+    assert "--" not in str(caught.value), "a notebook has no options"
 
 
 def test_only_nodes_that_we_run_have_our_image(foreign, home, monkeypatch):
