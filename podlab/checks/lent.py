@@ -9,10 +9,11 @@ from __future__ import annotations
 import json
 import socket
 from collections.abc import Sequence
+from contextlib import suppress
 
 from podlab import paths
 from podlab.checks import owners
-from podlab.checks.api import Api, ApiError, Object
+from podlab.checks.api import Api, ApiAway, ApiError, Object
 from podlab.errors import PodlabError, WaitTimeout
 from podlab.waiting import until
 
@@ -29,6 +30,9 @@ WORKLOADS = (
 SETTINGS = ("ConfigMap", "Secret", "NetworkPolicy")
 #: Seconds in which what is on its way out must be gone.
 _PATIENCE = 60
+#: (API server, namespace) of the rooms of this process. A mark of ours elsewhere is of a taking or a giving back that
+#: was broken off: it would be in our own way for as long as we live.
+_held: set[tuple[str, str]] = set()
 
 
 def take(api: Api, names: Sequence[str]) -> str:
@@ -38,6 +42,7 @@ def take(api: Api, names: Sequence[str]) -> str:
         if why := _taken(api, name):
             refused.append(f"{name} {why}")
         else:
+            _held.add(_where(api, name))
             return name
     raise PodlabError(
         f"No namespace is free: {'; '.join(refused)}.",
@@ -46,7 +51,11 @@ def take(api: Api, names: Sequence[str]) -> str:
 
 
 def give_back(api: Api, name: str) -> None:
-    """Ask for the deletion of all that came in since it was taken, then of the mark. Does not wait."""
+    """Ask for the deletion of all that came in since it was taken, then of the mark. Does not wait.
+
+    If it fails, the next `take` of this process does what is left of it.
+    """
+    _held.discard(_where(api, name))
     mark = api.get("ConfigMap", MARK, name)
     if mark is not None:
         _empty(api, name, mark)
@@ -57,7 +66,7 @@ def _taken(api: Api, name: str) -> str:
     """Mark a namespace as ours; why that cannot be, "" if it is done."""
     path = f"/api/v1/namespaces/{name}/configmaps"
     found = api.get("ConfigMap", MARK, name)
-    if found is not None and not _abandoned(found["data"]):
+    if found is not None and not _abandoned(found["data"], held=_where(api, name) in _held):
         return f"is in use by {found['data']['owner']} on {found['data']['host']} (ConfigMap {MARK})"
     things = [] if found else _things(api, name, WORKLOADS)
     if staying := [_word(thing) for thing in things if not _leaving(thing)]:
@@ -72,22 +81,41 @@ def _taken(api: Api, name: str) -> str:
             _empty(api, name, mark)
         else:
             api.request("POST", path, body=mark)
-    except ApiError as error:
-        if error.status == 409:
-            return "was taken by another notebook just now"
-        raise
-    try:
         until(lambda: not _things(api, name, WORKLOADS), f"{name} being empty", timeout=_PATIENCE, interval=0.2)
-    except WaitTimeout:
-        left = ", ".join(_word(thing) for thing in _things(api, name, WORKLOADS)[:3])
-        if not found:  # it may be somebody else's after all
-            api.delete("ConfigMap", MARK, name)
-        return f"still holds {left}"
+    except BaseException as error:
+        if isinstance(error, ApiError) and error.status == 409:
+            return "was taken by another notebook just now"
+        with suppress(ApiAway, ApiError):  # what brought us here says more
+            _unmark(api, name, mine, found)
+        if not isinstance(error, WaitTimeout):
+            raise
+        return f"still holds {', '.join(_word(thing) for thing in _things(api, name, WORKLOADS)[:3])}"
     return ""
 
 
-def _abandoned(mark: dict[str, str]) -> bool:
-    """Whether the notebook that set the mark is gone: its process has ended, or this machine was started anew."""
+def _unmark(api: Api, name: str, mine: dict[str, str], found: Object | None) -> None:
+    """Take our mark away if it is there, so that the next to come sees what we `found`."""
+    there = api.get("ConfigMap", MARK, name)
+    if there is None or there["data"] != mine:
+        return
+    if found is None:  # it may be somebody else's after all
+        api.delete("ConfigMap", MARK, name)
+    else:
+        body = {**there, "data": found["data"]}
+        api.request("PUT", f"/api/v1/namespaces/{name}/configmaps/{MARK}", body=body)
+
+
+def _where(api: Api, name: str) -> tuple[str, str]:
+    return api.client.configuration.host, name
+
+
+def _abandoned(mark: dict[str, str], *, held: bool) -> bool:
+    """Whether nobody has the room any more: its process has ended, this machine was started anew, or we let it go.
+
+    `held`: whether the namespace is one of ours now.
+    """
+    if mark["owner"] == owners.own():
+        return not held
     if owners.dead(mark["owner"]):
         return True
     here = (paths.identity(), socket.gethostname())

@@ -13,7 +13,7 @@ from little_api import LittleApi
 
 from podlab import paths
 from podlab.checks import lent, owners
-from podlab.checks.api import Api
+from podlab.checks.api import Api, ApiAway, ApiError
 from podlab.checks.world import OFFICIAL_IMAGE, World
 from podlab.errors import PodlabError
 
@@ -23,6 +23,7 @@ POD = "apiVersion: v1\nkind: Pod\nmetadata: {name: web}\nspec: {containers: [{na
 @pytest.fixture(autouse=True)
 def home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PODLAB_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr(lent, "_held", set())  # a server of an earlier test may have had the same port
 
 
 @pytest.fixture
@@ -108,6 +109,79 @@ def test_a_notebook_of_another_machine_is_never_called_dead(little: LittleApi, a
     little.objects[f"/api/v1/namespaces/a/configmaps/{lent.MARK}"]["data"] |= {"owner": "0123456789-1-1"} | what
     with pytest.raises(PodlabError, match="in use by 0123456789-1-1 on"):
         world(api, "a").room("work")
+
+
+def left_by_the_dead(little: LittleApi, api: Api) -> str:
+    """The path of the mark of a notebook that is gone, on namespace a with a pod that does not go by itself."""
+    world(api, "a").room("work")
+    path = f"/api/v1/namespaces/a/configmaps/{lent.MARK}"
+    little.objects[path]["data"]["owner"] = "0123456789-1-1"
+    little.add("/api/v1/namespaces/a/pods/x", "Pod", deletionTimestamp="2026-01-01T00:00:00Z")
+    return path
+
+
+@pytest.mark.parametrize("broken_off", [KeyboardInterrupt, ApiAway("silent"), ApiError(429, "TooManyRequests", "busy")])
+@pytest.mark.parametrize("dead", [True, False])
+def test_a_taking_that_is_broken_off_leaves_the_mark_that_was_there(
+    little: LittleApi, api: Api, monkeypatch: pytest.MonkeyPatch, broken_off: BaseException, dead: bool
+) -> None:
+    mark = left_by_the_dead(little, api) if dead else ""
+    before = {path: thing.get("data") for path, thing in little.objects.items()}
+    seen = []
+
+    def breaks(*_: object, **__: object) -> None:
+        seen.append(all_in(little, "a"))
+        raise broken_off
+
+    with monkeypatch.context() as patch:
+        patch.setattr(lent, "until", breaks)
+        with pytest.raises(broken_off if isinstance(broken_off, type) else type(broken_off)):
+            world(api, "a").room("work")
+    assert lent.MARK in seen[0], "it had been marked"
+    assert {path: thing.get("data") for path, thing in little.objects.items()} == before
+    assert not mark or before[mark]["owner"] == "0123456789-1-1"
+
+
+def test_what_the_dead_have_left_and_does_not_go_in_time_can_be_taken_by_another(
+    little: LittleApi, api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mark = left_by_the_dead(little, api)
+    monkeypatch.setattr(lent, "_PATIENCE", 0.2)
+    with pytest.raises(PodlabError, match="a still holds Pod/x"):
+        world(api, "a").room("work")
+    assert little.objects[mark]["data"]["owner"] == "0123456789-1-1"
+
+
+def test_a_taking_that_could_not_be_undone_is_done_again(
+    little: LittleApi, api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def breaks(*_: object, **__: object) -> None:
+        little.refuse = 503
+        raise ApiAway("silent")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(lent, "until", breaks)
+        with pytest.raises(ApiAway):
+            world(api, "a").room("work")
+    little.refuse = 0
+    assert lent.MARK in all_in(little, "a")
+    assert world(api, "a").room("work").namespace == "a"
+
+
+@pytest.mark.parametrize("status", [429, 503])
+def test_a_giving_back_that_failed_is_made_up_for_by_the_next_taking(little: LittleApi, api: Api, status: int) -> None:
+    first = world(api, "a")
+    first.room("work").submit(POD)
+    little.refuse = status
+    first.close()
+    little.refuse = 0
+    assert all_in(little, "a") == {"web", lent.MARK}
+    second = world(api, "a")
+    assert second.room("work").pods() == []
+    with pytest.raises(PodlabError, match="a is in use by"):
+        world(api, "a").room("work")
+    second.close()
+    assert all_in(little, "a") == set()
 
 
 def test_these_folders_have_one_word_that_stays() -> None:
