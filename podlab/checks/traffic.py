@@ -6,7 +6,6 @@ goes the way of real clients: name, cluster address, the node's rules, pod. Both
 
 from __future__ import annotations
 
-import contextlib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -56,8 +55,11 @@ def ask(
     try:
         response = api.raw(method, where, query=query or None, timeout=timeout)
     except ApiAway as error:
-        with contextlib.suppress(ApiError):  # who may only edit one namespace is refused this, which is an answer, too
+        try:
             api.request("GET", "/readyz/ping", timeout=10)  # tells a silent pod from a silent API server
+        except ApiError as refusal:
+            if refusal.server:
+                raise  # who may only edit one namespace is refused, too, which is an answer
         return Reply(0, {}, str(error.message))
     try:
         body = finite.read(response.data)

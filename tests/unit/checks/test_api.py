@@ -12,6 +12,7 @@ import pytest
 import urllib3
 
 from podlab.checks.api import AGAIN, Api, ApiAway, ApiError
+from podlab.checks.traffic import ask
 
 Serve = Callable[..., Api]
 
@@ -61,6 +62,18 @@ def test_a_silent_server_is_asked_once_more_where_that_is_wanted(served: Serve) 
 def test_a_silent_server_is_said_to_be_away(served: Serve) -> None:
     with pytest.raises(ApiAway, match="does not answer"):
         served(None, (200, {})).raw("GET", "/x", timeout=0.2)
+
+
+@pytest.mark.parametrize("status", [200, 403])
+def test_a_pod_is_silent_if_only_the_api_server_answers(served: Serve, status: int) -> None:
+    assert ask(served(None, (status, {})), "n", "web", "/", timeout=0.2).status == 0
+
+
+@pytest.mark.parametrize("status", [429, 500])
+def test_no_pod_is_called_silent_while_the_api_server_fails(served: Serve, status: int) -> None:
+    with pytest.raises(ApiError) as failure:
+        ask(served(None, (status, {})), "n", "web", "/", timeout=0.2)
+    assert failure.value.status == status
 
 
 def test_nobody_is_asked_twice_where_nobody_listens() -> None:
