@@ -90,7 +90,7 @@ def _kept(name: str) -> dict[str, Any]:
 
 
 def _figure(value: float | None, unit: str) -> str:
-    return _UNKNOWN if value is None else f"{value:.0f} {unit}" if value >= 100 else f"{value:.2g} {unit}"
+    return _UNKNOWN if value is None else f"{value:.0f} {unit}" if value >= 10 else f"{value:.2g} {unit}"
 
 
 def page() -> str:

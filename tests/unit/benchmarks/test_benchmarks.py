@@ -233,9 +233,11 @@ def test_a_result_is_kept_when_asked_for_and_stands_on_the_page(results: Path, m
 def test_figures_of_one_run_take_the_place_of_single_ones(results: Path) -> None:
     results.mkdir()
     both = {"name": "kind-vs-embedded", "embedded": {"start": 4.08, "ready": 2.0}, "kind": {"start": 31.4}}
+    both["embedded"]["gone"], both["kind"]["gone"] = 99.6, 9.96
     (results / "kind-vs-embedded.json").write_text(json.dumps(both))
     text = kept.clusters()
     assert "| start, until a pod could run | 4.1 s | 31 s |" in text
+    assert "until all are gone | 100 s | 10 s |" in text, "no 1e+02"
     assert "until all are Ready | 2 s | not yet measured |" in text and "through its Service" not in text
 
 
