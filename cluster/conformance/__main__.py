@@ -89,7 +89,7 @@ def main(
     if is_built:
         raise typer.Exit(NOT_BUILT if programs.missing(suite) or not images.ready(suite) else 0)
     if own_tests:
-        own.record([text.partition("=")[::2] for text in own_tests], commit())
+        own.record([text.partition("=")[::2] for text in own_tests])
         write_page()
         return
     if take:

@@ -15,6 +15,7 @@ from podlab.errors import UsageError
 #: What was recorded: by cluster the commit, and the tests by "module: name".
 FILE = place.HERE / "own-tests.json"
 Column = Mapping[str, Any]
+NOBODY_KNOWS = "a commit that was not noted"
 _TITLE = "## Our own cluster tests"
 
 
@@ -23,27 +24,34 @@ def read() -> dict[str, Column]:
     return json.loads(FILE.read_text()) if FILE.exists() else {}
 
 
-def record(reports: Iterable[tuple[str, str]], commit: str) -> None:
+def record(reports: Iterable[tuple[str, str]]) -> None:
     """Keep pairs of a cluster's name and the path of a report; several of one cluster are one."""
     found: dict[str, dict[str, str]] = {}
+    commits: dict[str, list[str]] = {}
     for name, path in reports:
         if not (name and path):
             raise UsageError(
                 "--own-tests wants the cluster and a report: --own-tests kind=build/tests/kind-cluster.xml"
             )
-        found.setdefault(name, {}).update(tests(Path(path)))
-    kept = read() | {name: {"commit": commit, "tests": tests} for name, tests in found.items()}
+        commit, outcomes = taken(Path(path))
+        found.setdefault(name, {}).update(outcomes)
+        commits.setdefault(name, []).append(commit or NOBODY_KNOWS)
+    kept = read() | {
+        name: {"commit": ", ".join(dict.fromkeys(commits[name])), "tests": tests} for name, tests in found.items()
+    }
     FILE.write_text(json.dumps(kept, indent=1, sort_keys=True) + "\n")
 
 
-def tests(report: Path) -> dict[str, str]:
-    """Every test of a JUnit report: "passed", "failed", or "skipped: " and why."""
+def taken(report: Path) -> tuple[str, dict[str, str]]:
+    """What a JUnit report says: the commit that ran ("" if it says none), and of every test "passed", "failed", or
+    "skipped: " and why.
+    """
     try:
-        cases = ElementTree.parse(report).iter("testcase")
+        root = ElementTree.parse(report).getroot()
     except (OSError, ElementTree.ParseError) as error:
         raise UsageError(f"{report} is no JUnit report: {error}.", hint="pytest --junitxml=FILE makes one.") from error
     found: dict[str, str] = {}
-    for case in cases:
+    for case in root.iter("testcase"):
         name = f"{case.get('classname', '').rpartition('.')[2]}: {case.get('name')}"
         skipped = case.find("skipped")
         if case.find("failure") is not None or case.find("error") is not None:
@@ -52,14 +60,15 @@ def tests(report: Path) -> dict[str, str]:
             found.setdefault(name, f"skipped: {skipped.get('message', '')}")
         else:
             found.setdefault(name, "passed")
-    return found
+    said = {each.get("name"): each.get("value", "") for each in root.iter("property")}
+    return said.get("commit", ""), found
 
 
 def section(columns: Mapping[str, Column]) -> str:
     """The part of the page: a row for each module, then every test that has not the same outcome everywhere."""
     if not columns:
         return f"{_TITLE}\n\nNo run is recorded yet.\n"
-    told = [f"- {name}: {column['commit'] or 'a commit that was not noted'}" for name, column in columns.items()]
+    told = [f"- {name}: {column['commit']}" for name, column in columns.items()]
     names = sorted({name for column in columns.values() for name in column["tests"]})
     modules = dict.fromkeys(name.partition(":")[0] for name in names)
     rows = [f"| tests/cluster | {' | '.join(columns)} |", "|---|" + "---|" * len(columns)]

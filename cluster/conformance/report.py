@@ -166,7 +166,6 @@ cluster, and `--called NAME --record` keeps the outcomes of `--kubeconfig` under
 short tests on kind. `--own-tests NAME=FILE` takes a JUnit report of `tests/cluster` into the last table: `make test`,
 `make test-plain` and `make test-kind` leave theirs in `build/tests`.
 """
-_NOBODY_KNOWS = "a commit that was not noted"
 
 
 def page(everything: Mapping[str, list[Outcome]], own: Mapping[str, own_tests.Column]) -> str:
@@ -196,9 +195,9 @@ def page(everything: Mapping[str, list[Outcome]], own: Mapping[str, own_tests.Co
 
 def _commits(outcomes: Iterable[Outcome]) -> str:
     """The commits that the tests ran on, with how many each where there are several."""
-    count = Counter(outcome.commit or _NOBODY_KNOWS for outcome in outcomes if outcome.state != "not run")
+    count = Counter(outcome.commit or own_tests.NOBODY_KNOWS for outcome in outcomes if outcome.state != "not run")
     if len(count) < 2:
-        return next(iter(count), _NOBODY_KNOWS)
+        return next(iter(count), own_tests.NOBODY_KNOWS)
     return ", ".join(f"{commit} ({number} tests)" for commit, number in count.most_common())
 
 

@@ -82,6 +82,15 @@ def home(programs: dict[str, Path], opensearch_home: Path | None) -> Iterator[Pa
         assert not left, f"clusters were left behind: {left}"
 
 
+@pytest.fixture(scope="session", autouse=True)
+def commit(record_testsuite_property: Callable[[str, object], None]) -> None:
+    """The report of a run says what was tested: the commit, with a + if files differ from it, where there is git."""
+    command = ["git", "describe", "--always", "--exclude=*", "--abbrev=10", "--dirty=+"]
+    with contextlib.suppress(OSError):
+        done = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=False)
+        record_testsuite_property("commit", done.stdout.strip())
+
+
 @pytest.fixture(scope="session")
 def machine() -> Iterator[list[str]]:
     """What a command has to begin with to run on the machine that is tested: nothing, or what refuses namespaces."""

@@ -214,7 +214,7 @@ def test_several_commits_are_all_named():
     assert "Ran on x (2 tests), y (1 tests)." in report.page({"S": outcomes}, {})
 
 
-JUNIT = """<testsuites><testsuite>
+JUNIT = """<testsuites><testsuite>{commit}
 <testcase classname="tests.cluster.test_pods" name="test_a"/>
 <testcase classname="tests.cluster.test_pods" name="test_b[x|y]"><skipped message="{skip}"/></testcase>
 <testcase classname="tests.cluster.test_streams" name="test_c">{failure}</testcase>
@@ -223,16 +223,17 @@ JUNIT = """<testsuites><testsuite>
 
 def test_our_own_tests_stand_side_by_side_with_every_difference(monkeypatch, tmp_path):
     main = main_of(monkeypatch, tmp_path)
-    monkeypatch.setattr(main, "commit", lambda: "abc+")
-    (tmp_path / "e.xml").write_text(JUNIT.format(skip="never", failure=""))
-    (tmp_path / "k.xml").write_text(JUNIT.format(skip="not on kind: its nodes", failure="<failure message='no'/>"))
+    said = "<properties><property name='commit' value='abc+'/></properties>"
+    (tmp_path / "e.xml").write_text(JUNIT.format(skip="never", failure="", commit=""))
+    skip, failure = "not on kind: its nodes", "<failure message='no'/>"
+    (tmp_path / "k.xml").write_text(JUNIT.format(skip=skip, failure=failure, commit=said))
     command = typer.Typer()
     command.command()(main.main)
     for name, file in (("embedded", "e.xml"), ("kind", "k.xml")):
         done = CliRunner().invoke(command, ["--own-tests", f"{name}={tmp_path / file}"])
         assert done.exit_code == 0, done.output
     text = (tmp_path / "page.md").read_text()
-    assert "- kind: abc+" in text
+    assert "- kind: abc+\n" in text and "- embedded: a commit that was not noted\n" in text
     assert "| test_pods | 1 passed, 1 skipped | 1 passed, 1 skipped |" in text
     assert "| all | 2 passed, 1 skipped | 1 passed, 1 skipped, 1 failed |" in text
     differs = text.partition("What differs:")[2]
@@ -240,4 +241,4 @@ def test_our_own_tests_stand_side_by_side_with_every_difference(monkeypatch, tmp
     assert r"| test_pods: test_b[x\|y] | skipped: never | skipped: not on kind: its nodes |" in differs
     (tmp_path / "no.xml").write_text("nothing")
     with pytest.raises(UsageError, match=r"no\.xml is no JUnit report"):
-        own_tests.tests(tmp_path / "no.xml")
+        own_tests.taken(tmp_path / "no.xml")
