@@ -102,7 +102,10 @@ class Prometheus:
         return found
 
     def reload(self) -> None:
-        """Have it read its configuration and rules anew; QueryError with its words if they are wrong."""
+        """Have it read its rules and the file of its configuration anew; QueryError with its words if they are wrong.
+
+        In a cluster that file is a copy from the pod's start: what was changed there since needs a new pod.
+        """
         status, body = self._exchange("POST", "-/reload", None)
         if status != 200:
             said = complaints(self._log()) or body.decode("utf-8", "replace").strip()

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import re
+import shutil
+import subprocess
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -72,6 +75,14 @@ def test_alertmanager_has_the_receiver_of_its_route_and_it_is_a_service() -> Non
     (receiver,) = [one for one in content["receivers"] if one["name"] == content["route"]["receiver"]]
     url = receiver["webhook_configs"][0]["url"]
     assert ("Service", re.sub(r"http://|/", "", url)) in THINGS
+
+
+def test_a_prometheus_that_is_never_ready_does_not_count_as_started(tmp_path: Path) -> None:
+    for name, outcome in (("fetch", "false"), ("wget", "false"), ("sleep", "true")):
+        (tmp_path / name).symlink_to(shutil.which(outcome) or "")
+    (container,) = THINGS["StatefulSet", "prometheus"]["spec"]["template"]["spec"]["containers"]
+    script = container["lifecycle"]["postStart"]["exec"]["command"][-1].replace("left=600", "left=2")
+    assert subprocess.run(["/bin/sh", "-c", script], env={"PATH": str(tmp_path)}, check=False).returncode == 1
 
 
 def test_the_metrics_for_autoscalers_can_be_read() -> None:
