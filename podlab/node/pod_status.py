@@ -92,7 +92,7 @@ def container_status(pod: Pod, container: Container, now: float, policy: Backoff
         if resources.get("requests"):
             status["allocatedResources"] = resources["requests"]
     if mounts := container.spec.get("volumeMounts"):
-        status["volumeMounts"] = [_mount(mount) for mount in mounts]
+        status["volumeMounts"] = [_mount(mount, pod.read_only_mounts) for mount in mounts]
     return status
 
 
@@ -102,11 +102,11 @@ def _ready(container: Container, running: bool) -> bool:
     return running and container.started and container.ready and container.kind != "ephemeral"
 
 
-def _mount(mount: Mapping[str, Any]) -> dict[str, Any]:
+def _mount(mount: Mapping[str, Any], kept: bool) -> dict[str, Any]:
     shown = {"name": mount["name"], "mountPath": mount["mountPath"]}
     if mount.get("readOnly"):
-        # Every read-only mount is so with what is mounted below it; the status answers what was asked for.
-        asked = mount.get("recursiveReadOnly") in ("Enabled", "IfPossible")
+        # A runtime that keeps them so does it with what is mounted below; the status answers what was asked for.
+        asked = kept and mount.get("recursiveReadOnly") in ("Enabled", "IfPossible")
         shown |= {"readOnly": True, "recursiveReadOnly": "Enabled" if asked else "Disabled"}
     return shown
 

@@ -41,7 +41,13 @@ class PodWorker:
     def __init__(self, context: NodeContext, made: Object, ended: Callable[[str], None]) -> None:
         self._context = context
         self._ended = ended
-        self.pod = Pod(made, new_containers(made["spec"]), context.configuration.address)
+        configuration = context.configuration
+        self.pod = Pod(
+            made,
+            new_containers(made["spec"]),
+            configuration.address,
+            read_only_mounts=not configuration.plain,
+        )
         self._workers = {name: ContainerWorker(context, self, record) for name, record in self.pod.containers.items()}
         self._preparation = Preparation(context, self.pod, self.changed)
         self._status = StatusWriter(context, self.pod, self._answered)

@@ -111,6 +111,8 @@ class Pod:
     terminating: bool = False
     #: Every container has ended for good.
     stopped: bool = False
+    #: Whether the runtime keeps read-only mounts from being written to, with what is mounted below them.
+    read_only_mounts: bool = True
 
     @property
     def evicted(self) -> bool:

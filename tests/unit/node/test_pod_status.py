@@ -63,10 +63,23 @@ def test_what_hinders_a_pod_is_said_of_its_containers() -> None:
     assert main["state"] == {"waiting": {"reason": "ContainerCreating", "message": "no such volume"}}
 
 
-@pytest.mark.parametrize(("asked", "shown"), [("", "Disabled"), ("IfPossible", "Enabled"), ("Enabled", "Enabled")])
-def test_a_read_only_mount_says_whether_it_was_asked_to_be_so_to_the_bottom(asked: str, shown: str) -> None:
+@pytest.mark.parametrize(
+    ("asked", "kept", "shown"),
+    [
+        ("", True, "Disabled"),
+        ("IfPossible", True, "Enabled"),
+        ("Enabled", True, "Enabled"),
+        ("IfPossible", False, "Disabled"),
+        ("Enabled", False, "Disabled"),
+    ],
+)
+def test_a_read_only_mount_says_whether_it_was_asked_to_be_so_to_the_bottom_and_is(
+    asked: str, kept: bool, shown: str
+) -> None:
     mount = {"name": "v", "mountPath": "/v", "readOnly": True, **({"recursiveReadOnly": asked} if asked else {})}
-    (main,) = status_of(records(made(container(volumeMounts=[mount]))))["containerStatuses"]
+    pod = records(made(container(volumeMounts=[mount])))
+    pod.read_only_mounts = kept
+    (main,) = status_of(pod)["containerStatuses"]
     assert main["volumeMounts"] == [{"name": "v", "mountPath": "/v", "readOnly": True, "recursiveReadOnly": shown}]
 
 

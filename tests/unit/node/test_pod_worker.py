@@ -69,7 +69,7 @@ async def test_containers_are_removed_when_the_final_status_is_written(
         runtime=recorded,
         network=recorded,
         policy=POLICY,
-        configuration=SimpleNamespace(address="172.18.0.11", name="node-1"),
+        configuration=SimpleNamespace(address="172.18.0.11", name="node-1", plain={}),
         pod_folder=lambda uid: tmp_path / uid,
         pod_path=lambda pod: "/pod",
     )
@@ -113,13 +113,21 @@ async def test_an_agent_removes_the_containers_of_pods_that_are_over() -> None:
 async def test_a_resize_changes_nothing_of_a_running_container() -> None:
     old, new = ({"limits": {"memory": size}} for size in ("64Mi", "128Mi"))
     context = SimpleNamespace(
-        api=None, configuration=SimpleNamespace(address="172.18.0.11", name="node-1"), pod_folder=Path
+        api=None, configuration=SimpleNamespace(address="172.18.0.11", name="node-1", plain={}), pod_folder=Path
     )
     worker = PodWorker(context, made(container(resources=old)), lambda uid: None)  # type: ignore[arg-type]
     resized = made(container(resources=new, tty=True))
     resized["metadata"]["resourceVersion"] = "8"
     worker.update(resized)
     assert worker.pod.containers["main"].spec["resources"] == old and worker.pod.containers["main"].spec["tty"]
+
+
+@pytest.mark.parametrize("plain", [{}, {"loopback": 1}])
+async def test_the_plain_runtime_keeps_no_mount_from_being_written_to(plain: dict[str, Any]) -> None:
+    configuration = SimpleNamespace(address="172.18.0.11", name="node-1", plain=plain)
+    context = SimpleNamespace(api=None, configuration=configuration, pod_folder=Path)
+    worker = PodWorker(context, made(), lambda uid: None)  # type: ignore[arg-type]
+    assert worker.pod.read_only_mounts is not bool(plain)
 
 
 async def test_nobody_reckons_with_a_resize_that_was_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -144,7 +152,7 @@ async def test_nobody_reckons_with_a_resize_that_was_refused(tmp_path: Path, mon
 
     context = SimpleNamespace(
         api=None,
-        configuration=SimpleNamespace(address="172.18.0.11", name="node-1"),
+        configuration=SimpleNamespace(address="172.18.0.11", name="node-1", plain={}),
         objects=SimpleNamespace(read_all=read_all),
         runtime=SimpleNamespace(start_container=start_container),
         recorder=SimpleNamespace(pod=lambda *_: None),
