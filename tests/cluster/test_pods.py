@@ -359,8 +359,12 @@ def test_an_unknown_runtime_is_said_in_the_status(shared: Any, kubectl: Any, pod
 
 def says_why(name: str, pods: Pods) -> str:
     """What the status of a pod's waiting container says, once it says something."""
-    status = pods.wait(name, lambda s: s["containerStatuses"][0]["state"]["waiting"].get("message"), "saying why")
-    waiting = status["containerStatuses"][0]["state"]["waiting"]
+
+    def waiting_of(status: dict[str, Any]) -> dict[str, Any]:
+        entries = status.get("containerStatuses") or [{}]
+        return entries[0].get("state", {}).get("waiting", {})
+
+    waiting = waiting_of(pods.wait(name, lambda status: waiting_of(status).get("message"), "saying why"))
     assert waiting["reason"] == "ContainerCreating"
     return waiting["message"]
 
@@ -372,7 +376,8 @@ def test_the_longest_name_that_a_pod_can_have_runs(pods: Pods) -> None:
     made["metadata"]["labels"] = {"app": "long"}
     pods.apply(made)
     pods.ready(name)
-    assert len(name) == 253 and pods.logs(name) == "long\n"
+    assert len(name) == 253
+    until(lambda: pods.logs(name) == "long\n", "the log", timeout=PATIENCE, state=lambda: pods.logs(name))
 
 
 def test_a_container_over_its_memory_limit_is_oom_killed(pods: Pods) -> None:
