@@ -158,6 +158,9 @@ def assignment(document: Document) -> Iterator[Problem]:
     checks = [cell.exercise for cell in document.cells if cell.mark == "checks"]
     if checks != document.exercises:
         yield Problem(where, f"has answers for {document.exercises} and checks for {checks}.")
+    for place, cell in _numbered(document, "code"):
+        if not cell.mark and set(re.findall(r"\blab\.(\w+)\(", cell.source)) - {"progress"}:
+            yield Problem(place, "uses the lab; grading runs it without a cluster. Trials belong in the lesson.")
     known = registry.chapter(str(document.about["chapter"]))
     found = cases(document)
     for id in sorted(set(known) | set(document.exercises)):

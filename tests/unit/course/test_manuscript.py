@@ -193,6 +193,7 @@ BUDGETS = {
     "balance": (LESSON, lambda text: text.replace(CODE, CODE + "x = 1\n" + CODE), "Say more between them"),
     "cells": (LESSON, lambda text: text + "\n# %%\nx = 1\n" * 46, "a lesson has 20 to 45"),
     "predictions": (LESSON, lambda text: text.replace("lab.predict(", "print("), "asks for 0 predictions"),
+    "trials": (TASKS, lambda text: text + "\n# %%\nlab.wait_ready(3)\n", "Trials belong in the lesson"),
     "wrong": (TASKS, without('wrong="15.1"'), "exercise 15.1 has 0 wrong answers; 3 are the fewest"),
     "alternatives": (TASKS, without('alternative="15.1"'), "exercise 15.1 has 0 alternative answers; 2 are"),
     "unbound": (
