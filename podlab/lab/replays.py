@@ -101,7 +101,7 @@ class Replays(Pictures):
         """Write what a map, staircase, journey or flow has recorded into a file; `lab.replay(file)` opens it."""
         from podlab.widgets import replays
 
-        kept = {"podlab": FORMAT, "title": view.title, **replays.kept(view)}
+        kept = {**replays.kept(view), "podlab": FORMAT, "title": view.title}
         try:
             with whole_file(Path(file)) as out:
                 json.dump(kept, out)
@@ -113,6 +113,7 @@ class Replays(Pictures):
 
     def replay(self, what: str) -> Any:
         """A record to go through: that of an exercise's last failed check ("15.2"), or one from a file of `save`."""
+        what = str(what)
         return self._failed(what) if re.fullmatch(r"\d\d\.\d+", what) else self._saved(what)
 
     def _saved(self, file: str) -> Any:
@@ -122,7 +123,8 @@ class Replays(Pictures):
             kept = json.loads(Path(file).read_text())
             if kept["podlab"] != FORMAT:
                 raise ValueError("another format")
-            view = replays.of(kept, str(kept["title"]), "")
+            # A title of its own: it takes no live picture's place.
+            view = replays.of(kept, f"{kept['title']} ({Path(file).name})", "")
         except OSError as error:
             raise LabError(
                 f"{file} cannot be read: {error.strerror}.", hint="lab.save(view, file) makes one."

@@ -45,6 +45,9 @@ def test_a_saved_picture_says_the_same_again_and_can_be_gone_through(number, tmp
     lab, file = start("01"), str(tmp_path / "record.json")
     assert file in lab.save(view, file).text
     again = lab.replay(file)
+    assert again.title == f"{view.title} (record.json)", "it takes no live picture's place"
+    view.title = again.title
+    view.refresh()
     assert type(again).__name__ == type(view).__name__ and again.to_text() == view.to_text()
     again.seek(1)
     view.seek(1)
@@ -59,8 +62,9 @@ def test_what_is_older_than_the_record_is_saved_too(monkeypatch):
 
 def test_a_picture_without_a_record_is_not_saved(tmp_path):
     lab = start("01")
-    with pytest.raises(UsageError, match="keeps no record"):
-        lab.save(lab.planner(), str(tmp_path / "x.json"))
+    for view in (lab.planner(), object()):  # a strip has no title
+        with pytest.raises(UsageError, match="keeps no record"):
+            lab.save(view, str(tmp_path / "x.json"))
     with pytest.raises(LabError, match="cannot be written: No such file"):
         lab.save(views()[0], str(tmp_path / "nowhere" / "x.json"))
 
@@ -90,3 +94,11 @@ def test_what_is_no_record_is_said(text, tmp_path):
 def test_a_file_that_is_not_there_is_named():
     with pytest.raises(LabError, match=r"gone\.json cannot be read: No such file"):
         start("01").replay("gone.json")
+
+
+def test_a_number_and_a_path_are_taken_for_what_they_mean(tmp_path):
+    lab, file = start("01"), tmp_path / "record.json"
+    lab.save(views()[0], file)
+    assert "(record.json)" in lab.replay(file).to_text()
+    with pytest.raises(LabError, match=r"15\.2 has not been checked"):
+        lab.replay(15.2)
