@@ -69,7 +69,10 @@ class JourneyView(Replay):
 
 
 class Journey:
-    """Watches a namespace from now on and draws who writes what. `stop()` ends the watching; the view stays."""
+    """Watches a namespace from now on and draws who writes what. `stop()` ends the watching; the view stays.
+
+    Unlike other pictures it goes on while nobody looks: what is written meanwhile could not be had later.
+    """
 
     def __init__(self, api: Api, namespace: str, title: str) -> None:
         self.journal = Journal()
@@ -77,17 +80,10 @@ class Journey:
         self.view.recorder = self
         self._length = 0
         self.feeder = Feeder(api, namespace, self.journal, self._publish, journey.KINDS)
-        self.view.source, self.view.audience = self.feeder, news.Audience(self._wake)
+        self.view.source = self.feeder
         self.feeder.start()
 
-    def _wake(self) -> None:
-        if self.view.mode == "live":
-            self.feeder.start()
-
     def _publish(self) -> None:
-        if self.view.audience and self.view.audience.gone():
-            self.feeder.stop()
-            return
         # Also where nothing has changed: the age of the news is shown.
         with self.feeder.lock:
             before, self._length = self._length, len(self.journal.steps)

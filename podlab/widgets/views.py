@@ -27,10 +27,11 @@ class _View(anywidget.AnyWidget):
 
     view = traitlets.Dict().tag(sync=True)
 
-    def __init__(self, record: Record, title: str) -> None:
+    def __init__(self, record: Record, title: str, feeder: Feeder | None = None) -> None:
         super().__init__()
         self.record = record
         self.title = title
+        self.feeder = feeder
         #: What is said beside the picture, such as what a check saw at this moment.
         self.mark = ""
         #: How many changes of the record are shown; None: all, and those to come.
@@ -48,13 +49,22 @@ class _View(anywidget.AnyWidget):
         self.position = max(0, min(int(position), self.length))
         self.refresh()
 
+    def live(self) -> None:
+        """Show what is now, again."""
+        self.position = None
+        self.refresh()
+
     def compute(self) -> dict[str, Any]:
-        """What `view` is to be now."""
+        """The record's part of `view`, as it is to be now."""
         raise NotImplementedError
 
     def refresh(self) -> None:
         """Draw what is known now."""
-        self.view = {**self.compute(), "mark": self.mark}
+        with self.feeder.lock if self.feeder else threading.Lock():
+            found = self.compute()
+        mode = "recorded" if self.feeder is None else "live" if self.position is None else "paused"
+        told = {"title": self.title, "mode": mode, "written": news.written(mode, self.feeder), "mark": self.mark}
+        self.view = {**found, **news.age(self.feeder), **told}
 
     def handle(self, message: dict[str, Any]) -> None:
         """Act on a message of the front end; runs on whatever thread brings it."""
@@ -97,26 +107,15 @@ class ClusterMap(_View):
     _css = _FOLDER.joinpath("cluster_map.css").read_text()
 
     def __init__(self, record: Record, title: str, feeder: Feeder | None = None) -> None:
-        super().__init__(record, title)
-        self.feeder = feeder
+        super().__init__(record, title, feeder)
         self.refresh()
 
     def compute(self) -> dict[str, Any]:
-        with self.feeder.lock if self.feeder else threading.Lock():
-            state = self.record.state(self.position)
-        live = self.position is None and self.feeder is not None
-        mode = "live" if live else "paused" if self.feeder else "recorded"
-        written = news.written(mode, self.feeder)
-        return {**state, **news.age(self.feeder), "title": self.title, "mode": mode, "written": written}
+        return self.record.state(self.position)
 
     def pause(self) -> None:
         """Hold the picture as it is; the record goes on."""
         self.seek(self.length)
-
-    def live(self) -> None:
-        """Show what is now, again."""
-        self.position = None
-        self.refresh()
 
     def handle(self, message: dict[str, Any]) -> None:
         kind = message.get("type")
@@ -150,23 +149,21 @@ class ClusterMap(_View):
 
 
 class Staircase(_View):
-    """Restarts over time, one line per pod, with the time that each outage took. `seek(n)` ends it after n changes."""
+    """Restarts over time, one line per pod, with the time that each outage took.
+
+    `seek(n)` ends it after n changes, `live()` shows what is now, again.
+    """
 
     _esm = news.script("stairs.js")
     _css = _FOLDER.joinpath("cluster_map.css").read_text()
 
     def __init__(self, record: Record, title: str, feeder: Feeder | None = None, *, app: str = "") -> None:
-        super().__init__(record, title)
-        self.feeder = feeder
+        super().__init__(record, title, feeder)
         self.app = app
         self.refresh()
 
     def compute(self) -> dict[str, Any]:
-        with self.feeder.lock if self.feeder else threading.Lock():
-            found = stairs(self.record, self.app, self.position)
-        mode = "live" if self.feeder else "recorded"
-        written = news.written(mode, self.feeder)
-        return {**found, **news.age(self.feeder), "title": self.title, "mode": mode, "written": written}
+        return stairs(self.record, self.app, self.position)
 
     def to_svg(self) -> str:
         return svg.stairs(self.view)

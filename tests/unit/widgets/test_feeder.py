@@ -179,6 +179,18 @@ def test_when_the_server_goes_away_the_view_says_so_without_haste_and_comes_back
     until(lambda: "b" in states(view) and not view.view["error"], "the news", timeout=20)
 
 
+def test_a_staircase_that_was_turned_back_says_so_and_can_go_on(server, watch):
+    server.put("a")
+    view = watch.staircase("Restarts")
+    until(lambda: len(view.view["stairs"]) == 1, "the pod", timeout=10)
+    view.seek(0)
+    server.put("b")
+    until(lambda: watch.map("Map").view["pods"][1:], "another pod", timeout=10)
+    assert view.view["stairs"] == [] and view.view["mode"] == "paused" and "(paused)" in view.to_text()
+    view.live()
+    assert len(view.view["stairs"]) == 2 and view.view["mode"] == "live"
+
+
 def test_a_burst_is_coalesced(server, watch):
     view = watch.map("Map")
     counted = []
@@ -263,7 +275,8 @@ def test_every_live_picture_says_how_old_it_is_and_what_is_in_the_way_of_news(se
     until(lambda: view.view.get("error") == "" and view.view["mode"] == "live", "a live picture", timeout=30)
     first = view.view["heard"]
     until(lambda: view.view["heard"] > first, "a sign of life though nothing changes", timeout=30)
-    assert 0 <= view.view["now"] - view.view["heard"] < 60 and "no news" not in view.to_text()
+    shown = view.view
+    assert 0 <= shown["now"] - shown["heard"] < 60 and "no news" not in view.to_text()
     server.away = True
     until(lambda: view.view["error"], "the error in the view", timeout=60)
     assert "no news: " in view.to_text().splitlines()[0] and "(live, no news: " in view.to_svg()
@@ -272,10 +285,20 @@ def test_every_live_picture_says_how_old_it_is_and_what_is_in_the_way_of_news(se
     assert "no news" not in view.to_text()
 
 
-@pytest.mark.parametrize("name", ["journey", "pod strip"])
-def test_what_watches_by_itself_stops_too_when_nobody_looks(lab, monkeypatch, name):
+def test_a_journey_goes_on_while_nobody_looks(lab, monkeypatch):
+    monkeypatch.setattr(news, "NOBODY_LOOKS", -1.0)
+    view = lab.journey()
+    for message in ("open", "close"):
+        view._on_message(view, {"type": message}, [])
+    for _ in range(2):  # the first may have been under way
+        heard = view.view["heard"]
+        until(lambda: view.view["heard"] > heard, "a sign of life", timeout=30)  # noqa: B023
+    assert view.source.running
+
+
+def test_what_watches_by_itself_stops_too_when_nobody_looks(lab, monkeypatch):
     monkeypatch.setattr(news, "NOBODY_LOOKS", 0.1)
-    view = LIVE[name](lab)
+    view = LIVE["pod strip"](lab)
     until(lambda: view.source.running and view.view["mode"] == "live", "the feeder", timeout=30)
     for message in ("open", "close"):
         view._on_message(view, {"type": message}, [])
