@@ -38,8 +38,8 @@ def alerts(series: Sequence[Series], end: float, step: float) -> Timeline:
     bars = [
         Bar(
             rows[different.index(labels)],
-            piece[0][0] - end,
-            piece[-1][0] + step - end,
+            round(piece[0][0] - end, 2),
+            round(piece[-1][0] + step - end, 2) + 0.0,  # never -0.0
             one.labels.get("alertstate", ""),
             ALERTING.get(one.labels.get("alertstate", ""), "calm"),
         )
@@ -60,7 +60,7 @@ class Playground(Replay):
     mode = "live"
     help = (
         "The slider goes through the steps, from the innermost selector to the whole expression, and draws each. "
-        "step(-1), seek(n) do what it does. ALERTS shows when each alert was pending and firing."
+        "ALERTS shows when each alert was pending and firing."
     )
 
     def __init__(
@@ -77,6 +77,7 @@ class Playground(Replay):
         #: The steps, and the result of each in words; one at least, unless the expression is refused.
         self.steps: list[tuple[Step, str]] = []
         self._drawn: dict[str, list[Series]] = {}
+        self._timelines: dict[str, Timeline] = {}
         self._begin = self._end = 0.0
         self.ask()
 
@@ -85,6 +86,8 @@ class Playground(Replay):
         self.expression, self.minutes = expression or self.expression, minutes or self.minutes
         self._end = self._now()
         self._begin = self._end - 60 * self.minutes
+        while self._timelines:
+            self._timelines.popitem()[1].close()
         try:
             found = steps(self._prometheus.parse(self.expression)) or [
                 Step(self.expression, "a number", self.expression)
@@ -98,6 +101,19 @@ class Playground(Replay):
         self.position = self.length
         self.refresh()
         return self
+
+    def seek(self, position: int) -> None:
+        """Show a step; what it draws is asked for when it is shown first, and again if that was refused."""
+        with self._lock:
+            self.position = max(0, min(int(position), self.length))
+            if self.steps:
+                drawn, self.mark = self.steps[self.position][0].drawn, ""
+                try:
+                    if drawn not in self._drawn:
+                        self._drawn[drawn] = self._range(drawn)
+                except PodlabError as error:
+                    self.mark = error.message
+            self.refresh()
 
     def _range(self, expression: str) -> list[Series]:
         return self._prometheus.query_range(expression, self._begin, self._end, self._step())
@@ -115,22 +131,16 @@ class Playground(Replay):
     @property
     def series(self) -> list[Series]:
         """The series of the present step."""
-        if not self.steps:
-            return []
-        drawn = self.steps[self.position][0].drawn
-        if drawn not in self._drawn:
-            try:
-                self._drawn[drawn] = self._range(drawn)
-            except PodlabError as error:
-                self.mark = error.message
-                return []
-        return self._drawn[drawn]
+        return self._drawn.get(self.steps[self.position][0].drawn, []) if self.steps else []
 
     def timeline(self) -> Timeline | None:
         """The series of the present step as a timeline, if they are ALERTS."""
         if not self.series or any(one.labels.get("__name__") != "ALERTS" for one in self.series):
             return None
-        return alerts(self.series, self._end, self._step())
+        drawn = self.steps[self.position][0].drawn
+        if drawn not in self._timelines:  # a widget: each is known to the kernel until it is closed
+            self._timelines[drawn] = alerts(self.series, self._end, self._step())
+        return self._timelines[drawn]
 
     def controls(self) -> list[dict[str, Any]]:
         return [

@@ -21,7 +21,7 @@ class Fake:
     """Gives the prepared series, or refuses; what is asked is `rate(x[1m])`, or a name."""
 
     def __init__(self, *series: Series) -> None:
-        self.series, self.asked = list(series), []
+        self.series, self.asked, self.away = list(series), [], False
 
     def parse(self, expression: str) -> dict[str, Any]:
         if expression == "rate(x[1m])":
@@ -33,7 +33,7 @@ class Fake:
 
     def query_range(self, expression: str, begin: float, end: float, step: float) -> list[Series]:
         self.asked.append((expression, begin, end, step))
-        if expression == "wrong(":
+        if self.away or expression == "wrong(":
             raise QueryError("Prometheus refuses the question: parse error")
         return self.series
 
@@ -112,6 +112,19 @@ def test_the_positions_are_the_steps_from_the_innermost_selector_to_the_whole() 
     assert shown.length == 0 and shown.view["moment"] == ""
 
 
+def test_a_step_that_cannot_be_had_is_asked_once_a_visit_and_says_so_only_there() -> None:
+    fake = Fake(line("a", 1, 2, 3))
+    shown = Playground(fake, "rate(x[1m])", 5, now=lambda: 1300.0)  # type: ignore[arg-type]
+    fake.away = True
+    shown.seek(0)
+    assert [asked[0] for asked in fake.asked] == ["rate(x[1m])", "x"] and "refuses" in shown.view["mark"]
+    shown.seek(2)
+    assert len(fake.asked) == 2 and shown.view["mark"] == ""
+    fake.away = False
+    shown.seek(0)
+    assert shown.view["mark"] == "" and shown.view["rows"] == [['{pod="a"}', "3", "1", "3"]]
+
+
 def alert(name: str, state: str, begin: float, end: float, **labels: str) -> Series:
     named = {"__name__": "ALERTS", "alertname": name, "alertstate": state, **labels}
     return Series(named, [(begin + 5 * number, 1.0) for number in range(int((end - begin) / 5))])
@@ -141,6 +154,10 @@ def test_a_playground_that_is_asked_for_alerts_shows_when_they_were_pending_and_
     shown = playground(*TOLD).ask("ALERTS", minutes=10)
     assert "High pending for 15 s, High firing for 85 s" in shown.summary()
     assert ["High", "-185.00", "-100.00", "firing"] in shown.view["rows"]
+    first = shown.timeline()
+    assert first and shown.timeline() is first, "one widget for a step"
+    shown.do("again")
+    assert first.comm is None and shown.timeline() is not first
     assert shown.to_svg().count("firing</text>") == 1 and "<path" not in shown.to_svg()
     assert [text.get_text() for text in shown.figure().axes[0].texts] == [" pending", " firing", " pending", " pending"]
 
