@@ -71,10 +71,13 @@ def axe() -> str:
 
 @pytest.fixture
 def open_page(browser):
-    """open_page("stairs.js", view): a page with one view on it, the messages that it sends in window.sent."""
+    """open_page("stairs.js", view): a page with one view on it, the messages that it sends in window.sent.
+
+    On a `frozen` one no time passes but by page.clock.run_for.
+    """
     contexts = []
 
-    def show(script, view, theme="light", css="cluster_map.css"):
+    def show(script, view, theme="light", css="cluster_map.css", frozen=False):
         context = browser.new_context()
         contexts.append(context)
         page = context.new_page()
@@ -93,6 +96,9 @@ def open_page(browser):
                 route.fulfill(status=204, body="")
 
         page.route("**/*", serve)
+        if frozen:
+            page.clock.install(time="2026-01-01")
+            page.clock.pause_at("2026-01-02")
         page.goto("http://widget.test/")
         page.wait_for_function("window.drawn === true")
         return page

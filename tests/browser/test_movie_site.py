@@ -167,11 +167,12 @@ def jupyter(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]
 
     def address() -> dict[str, Any] | None:
         assert process.poll() is None, (folder / "log").read_text()[-3000:]
-        if "is running at" not in (folder / "log").read_text():
-            return None
-        (told,) = (folder / "RUNTIME").glob("jpserver-*.json")
-        found: dict[str, Any] = json.loads(told.read_text())
-        return found
+        # The line of the log and the file come in no certain order, and the file is there before its text.
+        for told in (folder / "RUNTIME").glob("jpserver-*.json"):
+            found: dict[str, Any] = json.loads(told.read_text() or "{}")
+            if found.get("port") and "is running at" in (folder / "log").read_text():
+                return found
+        return None
 
     try:
         yield until(address, "the Jupyter server's answer", timeout=300)

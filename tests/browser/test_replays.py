@@ -87,8 +87,8 @@ def widget(request):
     return request.param()
 
 
-def shown(open_page, widget, theme="light"):
-    return open_page("replay.js", widget.view, theme, "replay.css")
+def shown(open_page, widget, theme="light", frozen=False):
+    return open_page("replay.js", widget.view, theme, "replay.css", frozen)
 
 
 def test_the_page_says_what_the_words_say(open_page, widget):
@@ -157,18 +157,18 @@ def test_a_slider_that_has_the_focus_follows_the_news_once_its_move_is_sent(open
 
 def test_of_many_news_the_last_is_said_aloud_when_its_turn_comes(open_page):
     widget = journey()
-    page = shown(open_page, widget)
+    page = shown(open_page, widget, frozen=True)
     for told in ("two writes", "three writes"):
         page.evaluate("view => window.update(view)", {**widget.view, "summary": told})
     assert page.text_content("[role=status]") == widget.summary(), "at most one in two seconds"
-    page.wait_for_function("document.querySelector('[role=status]').textContent === 'three writes'")
+    page.clock.run_for(2000)
+    assert page.text_content("[role=status]") == "three writes"
 
 
 def test_the_speed_is_chosen(open_page):
     widget = journey()
     widget.seek(0)
-    page = shown(open_page, widget)
-    page.clock.install()
+    page = shown(open_page, widget, frozen=True)
     page.get_by_label("Speed").select_option("slow")
     page.get_by_role("button", name="Play").click()
     page.clock.run_for(900)
@@ -182,13 +182,14 @@ def test_the_speed_is_chosen(open_page):
 
 def test_a_live_picture_shows_the_age_of_its_news_and_turns_grey(open_page):
     view = {**journey().view, "mode": "live", "now": 100.0, "heard": 100.0, "error": ""}
-    page = open_page("replay.js", view, css="replay.css")
+    page = open_page("replay.js", view, css="replay.css", frozen=True)
     assert page.inner_text(".age") == "live, 0 s old" and page.locator(".stale").count() == 0
     page.evaluate("view => window.update(view)", {**view, "heard": 91.0})
     assert page.inner_text(".age") == "live, 9 s old" and page.locator(".stale").count() == 1
     page.evaluate("view => window.update(view)", {**view, "error": "the API server does not answer"})
     assert "no news: the API server does not answer" in page.inner_text(".age")
     page.evaluate("window.fail = true")
+    page.clock.run_for(1000)
     page.wait_for_selector(".mark:has-text('Run the cell again')")
 
 

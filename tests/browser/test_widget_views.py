@@ -100,7 +100,7 @@ def test_the_buttons_send_what_the_calls_do(open_page):
 
 def test_old_news_turn_grey_and_say_why(open_page):
     view = {**ClusterMap(full_record(), "The site").view, "mode": "live"}
-    page = open_page("cluster_map.js", {**view, "heard": view["now"] - 9})
+    page = open_page("cluster_map.js", {**view, "heard": view["now"] - 9}, frozen=True)
     assert page.locator(".podlab-map.stale").count() == 1 and "live, 9 s old" in page.inner_text(".age")
     page.evaluate("view => window.update(view)", {**view, "error": "the API server does not answer"})
     assert "no news: the API server does not answer" in page.inner_text(".age")
@@ -134,7 +134,7 @@ def test_the_staircase_shows_restarts_and_the_time_of_each_outage(open_page):
 
 def test_the_staircase_says_what_its_signs_mean_how_old_it_is_and_that_its_kernel_is_gone(open_page):
     view = Staircase(full_record(), "Restarts", app="serving").view
-    page = open_page("stairs.js", view)
+    page = open_page("stairs.js", view, frozen=True)
     assert page.inner_text(".age") == "recorded" and view["summary"] == page.text_content("[role=status]")
     assert "one step up for each" in page.inner_text(".legend") and "not ready" in page.inner_text(".legend")
     page.evaluate("view => window.update(view)", {**view, "mode": "live"})
@@ -142,6 +142,7 @@ def test_the_staircase_says_what_its_signs_mean_how_old_it_is_and_that_its_kerne
     page.evaluate("view => window.update(view)", {**view, "mode": "live", "heard": view["now"] - 9})
     assert page.inner_text(".age") == "live, 9 s old" and page.locator(".stale").count() == 1
     page.evaluate("window.fail = true")
+    page.clock.run_for(1000)
     page.wait_for_selector(".mark:has-text('Run the cell again')")
     assert page.problems == []
 
