@@ -285,7 +285,9 @@ lab.rollout("serving")
 lab.reconcile("pods for ten requests per second", len(lab.room.ready()))
 
 # %%
-lab.promql(f'kube_deployment_status_replicas{{{HERE}, deployment="serving"}}', minutes=3, title="How many there are")
+THERE = f'kube_deployment_status_replicas{{{HERE}, deployment="serving"}}'
+lab.measure(lambda: (lab.prometheus.number(THERE) or 0) > 3, "the next scrape")
+lab.promql(THERE, minutes=3, title="How many there are")
 
 # %% [markdown]
 # It adds up what all pods show, divides by what we want for each, and rounds up; every 15 seconds. When the requests
