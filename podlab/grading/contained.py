@@ -39,6 +39,8 @@ PREFIX = "podlab-contained."
 #: Processes and threads of one container.
 PROCESSES = 512
 _FOLDERS = ("/proc", "/sys", "/dev", "/etc", "/tmp")
+#: Podman would have /run and /var/tmp writable, too. Without them, /dev/shm, which locks need, has to be asked for.
+_ONLY_TMP = ("--read-only-tmpfs=false", "--tmpfs=/dev/shm:rw,noexec,nosuid,nodev,mode=1777,size=64m")
 #: Proves that the container has the files of this machine: the runtime may be on another one.
 _SELF_CHECK = ("python3", "-c", "import IPython, podlab.grading.inside; print('ready')")
 #: Ends whatever runs in the container but the first process, and itself: kill(-1) spares both.
@@ -51,8 +53,9 @@ def offered(say: Callable[[str], None]) -> str:
     Says which way is taken: the other one has learners' code run as an ordinary process of the instructor's.
     """
     try:
+        runtime = find()  # first, since the image is of no use without one
         image = kernel_image.build_image()
-        house = Containers(Images(paths.cache() / "images").resolve(image).root)
+        house = Containers(Images(paths.cache() / "images").resolve(image).root, runtime=runtime)
         with house, house.box(_SELF_CHECK) as box:
             ended = box.wait(120)
             if ended is None or ended.status != 0 or box.output(100).strip() != "ready":
@@ -99,7 +102,7 @@ class Containers(House):
             bound[str(file)] = target
         name = f"podlab-box.{owners.own()}.{name}-{secrets.token_hex(3)}"
         stack.callback(_remove, self.runtime, name)
-        self.runtime.run("create", f"--name={name}", *options(self.bounds, bound), self.image, *argv)
+        self.runtime.run("create", f"--name={name}", *options(self.runtime, self.bounds, bound), self.image, *argv)
         if not log:
             self.runtime.run("start", name)
             return Container(self.runtime, name, folder / "log", None)
@@ -128,13 +131,21 @@ class Container(Box):
         self._executing: set[int] = set()
 
     def wait(self, seconds: float) -> Exit | None:
-        """How its program ended; None when it has not within `seconds` (then everything in it is killed)."""
+        """How its program ended; None when it has not within `seconds` (then everything in it is killed).
+
+        Raises RuntimeRefused if it is the runtime's command that has ended, by a signal or as it does when it fails.
+        """
         assert self._main is not None
         try:
             status = self._main.wait(seconds)
         except subprocess.TimeoutExpired:
             _remove(self.runtime, self.name)
             return None
+        if status < 0 or 125 <= status <= 127:
+            raise RuntimeRefused(
+                f"`{self.runtime.name} start {self.name}` has ended by itself (status {status}).",
+                hint=f"Look whether {self.runtime.name} is well: `{self.runtime.name} info`.",
+            )
         full = self._state("OOMKilled")
         return Exit(status, time.time(), status - 128 if status > 128 else None, out_of_memory=full)
 
@@ -191,13 +202,14 @@ class _Descriptor:
         os.close(self._descriptor)
 
 
-def options(bounds: Bounds, bound: Mapping[str, str]) -> list[str]:
+def options(runtime: Runtime, bounds: Bounds, bound: Mapping[str, str]) -> list[str]:
     """The options of one container; `bound` are paths of this machine, and where they are to be found, read-only."""
     return [
         f"--label={LABEL}",
         "--network=none",
         "--hostname=box",
         "--read-only",
+        *(_ONLY_TMP if runtime.name == "podman" else ()),
         f"--tmpfs=/tmp:rw,exec,nosuid,nodev,mode=1777,size={bounds.disk}",
         "--cap-drop=ALL",
         "--security-opt=no-new-privileges",
@@ -219,8 +231,9 @@ def options(bounds: Bounds, bound: Mapping[str, str]) -> list[str]:
 def bury(runtime: Runtime) -> list[str]:
     """Remove the containers and folders that killed graders of this machine have left; returns the former's names."""
     for folder in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
-        if owners.dead(folder.name.split(".")[1]) and folder.lstat().st_uid == os.geteuid():
-            shutil.rmtree(folder, ignore_errors=True)
+        with contextlib.suppress(OSError):  # another grader removes it, too
+            if owners.dead(folder.name.split(".")[1]) and folder.lstat().st_uid == os.geteuid():
+                shutil.rmtree(folder, ignore_errors=True)
     names = runtime.run("ps", "--all", "--filter", f"label={LABEL}", "--format", "{{.Names}}").split()
     left = [name for name in names if name.count(".") == 2 and owners.dead(name.split(".")[1])]
     for name in left:

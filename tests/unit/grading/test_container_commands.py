@@ -10,9 +10,10 @@ import pytest
 
 from podlab.checks import owners
 from podlab.cluster.kind.runtime import Runtime
-from podlab.errors import EnvironmentUnsuitable
+from podlab.errors import EnvironmentUnsuitable, RuntimeRefused
 from podlab.grading import contained
 from podlab.grading.contained import Containers, archive, bury
+from podlab.grading.house import Bounds
 from podlab.images.root import RootFileSystem
 
 #: Writes down what it is asked for, and answers as Docker does where a container starts and says it is ready.
@@ -103,6 +104,47 @@ def test_a_container_may_do_nothing_and_no_registry_is_asked(root: RootFileSyste
     assert not verbs & {"pull", "run", "build"}
 
 
+@pytest.mark.parametrize("end", ["kill -9 $$", "exit 125", "exit 127"])
+def test_the_end_of_the_runtimes_own_command_is_not_taken_for_the_boxes(
+    root: RootFileSystem, runtime: Runtime, end: str
+) -> None:
+    program = Path(runtime.path)
+    program.write_text(program.read_text().replace("echo ready", end))
+    with Containers(root, runtime=runtime) as house, house.box(["true"]) as box:
+        with pytest.raises(RuntimeRefused, match=r"`docker start podlab-box\..* has ended by itself"):
+            box.wait(60)
+        program.write_text(program.read_text().replace(end, "exit 137"))
+        with house.box(["true"]) as other:
+            ended = other.wait(60)
+    assert ended is not None and (ended.status, ended.signal) == (137, 9), "these are the box's own"
+
+
+@pytest.mark.parametrize(
+    ("name", "writable"), [("docker", ["/tmp"]), ("podman", ["/dev/shm", "/tmp"]), ("nerdctl", ["/tmp"])]
+)
+def test_podman_is_asked_for_no_further_writable_folder(name: str, writable: list[str]) -> None:
+    asked = contained.options(Runtime(name, name), Bounds(), {})
+    assert [each.removeprefix("--tmpfs=").split(":")[0] for each in asked if each.startswith("--tmpfs=")] == writable
+    assert ("--read-only-tmpfs=false" in asked) is (name == "podman"), "the others know no such option"
+
+
+def test_a_folder_that_another_grader_has_just_removed_is_no_trouble(
+    runtime: Runtime, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    folder = tmp_path / f"{contained.PREFIX}{_dead()}.x"
+    folder.mkdir()
+
+    def dead(label: str) -> bool:
+        if folder.exists():
+            folder.rmdir()
+        return real(label)
+
+    real = owners.dead
+    monkeypatch.setattr(contained.owners, "dead", dead)
+    assert bury(runtime) == [f"podlab-box.{_dead()}.box1-b"]
+
+
 def test_where_no_container_can_be_had_it_is_said_and_code_runs_without(
     root: RootFileSystem, runtime: Runtime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -120,6 +162,10 @@ def test_where_no_container_can_be_had_it_is_said_and_code_runs_without(
     def none() -> Runtime:
         raise EnvironmentUnsuitable("docker cannot be used: it does not run.")
 
+    def build() -> str:
+        raise AssertionError("an image is built for nothing")
+
     monkeypatch.setattr(contained, "find", none)
+    monkeypatch.setattr(contained.kernel_image, "build_image", build)
     assert contained.offered(said.append) == ""
     assert "NOT SAFE" in said[-1] and "it does not run" in said[-1]
