@@ -81,6 +81,14 @@ class Talk(AbstractContextManager["Talk"]):
     def _exchange(self, question: dict[str, Json], seconds: float | None = None) -> Called:
         if self._gone is not None:
             return self._gone
+        try:
+            return self._answered(question, seconds)
+        except BaseException:
+            # Cut off, by the end of a check's time say: what is still to come would answer the next question.
+            self._over("late", "was not waited for any longer")
+            raise
+
+    def _answered(self, question: dict[str, Json], seconds: float | None) -> Called:
         self.asked += 1
         patience = self._seconds if seconds is None else seconds
         deadline = time.monotonic() + patience

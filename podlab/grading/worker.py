@@ -39,8 +39,9 @@ from podlab.grading.transplant import Transplanted, transplant
 _PR_SET_PDEATHSIG = 1
 #: A submission is tried so often, each time on a fresh cluster, when the machine was in the way.
 ATTEMPTS = 3
-#: Seconds, on an idle machine, after which one check is ended: its own waits are shorter, all of them together.
-LONGEST_CHECK = 300.0
+#: Seconds, on an idle machine, after which one check is ended: its own waits are shorter, all of them together. The
+#: longest is for Spark (inside_spark.asking), which may take ten minutes to start on a busy machine.
+LONGEST_CHECK = 900.0
 UNTOUCHED = "The answer cell is as it was released."
 #: How much a busy machine may lengthen the limits of cells.
 MOST_STRETCH = 3.0

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from podlab.checks import runner
 from podlab.checks.bench import Bench
+from podlab.checks.contract import Inconclusive
 from podlab.checks.talks import TalkEnded
 from podlab.distributed.harness import process_state
 
@@ -25,6 +27,7 @@ def f(what):
     if what == "huge": return "x" * 9_000_000
     if what == "pid": return os.getpid()
     if what == "child": return os.fork() or time.sleep(600)
+    if what == "slow": time.sleep(3)
     return what
 """
 
@@ -61,6 +64,15 @@ def test_ask_says_what_was_asked_and_what_came():
         with pytest.raises(TalkEnded, match="no attribute"):
             talk.make("Counter", 1)
             talk.ask("it.subtract", 1)
+
+
+def test_an_answer_that_nobody_waits_for_any_longer_is_not_given_to_the_next_question():
+    with Bench(seed=1) as bench, bench.talk(SOURCE, seconds=30) as talk:
+        pid = talk.ask("f", "pid")
+        with pytest.raises(Inconclusive, match="was ended"), runner._ended_after(0.3, "the check"):
+            talk.call("f", "slow")
+        assert talk.call("f", "x").kind == "late"
+    assert process_state(pid) in ("Z", "X", "gone")
 
 
 def test_a_source_that_cannot_be_used_says_so():

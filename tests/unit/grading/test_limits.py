@@ -7,7 +7,8 @@ from pathlib import Path
 
 from podlab.checks.contract import Exercise, HandIn
 from podlab.course import build, manuscript
-from podlab.grading import execution, unboxed
+from podlab.course.inside_spark import asking
+from podlab.grading import execution, unboxed, worker
 from podlab.grading.execution import Limits
 
 MANUSCRIPT = """# %% [raw]
@@ -25,6 +26,11 @@ x = 1
 import time
 time.sleep(60)
 """
+
+
+def test_no_check_is_ended_while_it_waits_for_spark_as_it_may() -> None:
+    # Its process starts, then Spark does, then an answer comes.
+    assert asking.PATIENCE + asking.START + asking.PATIENCE < worker.LONGEST_CHECK
 
 
 def test_a_cell_may_have_a_limit_of_its_own(tmp_path: Path) -> None:
