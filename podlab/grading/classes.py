@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -36,6 +37,7 @@ from podlab.grading.term import Term
 @dataclass(frozen=True)
 class Settings:
     """What is graded, and how. `only` names learners; `regrade` grades what has a record again.
+    Both together leave alone how far a `regrade` of all has come.
 
     With a `term`, what was collected there is graded; `renew` takes a changed assignment in place of the old one.
     """
@@ -125,7 +127,7 @@ def _grade_class(settings: Settings, progress: Callable[[queue.Progress], None],
     workers = settings.workers or queue.default_jobs(any(each.cluster for each in exercises))
     try:
         _grade_and_book(books, jobs, done, workers, progress)
-        if settings.regrade:
+        if settings.regrade and not settings.only:
             _mark(out, settings.assignment).unlink(missing_ok=True)
     finally:
         for name in {job.cluster for job in jobs if job.pooled}:
@@ -190,7 +192,9 @@ def _jobs(
     if not checks.is_file():
         say("There are no hidden checks for this assignment: the visible ones decide.")
     now = basis.basis(settings.assignment[:2], release, checks if checks.is_file() else None)
-    began = _regrading(settings, out, say) if settings.regrade else 0.0
+    began = 0.0
+    if settings.regrade:
+        began = math.inf if settings.only else _regrading(settings, out, say)
     jobs, done, image, stale, unsafe = [], [], None, 0, False
     for each in wanted:
         record = _kept(out, each, began)

@@ -12,10 +12,12 @@ ROOT = Path(__file__).parents[3]
 sys.path.insert(0, str(ROOT))
 
 from autograder.corpus import attacks, notebooks  # noqa: E402 - the corpus is no part of the package
+from podlab.cluster.kind.runtime import Runtime  # noqa: E402
 from podlab.commands import grade_progress  # noqa: E402
 from podlab.commands.grade import app  # noqa: E402
 from podlab.doctor import facts  # noqa: E402
-from podlab.grading import records  # noqa: E402
+from podlab.errors import EnvironmentUnsuitable  # noqa: E402
+from podlab.grading import contained, records  # noqa: E402
 from podlab.grading.queue import Progress  # noqa: E402
 
 pytestmark = pytest.mark.slow
@@ -52,10 +54,15 @@ class Trial:
         return {record.learner: record.score for record in found}
 
 
+def no_runtime() -> Runtime:
+    raise EnvironmentUnsuitable("docker cannot be used: it does not run.")
+
+
 @pytest.fixture
 def trial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Trial:
     monkeypatch.setenv("PODLAB_EXERCISES", "")  # set by the grader for its workers; restored afterwards
     monkeypatch.setattr(facts, "try_kernel", lambda _folder: {"user_namespace": "refused"})
+    monkeypatch.setattr(contained, "find", no_runtime)
     return Trial(tmp_path)
 
 
@@ -89,6 +96,25 @@ def test_regrading_that_was_cut_off_keeps_the_old_records_and_goes_on(
     assert len(graded) == 2 and "Going on with what --regrade began" in said
     assert sorted(trial.grade("--regrade")[0]) == sorted(CLASS), "it had come to its end"
     assert trial.scores() == scores
+
+
+def test_regrading_a_few_leaves_alone_how_far_regrading_all_has_come(
+    trial: Trial, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trial.grade()
+    with monkeypatch.context() as patched:
+
+        def cut_off(_self: object, step: Progress) -> None:
+            if step.done == 1:
+                raise CutOff
+
+        patched.setattr(grade_progress.Lines, "__call__", cut_off)
+        with pytest.raises(CutOff):
+            trial.grade("--regrade")
+    for _ in range(2):
+        assert trial.grade("--only", "unanswered", "--regrade")[0] == ["unanswered"], "each time that it is asked for"
+    graded, said = trial.grade("--regrade")
+    assert graded == ["file-words"] and "Going on with what --regrade began" in said
 
 
 def test_a_mended_visible_check_grades_everybody_again(trial: Trial) -> None:
