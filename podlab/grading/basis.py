@@ -10,7 +10,7 @@ from podlab.checks import registry, runner
 
 _ROOT = Path(__file__).resolve().parents[2]
 #: Packages whose code can change a verdict: where checks are, and what they are made of.
-_PACKAGES = ("podlab.checks", "podlab.course", "podlab.distributed")
+_PACKAGES = ("podlab.addons", "podlab.checks", "podlab.course", "podlab.distributed", "podlab.spark")
 
 
 def basis(chapter: str, release: Path, hidden: Path | None) -> str:
@@ -24,7 +24,8 @@ def basis(chapter: str, release: Path, hidden: Path | None) -> str:
 def sources(chapter: str, hidden: Path | None) -> dict[str, Path]:
     """The files of which a chapter's checks are made, and what runs them, by the modules' names.
 
-    Imports are read, not made; programs that checks start lie in a folder programs/ beside the modules.
+    Imports are read, not made; programs that checks start lie in a folder programs/ beside the modules. All modules of
+    a chapter's own package count: some are given as text to a process of their own.
     """
     own = registry.module(chapter).__file__
     assert own is not None and runner.__file__ is not None
@@ -32,7 +33,7 @@ def sources(chapter: str, hidden: Path | None) -> dict[str, Path]:
     waiting = list(found.values())
     while waiting:
         file = waiting.pop()
-        for name in _imported(file):
+        for name in _imported(file) | _beside(file):
             if name not in found and (other := _file_of(name)):
                 found[name] = other
                 waiting.append(other)
@@ -49,6 +50,16 @@ def _imported(file: Path) -> set[str]:
         elif isinstance(node, ast.Import):
             names |= {each.name for each in node.names}
     return {name for name in names if name.startswith(_PACKAGES)}
+
+
+def _beside(file: Path) -> set[str]:
+    """The modules of the chapter's own package in which a file lies; none for other files."""
+    course = _ROOT / "podlab" / "course"
+    return {
+        f"podlab.course.{file.parent.name}.{each.stem}"
+        for each in file.parent.glob("*.py")
+        if file.parent.parent == course
+    }
 
 
 def _file_of(name: str) -> Path | None:

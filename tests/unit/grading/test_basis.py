@@ -20,6 +20,13 @@ def test_the_checks_of_a_chapter_are_all_they_import_and_start() -> None:
     assert not any("networking" in name or name.startswith("podlab.grading") for name in found)
 
 
+def test_what_a_chapters_package_gives_to_other_processes_as_text_is_of_its_checks_too() -> None:
+    names = ("asking", "desk", "harness")  # Spark's own process is given the latter two
+    assert {f"podlab.course.inside_spark.{name}" for name in names} <= sources("06", None).keys()
+    assert {"podlab.spark.local", "podlab.spark.measured"} <= sources("06", None).keys()
+    assert "podlab.addons.logs" in sources("22", None)
+
+
 @pytest.mark.parametrize("touched", ["release.ipynb", "hidden.py", "chapter91.py", "helper"])
 def test_whatever_changes_of_them_changes_the_basis(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, touched: str
