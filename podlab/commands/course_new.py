@@ -25,11 +25,12 @@ def init(
 ) -> None:
     """Make a term's folder: term.toml, roster.csv, a folder for submissions, nbgrader's settings and gradebook."""
     from podlab.grading import bookkeeping, term
+    from podlab.grading.room import room_in
 
-    written = term.make(folder, builder.root(course))
-    if bookkeeping.configure(folder):
-        written.append(folder / "nbgrader_config.py")
-    with bookkeeping.quiet():
+    with room_in(folder), bookkeeping.quiet():
+        written = term.make(folder, builder.root(course))
+        if bookkeeping.configure(folder):
+            written.append(folder / "nbgrader_config.py")
         if bookkeeping.new_gradebook(folder):
             written.append(folder / "gradebook.db")
     for path in written:

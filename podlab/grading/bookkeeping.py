@@ -11,6 +11,7 @@ import csv
 import io
 import json
 import logging
+import os
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -257,20 +258,23 @@ class Books:
             if verdict != "ok":
                 raise sqlite3.DatabaseError(verdict)
         kept = sorted((self.folder / "backups").glob("[0-9]*.db"))
-        if not kept or kept[-1].stat().st_mtime_ns <= file.stat().st_mtime_ns:
+        if file.stat().st_mtime_ns not in {each.stat().st_mtime_ns for each in kept}:
             self._back_up()
             for old in kept[: -BACKUPS + 1]:
                 old.unlink()
 
     def _back_up(self, why: str = "") -> None:
-        """Copy the gradebook, if there is one, to backups/TIME.db, or to WHY-TIME.db."""
+        """Copy the gradebook, if there is one, to backups/TIME.db, or to WHY-TIME.db.
+
+        A copy has the gradebook's own time, which says of what state it is whatever was done to the clock.
+        """
         import sqlite3
 
         file = self.folder / "gradebook.db"
         if not file.exists():
             return
         copy = paths.private(self.folder / "backups") / f"{why and f'{why}-'}{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}.db"
-        draft = copy.with_suffix(".new")
+        draft, state = copy.with_suffix(".new"), file.stat()
         try:
             with (
                 in_words(file),
@@ -278,6 +282,7 @@ class Books:
                 contextlib.closing(sqlite3.connect(draft)) as half,
             ):
                 book.backup(half)
+            os.utime(draft, ns=(state.st_atime_ns, state.st_mtime_ns))
             draft.replace(copy)
         finally:
             draft.unlink(missing_ok=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sqlite3
 from dataclasses import replace
@@ -99,6 +100,20 @@ def test_a_gradebook_that_somebody_writes_to_is_said(books: Books, monkeypatch: 
             use()
     holder.close()
     assert finals(books)["ada"] == "15"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("clock", [-86_400, 86_400], ids=["set back", "set ahead"])
+def test_every_state_of_the_gradebook_is_copied_once_whatever_was_done_to_the_clock(books: Books, clock: int) -> None:
+    gradebook, backups = books.folder / "gradebook.db", books.folder / "backups"
+    books.open()
+    before = set(backups.glob("[0-9]*.db"))
+    now = gradebook.stat().st_mtime + clock
+    os.utime(gradebook, (now, now))
+    for _ in range(2):
+        books.open()
+    (copy,) = set(backups.glob("[0-9]*.db")) - before
+    assert copy.stat().st_mtime_ns == gradebook.stat().st_mtime_ns
 
 
 @pytest.mark.slow

@@ -8,9 +8,14 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy
+from typer.testing import CliRunner
 
+from podlab.commands.course_new import app
 from podlab.errors import GradingError
+from podlab.grading import bookkeeping
 from podlab.grading.room import no_room
+
+COURSE = Path(__file__).parents[3]
 
 
 def full_database(path: Path) -> sqlalchemy.exc.SQLAlchemyError:
@@ -33,6 +38,17 @@ def test_a_file_without_room_is_named_also_below_another_error() -> None:
     error = GradingError("The step failed.")
     error.__cause__ = OSError(errno.ENOSPC, "No space left on device", "/class/feedback.html")
     assert no_room(error) == "/class/feedback.html"
+
+
+def test_a_terms_folder_for_which_there_is_no_room_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    error = full_database(tmp_path / "book.db")
+
+    def full(_folder: Path) -> bool:
+        raise error
+
+    monkeypatch.setattr(bookkeeping, "new_gradebook", full)
+    with pytest.raises(GradingError, match=r"no room left where .*autumn is"):
+        CliRunner().invoke(app, ["init", str(tmp_path / "autumn"), "--course", str(COURSE)], catch_exceptions=False)
 
 
 def test_other_errors_are_none(tmp_path: Path) -> None:
