@@ -12,8 +12,9 @@ from typing import Any
 
 from podlab import paths
 from podlab.checks import registry
-from podlab.grading import figures
-from podlab.grading.bookkeeping import Booked, Books, write_csv
+from podlab.grading import exports, figures
+from podlab.grading.bookkeeping import Books, write_csv
+from podlab.grading.exports import Facts
 from podlab.grading.figures import CheckFigures
 from podlab.grading.records import Record
 from podlab.grading.suspicion import Suspicion, suspicions
@@ -40,21 +41,23 @@ def write(books: Books, records: Sequence[Record]) -> Path:
     release = json.loads(books.release.read_text())
     exercises = registry.chapter(books.assignment[:2])
     found = suspicions(records, _notebooks(books, records), release, exercises)
-    lines, booked = figures.checks(records), books.booked()
-    for name, (head, rows) in tables(records, booked, lines, found).items():
+    lines, facts = figures.checks(records), exports.facts_of(books)
+    for name, (head, rows) in tables(records, facts, lines, found).items():
         write_csv(folder / name, head, rows)
     with paths.whole_file(folder / "report.html") as file:
-        file.write(page(books.assignment, records, booked, lines, found))
+        file.write(page(books.assignment, records, facts, lines, found))
     return folder / "report.html"
 
 
 def tables(
     records: Sequence[Record],
-    booked: Mapping[str, Booked],
+    facts: Facts,
     lines: Sequence[CheckFigures],
     found: Sequence[Suspicion],
 ) -> dict[str, tuple[Sequence[str], Sequence[Sequence[Any]]]]:
-    """What the page shows, as (columns, rows) by file name. Times in seconds; no score where nothing was judged."""
+    """What the page shows, as (columns, rows) by file name. Times in seconds; no score where nothing was judged.
+
+    What is final is what the exports say."""
     scores, maximum = _scores(records)
     counts = figures.distribution(scores, maximum)
     step = maximum / len(counts)
@@ -64,7 +67,7 @@ def tables(
             ("from", "to", "submissions"),
             [(f"{n * step:g}", f"{(n + 1) * step:g}", count) for n, count in enumerate(counts)],
         ),
-        "submissions.csv": (SUBMISSION_COLUMNS, [_submission_row(each, booked.get(each.learner)) for each in records]),
+        "submissions.csv": (SUBMISSION_COLUMNS, [_submission_row(each, facts) for each in records]),
         "flakes.csv": (
             ("learner", "exercise", "what"),
             [tuple(vars(each).values()) for each in figures.flakes(records)],
@@ -79,9 +82,9 @@ def _scores(records: Sequence[Record]) -> tuple[list[float], int]:
     return scores, max((record.maximum for record in records), default=0)
 
 
-def _submission_row(record: Record, booked: Booked | None) -> tuple[Any, ...]:
+def _submission_row(record: Record, facts: Facts) -> tuple[Any, ...]:
+    booked, final = facts.booked.get(record.learner), facts.final(record.learner)
     score = "" if record.score is None else f"{record.score:g}"
-    final = "" if booked is None or booked.needs_person else f"{booked.final:g}"
     penalty = f"{booked.penalty:g}" if booked else ""
     return record.learner, record.outcome.value, score, penalty, final, record.maximum, record.seconds, record.attempts
 
@@ -96,7 +99,7 @@ def _notebooks(books: Books, records: Sequence[Record]) -> dict[str, Mapping[str
 def page(
     assignment: str,
     records: Sequence[Record],
-    booked: Mapping[str, Booked],
+    facts: Facts,
     lines: Sequence[CheckFigures],
     found: Sequence[Suspicion],
 ) -> str:
@@ -125,7 +128,7 @@ def page(
         "<h2>Submissions</h2>",
         html_table(
             ("learner", "outcome", "score", "late penalty", "final", "of", "time"),
-            [_learner_cells(record, booked.get(record.learner)) for record in records],
+            [_learner_cells(record, facts) for record in records],
         ),
     ]
     head = f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{escape(assignment)}: report</title>'
@@ -190,10 +193,12 @@ def _times(seconds: Sequence[tuple[float, str]]) -> str:
     )
 
 
-def _learner_cells(record: Record, booked: Booked | None) -> list[str]:
+def _learner_cells(record: Record, facts: Facts) -> list[str]:
+    booked = facts.booked.get(record.learner)
     score = "not judged" if record.score is None else f"{record.score:g}"
     penalty = f"{booked.penalty:g}" if booked and booked.penalty else ""
-    final = "waits for a person" if booked is None or booked.needs_person else f"{booked.final:g}"
+    waits = "to be graded" if record.learner in facts.ungraded else "waits for a person"
+    final = facts.final(record.learner) or waits
     return [record.learner, record.outcome.value, score, penalty, final, str(record.maximum), f"{record.seconds:.1f} s"]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from xml.etree import ElementTree
@@ -194,7 +195,7 @@ def test_ordinary_answers_bear_no_signs() -> None:
 
 def test_the_tables_of_the_report_say_as_csv_what_the_page_says() -> None:
     everybody = list(RECORDS.values())
-    found = report.tables(everybody, BOOKED, figures.checks(everybody), [])
+    found = report.tables(everybody, FACTS, figures.checks(everybody), [])
     assert found["distribution.csv"][1][5] == ("5", "6", 1) and sum(row[2] for row in found["distribution.csv"][1]) == 3
     head, rows = found["submissions.csv"]
     assert dict(zip(head, rows[1], strict=True)) == {
@@ -203,12 +204,21 @@ def test_the_tables_of_the_report_say_as_csv_what_the_page_says() -> None:
     }  # fmt: skip
     assert rows[3][2] == rows[3][4] == ""
     assert [row[0] for row in found["flakes.csv"][1]] == ["bob", "dan"]
-    assert report.tables([], {}, [], [])["distribution.csv"][1][0] == ("0", "0", 0)
+    assert report.tables([], Facts(NAME, {}, {}, {}, {}), [], [])["distribution.csv"][1][0] == ("0", "0", 0)
+
+
+def test_a_later_version_that_nobody_has_graded_has_no_final_grade_in_the_report_either() -> None:
+    receipts = {**RECEIPTS, "bob": replace(RECEIPTS["bob"], digest="newer")}
+    facts, everybody = replace(FACTS, receipts=receipts), list(RECORDS.values())
+    head, rows = report.tables(everybody, facts, [], [])["submissions.csv"]
+    finals = {row[0]: row[head.index("final")] for row in rows}
+    assert finals == {who: facts.final(who) for who in RECORDS} and finals["bob"] == ""
+    assert "to be graded" in report.page(NAME, everybody, facts, [], [])
 
 
 def test_the_page_shows_everybody_and_no_markup_of_theirs() -> None:
     found = [suspicion.Suspicion("cyd", "01.1", HOSTILE)]
-    text = report.page(NAME, list(RECORDS.values()), BOOKED, figures.checks(list(RECORDS.values())), found)
+    text = report.page(NAME, list(RECORDS.values()), FACTS, figures.checks(list(RECORDS.values())), found)
     assert HOSTILE not in text and "<script" not in text
     for word in ("ada", "bob", "cyd", "dan", "waits for a person", "check 1 (hidden)", "50%", "2 graded"):
         assert word in text
