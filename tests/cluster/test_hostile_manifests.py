@@ -51,6 +51,5 @@ def test_in_a_cluster_nobody_gains_and_none_is_the_machines_fault(
         lent_again = grader.pool.reused
     shown = json.dumps({name: [record.reason, record.notes] for name, record in found.items()}, indent=1)
     assert attacks.differences(found, clustered.ATTACKS, clustered.EXERCISES) == [], (shown, said)
-    assert {record.attempts for record in found.values()} == {1}, (shown, said)
     assert not pooled or lent_again, "no cluster was lent again: this proves nothing"
     assert cluster.list_clusters() == before

@@ -5,10 +5,10 @@ from __future__ import annotations
 import ctypes
 import hashlib
 import os
-import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -74,8 +74,11 @@ def graded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Graded]:
     attacks.write_all(folder / "class")
     around = (course, folder / "class", ROOT / "autograder", ROOT / "podlab" / "grading")
     # Others write to the home and to /tmp meanwhile: a file of each, open to everybody, stands for all.
-    canaries = [_canary(Path.home()), _canary(Path(tempfile.gettempdir()))]
-    around = (*around, *canaries)
+    with _canary(Path.home()) as first, _canary(Path(tempfile.gettempdir())) as second:
+        yield _graded(folder, course, (*around, first, second))
+
+
+def _graded(folder: Path, course: Path, around: tuple[Path, ...]) -> Graded:
     present, before = set(children()), digests(*around)
     ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     settings = classes.Settings(
@@ -95,18 +98,18 @@ def graded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Graded]:
             os.environ.pop("PODLAB_EXERCISES", None)
     left = [command for command in children() if command not in present]
     after = digests(*around)
-    for canary in canaries:
-        shutil.rmtree(canary)
-    yield Graded({record.learner: record for record in result.records}, folder / "out", course, before, after, left)
+    return Graded({record.learner: record for record in result.records}, folder / "out", course, before, after, left)
 
 
-def _canary(place: Path) -> Path:
-    """A new folder in `place` with a file that anybody may write to."""
-    folder = Path(tempfile.mkdtemp(prefix="podlab-canary-", dir=place))
-    folder.chmod(0o777)
-    (folder / "canary").write_text("sings")
-    (folder / "canary").chmod(0o666)
-    return folder
+@contextmanager
+def _canary(place: Path) -> Iterator[Path]:
+    """A new folder in `place` with a file that anybody may write to; removed afterwards."""
+    with tempfile.TemporaryDirectory(prefix="podlab-canary-", dir=place) as name:
+        folder = Path(name)
+        folder.chmod(0o777)
+        (folder / "canary").write_text("sings")
+        (folder / "canary").chmod(0o666)
+        yield folder
 
 
 def test_there_are_enough_attacks_and_their_names_are_unique() -> None:
