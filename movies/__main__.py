@@ -69,9 +69,8 @@ def _data(command: argparse.ArgumentParser) -> None:
     command.add_argument("--ratings", type=ratings, default=20_000, help="generate about so many (1,000 to 10,000,000)")
     command.add_argument("--seed", type=_whole(0, 2**63), default=0, help="another number gives other data")
     command.add_argument("--from", type=Path, dest="data", help="your own: a MovieLens folder, or a .csv or .tsv")
-    command.add_argument(
-        "--scale", type=_whole(1, 1_000), default=5, help="the best rating of your own table, if not 5"
-    )
+    scale = "the best rating of your own table, if it has others than 0.5 to 5 in halves"
+    command.add_argument("--scale", type=_whole(1, 1_000), help=scale)
 
 
 def _whole(least: int, most: int) -> Callable[[str], int]:

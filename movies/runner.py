@@ -31,7 +31,8 @@ import httpx
 from movies.bus import server as broker
 from movies.compose import PARTS
 from movies.config import PREFIX
-from movies.errors import ServiceFailed
+from movies.data.load import find
+from movies.errors import DataError, ServiceFailed
 
 Kind = Literal["monolith", "processes"]
 BROKER = "broker"
@@ -212,15 +213,15 @@ def start(
     ratings: int = 20_000,
     seed: int = 0,
     data: Path | None = None,
-    scale: int = 5,
+    scale: int | None = None,
     ports: Mapping[str, int] | None = None,
     environment: Mapping[str, str] | None = None,
     seconds: float = 90.0,
 ) -> Running:
     """Start a recommender with its files in `folder`, and return when it is ready.
 
-    The first time the folder gets generated data of a size, or the user's own from `data`, whose best rating is
-    `scale`. `seconds` are for the first data, and then for each process. `ports` fixes ports by the
+    The first time the folder gets generated data of a size, or the user's own from `data` (`scale`: see
+    movies.data.load.load). `seconds` are for the first data, and then for each process. `ports` fixes ports by the
     name of a process; others are free ones. `environment` is added to every process (see movies.config).
     ServiceFailed names what did not start and shows its last lines; nothing is left running then.
     """
@@ -238,9 +239,8 @@ def start(
         if kind == "processes":
             running.spawn(BROKER)
             running.wait_ready([BROKER], seconds=seconds)
-        what = (
-            ["--from", str(data), "--scale", str(scale)] if data else ["--ratings", str(ratings), "--seed", str(seed)]
-        )
+        what = ["--from", str(data)] if data else ["--ratings", str(ratings), "--seed", str(seed)]
+        what += ["--scale", str(scale)] if scale is not None else []
         running.notes = _seed(told, what, seconds)
         for name in names:
             if name != BROKER:
@@ -266,9 +266,14 @@ def _inherited() -> dict[str, str]:
 
 
 def patience(ratings: int, data: Path | None = None) -> float:
-    """Seconds for each step of a start, for the user who waits for it; `data` has a rating in 20 bytes or more."""
-    files = data.rglob("*") if data and data.is_dir() else [data] if data else []
-    return 300 + max(ratings, sum(file.stat().st_size // 20 for file in files if file.is_file())) / _SLOWLY
+    """Seconds for each step of a start, a day at most, for the user who waits for it.
+
+    A rating of `data` takes some 20 bytes; that there are none, or none that can be read, says who reads them.
+    """
+    if data:
+        with contextlib.suppress(DataError, OSError):
+            ratings = max(ratings, find(data)[0].stat().st_size // 20)
+    return min(300 + ratings / _SLOWLY, 86_400)
 
 
 def _seed(told: Mapping[str, str], what: Sequence[str], seconds: float) -> tuple[str, ...]:

@@ -22,7 +22,9 @@ async def generated(bus: Bus, ratings: int, seed: int = 0) -> Dataset:
     return await dataset.publish(bus, world.movies, gathered(generate.blocks(size, seed, world)))
 
 
-async def loaded(bus: Bus, path: Path, scale: int = 5, say: Callable[[str], None] = lambda _: None) -> Dataset:
+async def loaded(
+    bus: Bus, path: Path, scale: int | None = None, say: Callable[[str], None] = lambda _: None
+) -> Dataset:
     """Publish the user's own ratings, unless the bus has some; DataError if they cannot be read.
 
     `say` is told what the user should know: what was changed on the way, or that nothing was read.

@@ -5,8 +5,9 @@
     ml-100k                     u.data and u.item, with tabs and bars
     a table of your own         a .csv or .tsv with a header; see COLUMN_NAMES
 
-In a table of your own users and movies may be named by text: they are numbered in the order in which they come, and a
-movie is called by its text, or as a column of titles says. Its ratings may go to another number than 5: say which.
+In a table of your own users and movies may be named by text: a column that is not all numbers is numbered in the order
+in which its texts come, and a movie is called by its text, or as a column of titles says. Its ratings may go to another
+number than 5, or be no halves: say to which.
 
 Every line is checked. A file with faults is refused as a whole, and the first faults are told with their line numbers.
 MovieLens data are GroupLens' and may not be passed on: they are read where the user has put them, and copied nowhere.
@@ -21,9 +22,11 @@ from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from movies.data.tables import STARS, Interactions, Movie
 from movies.errors import DataError
@@ -34,13 +37,15 @@ COLUMN_NAMES = {
     "movie": ("movie", "movieid", "item", "itemid", "film", "title"),
     "stars": ("rating", "stars", "score"),
     "at": ("timestamp", "at", "time", "date", "ratedat"),
-    "title": ("title", "movietitle", "name"),
+    "title": ("title", "movietitle"),
 }
 _SHOWN = 10
 _LARGEST = 2**53
 _DAY = 86_400
 #: Seconds since 1970 reach this in the year 5138, milliseconds have reached it in 1973.
 _MILLISECONDS = 10**11
+#: Programs that know only floating-point numbers in a column with gaps write ids so.
+_NUMBER = re.compile(r"([0-9]+)(?:\.0+)?")
 _YEAR = re.compile(r"^(.*?)\s*\((\d{4})\)\s*$")
 
 
@@ -114,24 +119,26 @@ class _Faults:
             raise DataError(f"{self._path} was not loaded: {lines} cannot be used.\n" + "\n".join(self._told) + more)
 
 
-def load(path: Path, scale: int = 5) -> Loaded:
+def load(path: Path, scale: int | None = None) -> Loaded:
     """Read a MovieLens folder, or a file of ratings with the movies beside it; DataError names every fault.
 
-    `scale` is the best rating of the table: what is not from 0.5 to 5 in halves is made stars, the nearest half.
+    With `scale`, the best rating of the table, ratings are made stars, the nearest half; without, what is not from
+    0.5 to 5 in halves is a fault.
     """
-    ratings, form = _find(path)
+    ratings, form = find(path)
     table = _Table(ratings, form, scale)
     interactions, notes = table.read()
-    movies = _movies(ratings.parent) if table.movielens else []
+    movies, titles = _movies(ratings.parent) if table.movielens else [], table.titles()
     known = {movie.id for movie in movies}
     missing = sorted(set(np.unique(interactions.movie).tolist()) - known)
-    movies += [Movie(number, table.titles.get(number) or f"Movie {number}", 0, ()) for number in missing]
+    movies += [Movie(number, titles.get(number) or f"Movie {number}", 0, ()) for number in missing]
     if missing and known:
         notes += (f"{len(missing)} rated movies have no title; they are called by their number.",)
     return Loaded(movies, interactions.ordered(), notes)
 
 
-def _find(path: Path) -> tuple[Path, _Form]:
+def find(path: Path) -> tuple[Path, _Form]:
+    """The file of ratings that is meant, and its form; DataError if there is none."""
     if path.is_dir():
         for name, form in _RATINGS.items():
             if (path / name).is_file():
@@ -178,48 +185,64 @@ def _header(path: Path, form: _Form) -> Sequence[int]:
     return [found[column] for column in COLUMN_NAMES]
 
 
-class _Numbers:
-    """A column of users or movies: numbers as they are, or names, which get numbers in the order of their coming."""
+class _Column:
+    """A column of users or movies: numbers if each of its values is one; else names, numbered from 1 as they come.
 
-    def __init__(self, what: str, *, names: bool) -> None:
-        self._what, self._may_be_names = what, names
-        #: Number of each name; None until the first row has shown that the column holds names.
-        self.named: dict[str, int] | None = None
+    What it holds shows only at its end, so what is read of a value at first is its place in the order of coming.
+    """
 
-    def number(self, text: str) -> int:
-        """The number of a text of this column; ValueError if it can have none."""
+    def __init__(self, what: str, *, may_be_names: bool) -> None:
+        self._what, self._may_be_names = what, may_be_names
+        self._places: dict[str, int] = {}
+
+    def read(self, text: str) -> int:
+        """The place of a text, or its number where only numbers may be; ValueError if it can have none."""
         text = text.strip()
-        if self._may_be_names:
-            self._may_be_names = False
-            if not (text.isascii() and text.isdigit()):
-                self.named = {}
-        if self.named is None:
+        if not self._may_be_names:
             return _number(text, self._what)
         if not text:
             raise ValueError(f"there is no name of a {self._what}")
-        return self.named.setdefault(text, len(self.named) + 1)
+        return self._places.setdefault(text, len(self._places))
+
+    @cached_property
+    def _numbers(self) -> npt.NDArray[np.int64] | None:
+        """Of each place; None if they are names."""
+        try:
+            return np.array([_number(text, self._what) for text in self._places], np.int64)
+        except ValueError:
+            return None
+
+    def numbers(self, read: Sequence[int] | array[int]) -> npt.NDArray[np.int64]:
+        """The numbers of what was read."""
+        found = np.asarray(read, np.int64)
+        if not self._may_be_names:
+            return found
+        return found + 1 if self._numbers is None else self._numbers[found]
+
+    def names(self) -> list[str]:
+        """The names of all places; empty if they are numbers."""
+        return list(self._places) if self._numbers is None else []
 
     def note(self) -> tuple[str, ...]:
         """What to tell of it."""
-        if self.named is None:
+        if not (names := self.names()):
             return ()
-        first, number = next(iter(self.named.items()))
-        return (f"{len(self.named)} {self._what}s are named by text and were numbered from 1: {first!r} is {number}.",)
+        return (f"{len(names)} {self._what}s are named by text and were numbered from 1: {names[0]!r} is 1.",)
 
 
 class _Table:
     """A file of ratings."""
 
-    def __init__(self, path: Path, form: _Form, scale: int) -> None:
+    def __init__(self, path: Path, form: _Form, scale: int | None) -> None:
         self._path, self._form, self._scale = path, form, scale
         self.movielens = path.name in _RATINGS
-        if self.movielens and scale != 5:
+        if self.movielens and scale not in (None, 5):
             raise DataError(f"{path} is MovieLens', whose scale goes to 5: {scale} is for a table of your own.")
-        self._users = _Numbers("user", names=not self.movielens)
-        self._movies = _Numbers("movie", names=not self.movielens)
+        self._users = _Column("user", may_be_names=not self.movielens)
+        self._movies = _Column("movie", may_be_names=not self.movielens)
         self._latest = time.time() + _DAY
-        #: Of movies, by number, where the table says it.
-        self.titles: dict[int, str] = {}
+        #: Of movies, by what was read of them.
+        self._said: dict[int, str] = {}
 
     def read(self) -> tuple[Interactions, tuple[str, ...]]:
         """Its rows, and notes; DataError names every fault."""
@@ -245,37 +268,42 @@ class _Table:
                 if form.header
                 else f"{path} holds no ratings: it is empty."
             )
-        table = Interactions.of(users, movies, given, np.full(len(users), np.nan), times)
+        numbers = self._users.numbers(users), self._movies.numbers(movies)
+        table = Interactions.of(*numbers, given, np.full(len(users), np.nan), times)
         kept = _latest(table)
         again = len(table) - len(kept)
         notes = self._users.note() + self._movies.note()
-        notes += (f"Ratings to {self._scale} became stars, the nearest half.",) if self._scale != 5 else ()
+        notes += (f"Ratings to {self._scale} became stars, the nearest half.",) if self._scale is not None else ()
         notes += (f"{again} ratings were given twice; the latest counts.",) if again else ()
         return kept, notes
 
     def _rating(self, row: Sequence[str], places: Sequence[int]) -> tuple[int, int, float, int]:
         if len(row) <= max(places):
             raise ValueError(f"{max(places) + 1} fields were expected, there are {len(row)}: {_short(row)}")
-        user = self._users.number(row[places[0]])
-        movie = self._movies.number(row[places[1]])
+        user = self._users.read(row[places[0]])
+        movie = self._movies.read(row[places[1]])
         stars = self._stars(row[places[2]].strip())
         at = self._time(row[places[3]].strip()) if places[3] >= 0 else 0
-        if not self.movielens and movie not in self.titles:
-            said = row[places[4]] if places[4] >= 0 else row[places[1]] if self._movies.named is not None else ""
-            self.titles[movie] = said.strip()
+        if places[4] >= 0:
+            self._said.setdefault(movie, row[places[4]].strip())
         return user, movie, stars, at
+
+    def titles(self) -> dict[int, str]:
+        """Of movies, by number, where the table says it: by a column of titles, or by their names."""
+        said = dict(enumerate(self._movies.names())) | {read: title for read, title in self._said.items() if title}
+        return dict(zip(self._movies.numbers(list(said)).tolist(), said.values(), strict=True))
 
     def _stars(self, text: str) -> float:
         try:
             stars = float(text)
         except ValueError:
             raise ValueError(f"{text[:40]!r} is no rating") from None
-        if self._scale != 5:
+        if self._scale is not None:
             if not 0 <= stars <= self._scale:
                 raise ValueError(f"a rating of {text[:40]} is not on the scale to {self._scale}")
             stars = max(0.5, round(stars * 10 / self._scale) / 2)
         if stars not in STARS:
-            other = "" if self.movielens else " (for one to 10: --scale 10)"
+            other = "" if self.movielens else " (for one to 10: --scale 10; to round: --scale 5)"
             raise ValueError(f"a rating of {text[:40]} is not on the scale of 0.5 to 5 in halves{other}")
         return stars
 
@@ -300,9 +328,10 @@ class _Table:
 
 def _number(text: str, what: str) -> int:
     text = text.strip()
-    if not text.isascii() or not text.isdigit() or not 0 < int(text) < _LARGEST:
+    found = _NUMBER.fullmatch(text)
+    if not found or not 0 < int(found[1]) < _LARGEST:
         raise ValueError(f"{text[:40]!r} is no number of a {what}")
-    return int(text)
+    return int(found[1])
 
 
 def _short(row: Sequence[str]) -> str:

@@ -57,7 +57,7 @@ def up(
     form: Annotated[Form, typer.Option("--as", help="monolith, processes or pods.")] = Form.processes,
     ratings: Annotated[int, typer.Option(min=1_000, max=10_000_000, help="Generate about so many.")] = 20_000,
     data: Annotated[Path | None, typer.Option(help="Your own: a MovieLens folder, or a .csv or .tsv.")] = None,
-    scale: Annotated[int, typer.Option(min=1, max=1_000, help="The best rating of your own table.")] = 5,
+    scale: Annotated[int | None, typer.Option(min=1, max=1_000, help="The best rating of your own table.")] = None,
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port of the site; 0: a free one.")] = 0,
     name: Annotated[str, typer.Option(help="pods: the cluster.", envvar="PODLAB_CLUSTER")] = "",
 ) -> None:
@@ -67,10 +67,12 @@ def up(
             f"The recommender runs already, as {site.form}, at {site.address}.", hint="End it first: podlab movies down"
         )
     if form is Form.pods:
-        if data or port:
-            raise UsageError("--data and --port are for monolith and processes: pods have generated data.")
+        if data or port or scale:
+            raise UsageError("--data, --scale and --port are for monolith and processes: pods have generated data.")
         site = _pods(name or cluster.current(), ratings)
     else:
+        if scale and not data:
+            raise UsageError("--scale says how to read a table of your own.", hint="Name it: --data FILE.csv")
         site = _processes(form, ratings, data, scale, port)
     _record().write_text(json.dumps(asdict(site)))
     _told.print(Text(f"The site is at {site.address}"))
@@ -125,7 +127,7 @@ def open_(
     """Open the site in a browser."""
     site = _running()
     typer.echo(site.address)
-    # What a terminal or a kernel of JupyterLab is told of its server; below JupyterHub only the path is of use.
+    # What a terminal of JupyterLab is told of its server; below JupyterHub only the path is of use.
     jupyter = os.environ.get("JUPYTERHUB_SERVICE_PREFIX") or os.environ.get("JUPYTER_SERVER_URL")
     port = site.address.partition(" ")[0].rpartition(":")[2]
     if jupyter and importlib.util.find_spec("jupyter_server_proxy"):
@@ -137,14 +139,15 @@ def open_(
         _told.print(Text("No browser could be started here: open the address yourself."))
 
 
-def _processes(form: Form, ratings: int, data: Path | None, scale: int, port: int) -> Site:
+def _processes(form: Form, ratings: int, data: Path | None, scale: int | None, port: int) -> Site:
     """The monolith or the processes, started in a session of their own, which outlives this command."""
     from movies.runner import free_ports, patience
 
     folder = paths.private(_folder() / form)
     chosen = port or free_ports(1)[0]
     command = [sys.executable, "-m", "movies", "run", form, "--folder", str(folder), "--port", str(chosen)]
-    command += ["--from", str(data.absolute()), "--scale", str(scale)] if data else ["--ratings", str(ratings)]
+    command += ["--from", str(data.absolute())] if data else ["--ratings", str(ratings)]
+    command += ["--scale", str(scale)] if scale else []
     log = folder / "run.log"
     with log.open("wb") as out:
         process = subprocess.Popen(

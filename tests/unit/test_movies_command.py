@@ -37,9 +37,15 @@ def test_down_without_a_recommender_does_nothing():
     assert run("down").exit_code == 0
 
 
-def test_pods_take_no_data_of_ones_own(tmp_path):
+@pytest.mark.parametrize("own", [("--data", "mine.csv"), ("--scale", "10")])
+def test_pods_take_no_data_of_ones_own(own):
     with pytest.raises(UsageError, match="generated data"):
-        run("up", "--as", "pods", "--data", str(tmp_path))
+        run("up", "--as", "pods", *own)
+
+
+def test_a_scale_without_a_table_is_refused():
+    with pytest.raises(UsageError, match="a table of your own"):
+        run("up", "--as", "monolith", "--scale", "10")
 
 
 def test_more_ratings_than_pods_hold_are_refused_at_once():

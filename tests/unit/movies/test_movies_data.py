@@ -147,11 +147,32 @@ def test_users_and_movies_of_ones_own_table_may_be_named_by_text(tmp_path: Path)
     with path.open("a") as file:
         file.write("Bo,Another,2\n")
     assert load.load(path).movies[:2] == found.movies, "a name keeps its number when rows are added"
-    path.write_text("user,movie,name,rating\nZoë,12,Überfahrt,5\nZoë,x,The Voyage,5\n")
-    with pytest.raises(DataError, match="line 3: 'x' is no number of a movie"):
+    path.write_text("user,movie,rating\nAl,The Voyage,5\nAl,,5\n")
+    with pytest.raises(DataError, match="line 3: there is no name of a movie"):
         load.load(path)
-    path.write_text("user,movie,name,rating\nZoë,12,Überfahrt,5\n")
-    assert load.load(path).movies == [Movie(12, "Überfahrt", 0, ())]
+
+
+@pytest.mark.parametrize("rows", ["A,1917,5\nB,Up,4\n", "A,Up,4\nB,1917,5\n"], ids=["number first", "name first"])
+def test_a_column_with_one_name_has_names_wherever_that_is(tmp_path: Path, rows: str) -> None:
+    (tmp_path / "mine.csv").write_text("user,title,rating\n" + rows)
+    found = load.load(tmp_path / "mine.csv")
+    assert [movie.title for movie in found.movies] == [line.split(",")[1] for line in rows.splitlines()]
+    assert [movie.id for movie in found.movies] == [1, 2] and "2 movies are named by text" in found.notes[1]
+
+
+def test_a_column_of_nothing_but_numbers_has_numbers_also_if_they_are_written_with_a_point(tmp_path: Path) -> None:
+    path = tmp_path / "mine.csv"
+    path.write_text("user,movie,title,rating\n1.0,12,Überfahrt,5\n7.0,12.0,Überfahrt,4\n7,3,,4\n")
+    found = load.load(path)
+    assert found.movies == [Movie(3, "Movie 3", 0, ()), Movie(12, "Überfahrt", 0, ())]
+    assert sorted(found.interactions.user.tolist()) == [1, 7, 7] and found.notes == ()
+    path.write_text("user,movie,rating\n1.5,12,5\n")
+    assert "1 users are named by text" in load.load(path).notes[0]
+
+
+def test_no_movie_is_called_by_a_column_of_names(tmp_path: Path) -> None:
+    (tmp_path / "mine.csv").write_text("user,name,movie,rating\n1,Zoë,12,5\n")
+    assert load.load(tmp_path / "mine.csv").movies == [Movie(12, "Movie 12", 0, ())]
 
 
 def test_ratings_to_another_number_become_stars(tmp_path: Path) -> None:
@@ -164,6 +185,10 @@ def test_ratings_to_another_number_become_stars(tmp_path: Path) -> None:
         load.load(path)
     with pytest.raises(DataError, match="line 2: a rating of 10 is not on the scale to 7"):
         load.load(path, 7)
+    path.write_text("user,movie,rating\n1,1,4.3\n1,2,0.1\n1,3,4.5\n")
+    assert load.load(path, 5).interactions.stars.tolist() == [4.5, 0.5, 4.5]
+    with pytest.raises(DataError, match=r"a rating of 4\.3 is not .* to round: --scale 5"):
+        load.load(path)
     (tmp_path / "ratings.csv").write_text(path.read_text())
     with pytest.raises(DataError, match="goes to 5"):
         load.load(tmp_path / "ratings.csv", 10)
@@ -185,7 +210,7 @@ async def test_what_was_changed_on_the_way_is_told_and_where_something_is_nothin
 
 def test_faults_are_told_by_line_and_nothing_is_loaded(tmp_path: Path) -> None:
     path = tmp_path / "mine.csv"
-    path.write_text("user,movie,rating,date\n1,2,4,100\n1,x,4,100\n1,3,9,100\n")
+    path.write_text("user,movie,rating,date\n1,2,4,100\n1,,4,100\n1,3,9,100\n")
     with pytest.raises(DataError) as caught:
         load.load(path)
     text = str(caught.value)

@@ -117,6 +117,21 @@ async def test_only_what_time_can_heal_is_tried_again() -> None:
         await patiently(work, 0)
 
 
+def test_patience_is_for_the_ratings_and_not_for_what_else_is_in_their_folder(tmp_path: Path) -> None:
+    short = runner.patience(1_000)
+    assert runner.patience(1_000, tmp_path / "nothing") == runner.patience(1_000, tmp_path) == short
+    for name, size in (("film.mkv", 18 << 30), ("ratings.csv", 1_000)):
+        with (tmp_path / name).open("wb") as file:
+            file.truncate(size)  # takes no room
+    assert runner.patience(1_000, tmp_path) == short
+    with (tmp_path / "ratings.csv").open("wb") as file:
+        file.truncate(1 << 30)
+    assert short < runner.patience(1_000, tmp_path) < 86_400
+    with (tmp_path / "ratings.csv").open("wb") as file:
+        file.truncate(1 << 40)
+    assert runner.patience(1_000, tmp_path) == 86_400, "as much as `movies seed` takes"
+
+
 def test_who_starts_it_has_as_much_patience_with_the_first_data(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
