@@ -57,8 +57,9 @@ class Addon:
     own_official: tuple[str, str] | None = None
     #: Seconds that its pods have to become ready.
     patience: float = 180.0
-    #: Lines that say how a person gets in.
+    #: Lines that say how a person gets in, and those of a kind cluster if they are others.
     doors: Sequence[str] = ()
+    doors_of_kind: Sequence[str] = ()
 
     @property
     def namespace(self) -> str:
@@ -133,10 +134,8 @@ TABLE: Mapping[str, Addon] = {
             "ingress",
             "Traefik, which routes requests by host and path to Services, as Ingress objects ask",
             (Image("traefik", f"docker.io/library/traefik:{PROGRAMS['traefik'].version}"),),
-            doors=(
-                "Traefik: kubectl --namespace ingress get service traefik     (port 8080 of EXTERNAL-IP)",
-                "         or, on this machine, http://127.0.0.1:30008",
-            ),
+            doors=("Traefik: kubectl --namespace ingress get service traefik     (port 8080 of EXTERNAL-IP)",),
+            doors_of_kind=("Traefik: http://127.0.0.1:30008",),
         ),
         Addon(
             "metrics-server",

@@ -60,7 +60,8 @@ def enable(name: str, cluster: str = clusters.DEFAULT, *, progress: Progress = s
     wanted = objects(addon, own=own)
     with step("Room", progress) as say:
         _settled(api, addon)
-        _unserved(api, addon, wanted)
+        made = addon.made(api.get)
+        _unserved(api, addon, [*wanted, *made])
         say(_room(api, addon, wanted))
     if own and addon.images:
         with step("Programs", progress) as say:
@@ -77,7 +78,7 @@ def enable(name: str, cluster: str = clusters.DEFAULT, *, progress: Progress = s
             clusters.get(cluster).load_image(name)
     with step("Objects", progress) as say:
         # Pods hold the certificate with which they started: another one starts new pods, as any configuration does.
-        for thing in versioned([*wanted, *addon.made(api.get)]):
+        for thing in versioned([*wanted, *made]):
             say(f"{thing['kind']} {thing['metadata']['name']}")
             api.apply(thing, addon.namespace, manager=MANAGER)
     with step("Ready", progress) as say:
@@ -182,11 +183,13 @@ def _unserved(api: Api, addon: Addon, wanted: Sequence[Object]) -> None:
             if error.status != 404:
                 raise
             continue
-        if (found["metadata"].get("labels") or {}).get(LABEL) != addon.name:
+        # Whose pods serve it; what `made` makes has no label.
+        if ((found.get("spec") or {}).get("service") or {}).get("namespace") != addon.namespace:
             group = thing["spec"]["group"]
             raise AddonError(
-                f"The cluster serves {group} already, so there is nothing to do for {addon.name}.",
-                hint=f"An embedded cluster does so itself. To see it: kubectl get --raw /apis/{group}",
+                f"The cluster serves {group} already, which the add-on {addon.name} would take over.",
+                hint=f"See who does: kubectl get apiservice {thing['metadata']['name']}. "
+                "An embedded cluster serves metrics.k8s.io itself.",
             )
 
 

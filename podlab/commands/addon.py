@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from podlab import addons
+from podlab.cluster import clusters
 from podlab.commands.cluster import drawn
 
 app = typer.Typer(help="Monitoring, logging and Spark in a cluster.", no_args_is_help=True)
@@ -25,7 +26,8 @@ def enable(addon: _Addon, name: _Cluster = "default") -> None:
     """Bring an add-on into a cluster and return when it is ready."""
     with drawn(_told) as progress:
         addons.enable(addon, name, progress=progress)
-    for line in addons.TABLE[addon].doors:
+    found = addons.TABLE[addon]
+    for line in (clusters.provider_of(name).name == "kind" and found.doors_of_kind) or found.doors:
         _told.print(Text(line))
 
 

@@ -11,14 +11,16 @@ from typing import Any
 
 import pytest
 import yaml
+from typer.testing import CliRunner
 
-from podlab import addons, paths
-from podlab.addons.catalogue import LABEL, find
+from podlab import addons, cli, paths
+from podlab.addons.catalogue import find
 from podlab.addons.objects import objects
 from podlab.cluster.folder import ClusterFolder, Record
 from podlab.errors import AddonError, ClusterError
 
 SERVED = "/apis/apiregistration.k8s.io/v1/apiservices/v1beta1.metrics.k8s.io"
+CUSTOM = SERVED.replace("v1beta1.", "v1beta2.custom.")
 #: A cluster without nodes: nothing has room in it, and nothing is made.
 EMPTY: dict[str, Any] = {
     "/api/v1": {
@@ -71,14 +73,41 @@ def test_a_cluster_that_serves_metrics_itself_is_left_alone(cluster: dict[str, A
     cluster[SERVED] = {"metadata": {"name": "v1beta1.metrics.k8s.io", "labels": {"whose": "the cluster's"}}}
     with pytest.raises(AddonError, match=r"serves metrics\.k8s\.io already") as caught:
         addons.enable("metrics-server", "k")
-    assert "embedded cluster does so itself" in str(caught.value)
+    assert "embedded cluster serves metrics.k8s.io itself" in str(caught.value)
 
 
-@pytest.mark.parametrize("there", [{}, {SERVED: {"metadata": {"labels": {LABEL: "metrics-server"}}}}])
-def test_where_nobody_else_serves_them_it_is_looked_for_room(cluster: dict[str, Any], there: dict[str, Any]) -> None:
-    cluster.update(there)
+def test_monitoring_takes_no_custom_metrics_from_somebody_else(cluster: dict[str, Any]) -> None:
+    cluster[CUSTOM] = {"metadata": {}, "spec": {"service": {"namespace": "adapter"}}}
+    with pytest.raises(AddonError, match=r"serves custom\.metrics\.k8s\.io already"):
+        addons.enable("monitoring", "k")
+
+
+def test_the_door_on_this_machine_is_told_on_kind_only(
+    cluster: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(addons, "enable", lambda *_, **__: None)
+    ClusterFolder(paths.clusters() / "here").create(Record("here", "embedded", [1], "lab"))
+    on_kind, here = (
+        CliRunner().invoke(cli.app, ["addon", "enable", "ingress", "--name", name]).stderr for name in ("k", "here")
+    )
+    assert "127.0.0.1:30008" in on_kind and "EXTERNAL-IP" not in on_kind
+    assert "EXTERNAL-IP" in here and "127.0.0.1" not in here
+
+
+def test_both_entry_points_of_traefik_answer_who_still_asks_when_it_is_told_to_end() -> None:
+    (proxy,) = (thing for thing in objects(find("ingress"), own=True) if thing["kind"] == "Deployment")
+    told = proxy["spec"]["template"]["spec"]["containers"][0]["args"]
+    for name in ("web", "websecure"):
+        assert f"--entrypoints.{name}.transport.lifecycle.requestacceptgracetimeout=2s" in told
+
+
+@pytest.mark.parametrize("addon", ["metrics-server", "monitoring"])
+@pytest.mark.parametrize("again", [False, True])
+def test_where_nobody_else_serves_them_it_is_looked_for_room(cluster: dict[str, Any], addon: str, again: bool) -> None:
+    served = SERVED if addon == "metrics-server" else CUSTOM
+    cluster.update({served: {"metadata": {}, "spec": {"service": {"namespace": addon}}}} if again else {})
     with pytest.raises(ClusterError, match="memory"):
-        addons.enable("metrics-server", "k")
+        addons.enable(addon, "k")
 
 
 def test_it_registers_the_api_that_it_serves() -> None:
