@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 import json
 import re
+import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,7 @@ _ALONE = (
     ("memory of a control plane, three nodes and ten pods (resident)", "cluster-memory", "MiB"),
     ("a Deployment of 100, until all are Ready", "pods-100", "s"),
 )
+UNSAID = "nobody has said it yet, in benchmarks/missed.toml."
 HEAD = """# What was measured
 
 Every figure comes from a program in `benchmarks/` (`make bench NAME=...`) with its default numbers, run by itself. It
@@ -105,9 +107,16 @@ def page() -> str:
     parts = [HEAD + "\n".join(rows)]
     if kinds:
         parts.append("The number after a machine is its load when the benchmark began.\n\n" + "\n".join(kinds))
+    if reasons := [f"- {line['name']}: {why(line['name'])}" for line in found if line["met"] is False]:
+        parts.append("Why a goal is missed:\n\n" + "\n".join(reasons))
     if missing:
         parts.append("Not yet kept from a full run:\n\n" + "\n".join(missing))
     return "\n\n".join(parts) + "\n"
+
+
+def why(name: str) -> str:
+    """Why the goal of a benchmark is missed, as missed.toml says."""
+    return " ".join(tomllib.loads((HERE / "missed.toml").read_text()).get(name, UNSAID).split())
 
 
 def benchmarks() -> dict[str, str]:

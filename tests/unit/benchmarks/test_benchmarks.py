@@ -8,6 +8,7 @@ import re
 import socket
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -303,6 +304,13 @@ def test_every_benchmark_gives_its_result_the_name_by_which_it_is_called() -> No
 def test_the_page_is_what_the_results_say() -> None:
     assert kept.PAGE.read_text() == kept.page(), "stale: run `python benchmarks/kept.py`"
     assert kept._BEGIN + kept.clusters() + kept._END in kept.CLUSTERS.read_text(), "run `python benchmarks/kept.py`"
+
+
+def test_each_goal_that_is_missed_has_its_reason_and_no_other_has() -> None:
+    results = [json.loads(path.read_text()) for path in kept.RESULTS.glob("*.json")]
+    missed = {line["name"] for line in results if line["met"] is False}
+    assert missed == set(tomllib.loads((FOLDER / "missed.toml").read_text()))
+    assert kept.UNSAID not in kept.page()
 
 
 @pytest.mark.parametrize(
