@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import tracemalloc
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -292,3 +293,17 @@ async def test_titles_of_ones_own_data_go_through_the_log_as_they_are(tmp_path: 
     finally:
         await bus.close()
     assert found is not None and [movie.title for movie in found.movies] == HOSTILE
+
+
+def test_the_generator_holds_one_block_of_users_at_a_time() -> None:
+    def most(users: int) -> int:
+        size = generate.Size(ratings=users * 100, users=users, movies=400)
+        made = generate.world(size)
+        tracemalloc.start()
+        try:
+            assert sum(len(block.user) for block in generate.blocks(size, 0, made)) > users * 100
+            return tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+    assert most(4_096) < 1.3 * most(512)
