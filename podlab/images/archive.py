@@ -54,7 +54,10 @@ def save(layout: ImageLayout, references: Sequence[Reference], file: Path, progr
             with paths.whole_file(file, "wb") as out, tarfile.open(fileobj=out, mode="w") as archive:
                 _write(layout, images, archive, progress)
         except OSError as error:
-            raise ImageError(f"{file} cannot be written: {error.strerror or error}.") from error
+            raise ImageError(
+                f"{file} cannot be written: {error.strerror or error}.",
+                hint="If its disk is full, make room, or take another one: by -o, and for podlab's folders by PODLAB_HOME.",
+            ) from error
     return file.stat().st_size
 
 

@@ -15,7 +15,7 @@ from podlab import paths
 from podlab.cluster.kind import configuration, images, provider, runtime
 from podlab.cluster.kind.provider import KindProvider, kind_name
 from podlab.cluster.provider import ClusterSpec, StepReport
-from podlab.errors import ClusterError, ClusterExists, EnvironmentUnsuitable, StepFailed
+from podlab.errors import ClusterError, ClusterExists, EnvironmentUnsuitable, ImageError, StepFailed
 from podlab.images.build import build
 from podlab.images.image import architecture
 from podlab.images.layout import ImageLayout
@@ -189,7 +189,7 @@ def test_a_disk_that_fills_up_is_an_error_that_says_what_to_do(machine: Machine,
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))  # as a full disk: writing fails
     try:
-        with pytest.raises(EnvironmentUnsuitable, match="could not be made ready for the nodes") as caught:
+        with pytest.raises(ImageError, match="cannot be written") as caught:
             images.carry(runtime.find(), tmp_path / "kind", "podlab-k", "test/large:1")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
