@@ -56,7 +56,7 @@ def save(layout: ImageLayout, references: Sequence[Reference], file: Path, progr
         except OSError as error:
             raise ImageError(
                 f"{file} cannot be written: {error.strerror or error}.",
-                hint="If its disk is full, make room, or take another one: by -o, and for podlab's folders by PODLAB_HOME.",
+                hint="If its disk is full, make room, or take another: by -o, and for podlab's folders by PODLAB_HOME.",
             ) from error
     return file.stat().st_size
 
