@@ -103,7 +103,7 @@ clean: ## Remove .venv and what tools left; clusters, caches and work/ stay
 
 $(INSTALLED): pyproject.toml constraints.txt $(BIN)/python
 	@$(BIN)/python -c 'import pip' 2>/dev/null || PYTHON="$(PYTHON)" tools/make-venv $(VENV)
-	@echo "Installing Python packages into $(VENV) (about 190; the first time takes a few minutes)"
+	@echo "Installing Python packages into $(VENV) (the first time takes a few minutes)"
 	@# Some versions of pip leave folders where they unpack: give them one that goes.
 	@scratch=$$(mktemp -d) && trap 'rm -rf "$$scratch"' EXIT && TMPDIR="$$scratch" \
 		$(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt --editable '.[$(EXTRAS)]'

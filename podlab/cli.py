@@ -13,7 +13,8 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from podlab.errors import PodlabError, UsageError
+from podlab import proxies
+from podlab.errors import PodlabError, UsageError, of_a_file
 
 
 @dataclass(frozen=True)
@@ -136,11 +137,16 @@ def complain(error: PodlabError) -> None:
 
 
 def main() -> None:
-    """Run the command line; the exit status of a PodlabError is its own. PODLAB_DEBUG=1 shows tracebacks."""
+    """Run the command line; the exit status of a PodlabError is its own. PODLAB_DEBUG=1 shows tracebacks.
+
+    A file that cannot be read or written, wherever that is, is said like any other error.
+    """
+    proxies.exempt()
     try:
         app(prog_name="podlab")
-    except PodlabError as error:
-        if os.environ.get("PODLAB_DEBUG"):
+    except (PodlabError, OSError) as error:
+        said = of_a_file(error) if isinstance(error, OSError) else error
+        if said is None or os.environ.get("PODLAB_DEBUG"):
             raise
-        complain(error)
-        sys.exit(error.exit_status)
+        complain(said)
+        sys.exit(said.exit_status)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import os
+
 
 class PodlabError(Exception):
     """Base of all errors meant for people: `message` is what happened to what, `hint` is what to do next."""
@@ -31,6 +34,21 @@ class EnvironmentUnsuitable(PodlabError):
     """The machine lacks something that the task needs (kernel feature, version, space, permission)."""
 
     exit_status = 3
+
+
+def of_a_file(error: OSError) -> EnvironmentUnsuitable | None:
+    """An error of the system about a file or a disk, in words; None if it is about something else (a socket, say)."""
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+    if error.filename is None and not full:
+        return None
+    name = os.fsdecode(error.filename) if isinstance(error.filename, bytes) else error.filename
+    what = "A file cannot be written" if name is None else f"{name} cannot be used"
+    hint = "Give a place of which you may read and write the files, or change its rights, and try again."
+    if full:
+        hint = "Make room there (`df -h` shows which disk is full), then try again."
+    elif error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
+        hint = "Is it the right place? PODLAB_DEBUG=1 shows what podlab was doing."
+    return EnvironmentUnsuitable(f"{what}: {error.strerror}.", hint=hint)
 
 
 class BinaryError(PodlabError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import importlib.metadata
 import os
@@ -105,18 +106,24 @@ def whole_file(path: Path, mode: str = "w", folder: Path | None = None, **option
     """A file to write that appears under `path` (0600, on disk) when the block ends, and not at all if it fails.
 
     A reader sees the old contents or the new, never half. `folder` is where the draft lies meanwhile: the same
-    file system as `path`, by default the same folder. `mode` and `options` are those of `open`.
+    file system as `path`, by default the same folder. `mode` and `options` are those of `open`. An OSError of a place
+    that cannot be written to, or is full, names `path`.
     """
-    descriptor, draft = tempfile.mkstemp(prefix=f".{path.name}-"[:64], dir=folder or path.absolute().parent)
+    draft = None
     try:
+        descriptor, draft = tempfile.mkstemp(prefix=f".{path.name}-"[:64], dir=folder or path.absolute().parent)
         with os.fdopen(descriptor, mode, **options) as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
         Path(draft).replace(path)
-    except BaseException:
-        Path(draft).unlink(missing_ok=True)
+    except OSError as error:
+        if draft is None or (error.filename is None and error.errno in (errno.ENOSPC, errno.EDQUOT)):
+            error.filename = str(path)
         raise
+    finally:
+        if draft is not None:
+            Path(draft).unlink(missing_ok=True)
 
 
 def link_or_copy(source: Path | str, target: Path | str) -> None:

@@ -18,6 +18,7 @@ from urllib.parse import quote, urlencode
 import urllib3
 import yaml
 
+from podlab import proxies
 from podlab.errors import PodlabError
 
 if TYPE_CHECKING:
@@ -83,9 +84,7 @@ class Api:
         from kubernetes import config as kubernetes_config
 
         try:
-            api_client = kubernetes_config.new_client_from_config(
-                str(kubeconfig) if kubeconfig else None, context, persist_config=False
-            )
+            api_client = proxies.api_client(kubeconfig, context, persist_config=False)
         except (kubernetes_config.ConfigException, OSError, yaml.YAMLError) as error:
             raise ApiAway(
                 f"No cluster can be reached through {kubeconfig or 'the default kubeconfig'}: {error}.",

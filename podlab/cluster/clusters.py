@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from podlab import paths
+from podlab import paths, proxies
 from podlab.cluster import user_kubeconfig
 from podlab.cluster.folder import ClusterFolder, write_private
 from podlab.cluster.provider import ClusterSpec, ClusterStatus, Progress, Provider, StepReport
@@ -181,9 +181,7 @@ class Cluster:
 
     def api(self) -> ApiClient:
         """A client of the official Python library: `kubernetes.client.CoreV1Api(cluster.api())`."""
-        from kubernetes import config
-
-        return config.new_client_from_config(config_file=str(self.kubeconfig))
+        return proxies.api_client(self.kubeconfig)
 
     def stop(self, *, progress: Progress = silent) -> None:
         """End every process; objects and volumes stay."""

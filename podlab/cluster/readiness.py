@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from podlab import proxies
 from podlab.errors import ClusterError
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ def client(kubeconfig: Path, context: str | None = None, *, called: str = "") ->
 
     called = called or str(kubeconfig)
     try:
-        made = config.new_client_from_config(config_file=str(kubeconfig), context=context)
+        made = proxies.api_client(kubeconfig, context)
         made.configuration.retries = False
         with library.ApiClient(made.configuration) as api:
             yield api

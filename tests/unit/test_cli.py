@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import re
 import subprocess
 import sys
@@ -15,8 +17,6 @@ from podlab.errors import EnvironmentUnsuitable, PodlabError, UsageError
 
 
 def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    import os
-
     return subprocess.run(
         [sys.executable, "-m", "podlab", *arguments],
         capture_output=True,
@@ -36,7 +36,7 @@ def test_help_lists_the_commands_without_loading_them():
     assert not loaded & {"aiohttp", "kubernetes", "cryptography", "nbformat", "numpy", "IPython"}
 
 
-_NEEDED = {"podlab.cli", "podlab.errors", "podlab.commands"}
+_NEEDED = {"podlab.cli", "podlab.errors", "podlab.proxies", "podlab.commands"}
 
 
 def test_each_command_that_is_listed_can_be_loaded_and_has_help():
@@ -95,6 +95,59 @@ def test_each_kind_of_error_has_its_own_status(monkeypatch, capsys, error, statu
         cli.main()
     assert caught.value.code == status
     assert capsys.readouterr().err == "It [b]broke[/b].\nMend it.\n"
+
+
+@pytest.mark.parametrize(
+    ("number", "name", "said"),
+    [
+        (errno.ENOSPC, "/full/x", "/full/x cannot be used: No space left on device.\nMake room there"),
+        (errno.EDQUOT, None, "A file cannot be written: Disk quota exceeded.\nMake room there"),
+        (errno.EROFS, "/clone/release/x", "/clone/release/x cannot be used: Read-only file system.\nGive a place"),
+        (errno.EACCES, b"/other/x", "/other/x cannot be used: Permission denied.\nGive a place"),
+        (errno.ENOTDIR, "/file/x", "/file/x cannot be used: Not a directory.\nIs it the right place?"),
+    ],
+)
+def test_a_file_that_cannot_be_used_is_said_without_a_traceback(monkeypatch, capsys, number, name, said):
+    def fail(**_: object) -> None:
+        raise OSError(number, os.strerror(number), name)
+
+    monkeypatch.delenv("PODLAB_DEBUG", raising=False)
+    monkeypatch.setattr(cli, "app", fail)
+    with pytest.raises(SystemExit) as caught:
+        cli.main()
+    assert caught.value.code == 3
+    assert capsys.readouterr().err.startswith(said)
+    monkeypatch.setenv("PODLAB_DEBUG", "1")
+    with pytest.raises(OSError, match=r"\[Errno"):
+        cli.main()
+
+
+def test_an_error_of_the_system_that_is_about_no_file_keeps_its_traceback(monkeypatch):
+    def fail(**_: object) -> None:
+        raise ConnectionRefusedError(errno.ECONNREFUSED, "Connection refused")
+
+    monkeypatch.setattr(cli, "app", fail)
+    with pytest.raises(ConnectionRefusedError):
+        cli.main()
+
+
+def test_a_choice_that_cannot_be_written_is_said_by_its_name(tmp_path):
+    """As root, too: where the choice of cluster should be is a folder."""
+    (tmp_path / "data" / "clusters" / "mine").mkdir(parents=True)
+    (tmp_path / "data" / "clusters" / "mine" / "cluster.json").write_text('{"provider": "embedded"}')
+    (tmp_path / "data" / "cluster-in-use").mkdir()
+    done = run("cluster", "use", "mine", PODLAB_HOME=str(tmp_path))
+    assert done.returncode == 3 and "Traceback" not in done.stderr
+    assert "cluster-in-use" in done.stderr.splitlines()[0]
+
+
+def test_a_proxy_is_not_asked_for_this_machines_addresses_by_what_is_started(monkeypatch):
+    seen = {}
+    monkeypatch.setattr(cli, "app", lambda **_: seen.update(os.environ))
+    for name, value in {"HTTPS_PROXY": "http://p:1", "NO_PROXY": "a.example, localhost", "no_proxy": ""}.items():
+        monkeypatch.setenv(name, value)
+    cli.main()
+    assert seen["NO_PROXY"] == seen["no_proxy"] == "a.example,localhost,127.0.0.1,::1"
 
 
 def test_an_app_with_one_command_is_that_command(monkeypatch, tmp_path):

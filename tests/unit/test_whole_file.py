@@ -29,6 +29,22 @@ def test_a_failure_leaves_the_old_contents_and_no_draft(tmp_path: Path) -> None:
     assert target.read_text() == "old"
 
 
+def test_a_disk_that_is_full_is_told_with_the_files_name(tmp_path: Path) -> None:
+    target = tmp_path / "record.json"
+    with pytest.raises(OSError, match=r"No space left on device: .*record\.json'$"), paths.whole_file(target) as file:
+        Path("/dev/full").write_text("x")
+        file.write("never")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_place_where_nothing_can_be_written_is_told_by_the_files_name(tmp_path: Path) -> None:
+    with (
+        pytest.raises(FileNotFoundError, match=r"nowhere/record\.json'$"),
+        paths.whole_file(tmp_path / "nowhere/record.json"),
+    ):
+        pass
+
+
 def test_the_longest_name_that_a_file_may_have(tmp_path: Path) -> None:
     target = tmp_path / ("n" * 255)
     with paths.whole_file(target) as file:
