@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import os
-import shutil
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from podlab import paths
 from podlab.cluster.folder import ClusterFolder, context_name, write_private
 from podlab.errors import ClusterError
 
@@ -51,28 +52,37 @@ def without(theirs: dict[str, Any], cluster: str) -> dict[str, Any]:
 
 
 def user_file() -> Path:
-    """The kubeconfig that kubectl would change: the first of KUBECONFIG, or ~/.kube/config."""
-    first = os.environ.get("KUBECONFIG", "").split(os.pathsep)[0]
-    return Path(first) if first else Path.home() / ".kube" / "config"
+    """The kubeconfig that kubectl would change: the first of KUBECONFIG, or ~/.kube/config.
+
+    A cluster's own file, which is what KUBECONFIG names in JupyterLab, is not the user's.
+    """
+    ours = paths.clusters().resolve()
+    for given in filter(None, os.environ.get("KUBECONFIG", "").split(os.pathsep)):
+        if not Path(given).resolve().is_relative_to(ours):
+            return Path(given)
+    return Path.home() / ".kube" / "config"
 
 
 def merge_into(path: Path, ours: dict[str, Any]) -> Path | None:
     """Merge `ours` into the kubeconfig at `path`; returns the backup of the old file, if there was one.
 
-    The old file is copied to `NAME.podlab-backup` first, the new one replaces it atomically. A symbolic link
-    is followed. ClusterError if the old file cannot be read as a kubeconfig: it is left as it is.
+    The old file is copied to `NAME.podlab-backup` first (`-2`, `-3`, ... where there is one already), the new one
+    replaces it atomically; what is in it already is not written again. A symbolic link is followed. ClusterError if
+    the old file cannot be read as a kubeconfig, OSError if there is no writing: it is left as it is.
     """
     path = path.resolve()
-    backup = None
-    theirs: dict[str, Any] = {}
-    if path.exists():
-        theirs = _read(path)
-        backup = path.with_name(path.name + ".podlab-backup")
-        shutil.copy2(path, backup)
-        backup.chmod(0o600)
-    else:
+    if not path.exists():
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    _replace(path, merged(theirs, ours))
+        _replace(path, merged({}, ours))
+        return None
+    theirs = _read(path)
+    if (wanted := merged(theirs, ours)) == theirs:
+        return None
+    first = path.with_name(path.name + ".podlab-backup")
+    names = itertools.chain([first], (first.with_name(f"{first.name}-{number}") for number in itertools.count(2)))
+    backup = next(name for name in names if not name.exists())
+    write_private(backup, path.read_text())
+    _replace(path, wanted)
     return backup
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +70,34 @@ def test_the_file_is_replaced_with_a_backup_and_dates_stay_text(tmp_path: Path) 
     assert sorted(file.name for file in tmp_path.iterdir()) == ["config", "config.podlab-backup"]
 
 
+def test_each_merge_keeps_what_was_before_it(tmp_path: Path) -> None:
+    path = tmp_path / "config"
+    path.write_text(first := yaml.safe_dump(config("work")))
+    backups = [user_kubeconfig.merge_into(path, OURS)]
+    second = path.read_text()
+    assert user_kubeconfig.merge_into(path, OURS) is None, "nothing changes"
+    backups.append(user_kubeconfig.merge_into(path, config(context_name("other"))))
+    assert [backup.name for backup in backups if backup] == ["config.podlab-backup", "config.podlab-backup-2"]
+    assert [backup.read_text() for backup in backups if backup] == [first, second]
+    assert all(backup.stat().st_mode & 0o077 == 0 for backup in backups if backup)
+
+
+def test_a_file_that_cannot_be_written_is_left_as_it_is_without_a_backup(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "config"
+    path.write_text(old := yaml.safe_dump(config("work")))
+
+    def read_only(**_: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(tempfile, "mkstemp", read_only)  # root may write everywhere
+    with pytest.raises(OSError, match="Read-only file system"):
+        user_kubeconfig.merge_into(path, OURS)
+    assert path.read_text() == old
+    assert [file.name for file in tmp_path.iterdir()] == ["config"]
+
+
 def test_a_link_is_followed(tmp_path: Path) -> None:
     (tmp_path / "real").write_text(yaml.safe_dump(config("work")))
     (tmp_path / "config").symlink_to(tmp_path / "real")
@@ -94,8 +124,20 @@ def test_removing_what_was_not_merged_writes_nothing(tmp_path: Path) -> None:
 
 
 def test_where_kubectl_would_write(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PODLAB_HOME", str(tmp_path / "podlab"))
     monkeypatch.setenv("KUBECONFIG", f"{tmp_path / 'one'}:{tmp_path / 'two'}")
     assert user_kubeconfig.user_file() == tmp_path / "one"
     monkeypatch.delenv("KUBECONFIG")
     monkeypatch.setenv("HOME", str(tmp_path))
     assert user_kubeconfig.user_file() == tmp_path / ".kube" / "config"
+
+
+def test_the_file_of_a_lab_is_not_the_users(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """In JupyterLab KUBECONFIG names the file of the lab's cluster, into which nothing is merged."""
+    monkeypatch.setenv("PODLAB_HOME", str(tmp_path / "podlab"))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    labs = tmp_path / "podlab" / "data" / "clusters" / "default" / "kubeconfig"
+    monkeypatch.setenv("KUBECONFIG", str(labs))
+    assert user_kubeconfig.user_file() == tmp_path / ".kube" / "config"
+    monkeypatch.setenv("KUBECONFIG", f"{labs}:{tmp_path / 'mine'}")
+    assert user_kubeconfig.user_file() == tmp_path / "mine"
