@@ -18,6 +18,7 @@ from podlab.checks.world import PYTHON_IMAGE, Room, World
 from podlab.errors import PodlabError
 from podlab.lab import chapters
 from podlab.lab.connection import Connection, LabError
+from podlab.lab.notebook import display_it
 from podlab.lab.progress import Progress
 from podlab.lab.show import Note
 
@@ -32,7 +33,7 @@ class Place:
         self.away = ""
         self.learner = seeds.learner()
         self.seed = seeds.seed_for(self.learner, chapter)
-        self._progress = Progress(chapter)
+        self._progress = Progress(chapter, tell=lambda text: display_it(Note(text, "warning")))
         self._connection: Connection | None = None
         self._world: World | None = None
         self._room: Room | None = None

@@ -15,15 +15,35 @@ from podlab import paths
 
 
 class Progress:
-    """What is known of one chapter. Several kernels may write at the same time; nothing is lost."""
+    """What is known of one chapter. Several kernels may write at the same time; nothing is lost.
 
-    def __init__(self, chapter: str, folder: Path | None = None) -> None:
+    What cannot be written, for a full disk, is kept here and written with the next change; `tell` hears of it once.
+    """
+
+    def __init__(
+        self, chapter: str, folder: Path | None = None, tell: Callable[[str], None] = lambda _text: None
+    ) -> None:
         given = os.environ.get("PODLAB_PROGRESS")
         self.folder = paths.private(folder or (Path(given) if given else paths.data() / "progress"))
         self.file = self.folder / f"{chapter}.json"
+        self._unsaved: list[Callable[[dict[str, Any]], None]] = []
+        self._tell = tell
+        self._told = False
 
     def read(self) -> dict[str, Any]:
         """The whole state; empty for a new learner, and for a file that is damaged (which is then kept aside)."""
+        try:
+            data = self._saved()
+        except OSError:
+            data = {"exercises": {}, "predictions": {}}
+        return self._with_unsaved(data)
+
+    def _with_unsaved(self, data: dict[str, Any]) -> dict[str, Any]:
+        for change in self._unsaved:
+            change(data)
+        return data
+
+    def _saved(self) -> dict[str, Any]:
         try:
             data = json.loads(self.file.read_text())
         except FileNotFoundError:
@@ -38,12 +58,19 @@ class Progress:
 
     def change(self, change: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
         """Apply `change` to the state and write it whole, under a lock; returns the new state."""
-        with self._locked():
-            data = self.read()
-            change(data)
-            with paths.whole_file(self.file) as file:
-                json.dump(data, file, indent=1)
+        self._unsaved.append(change)
+        try:
+            with self._locked():
+                data = self._with_unsaved(self._saved())
+                with paths.whole_file(self.file) as file:
+                    json.dump(data, file, indent=1)
+            self._unsaved.clear()
             return data
+        except OSError as error:
+            if not self._told:
+                self._tell(f"Your progress cannot be saved in {self.folder}: {error.strerror}. You can go on without.")
+            self._told = True
+            return self.read()
 
     @contextmanager
     def _locked(self) -> Iterator[None]:

@@ -307,6 +307,29 @@ def test_in_a_graded_kernel_nothing_is_checked(monkeypatch, capsys):
     assert "checked outside" in capsys.readouterr().out
 
 
+def test_what_cannot_be_saved_keeps_nobody_from_learning_and_is_saved_later(capsys):
+    lab = start("01")
+    capsys.readouterr()
+    before = Progress("01")
+    before.scored("01.1", 2.0, False)
+    (before.folder / ".lock").unlink()
+    (before.folder / ".lock").mkdir()  # no root can write to that
+    view = lab.check("01.1", {})
+    assert view.report.exercise == "01.1"
+    hints = [lab.hint("01.1").text for _ in range(2)]
+    assert hints[0] != hints[1]
+    assert "your prediction is 3" in lab.predict("p", 3).text
+    assert "off by 1" in lab.reconcile("p", 4).text
+    said = capsys.readouterr().out
+    assert said.count("cannot be saved") == 1 and str(before.folder) in said and "Is a directory" in said
+    assert before.exercise("01.1")["attempts"] == 1
+    (before.folder / ".lock").rmdir()
+    lab.predict("q", 1)
+    saved = Progress("01")
+    assert saved.exercise("01.1")["attempts"] == 2 and len(saved.exercise("01.1")["hints"]) == 2
+    assert saved.exercise("01.1")["best"] == 2.0 and saved.read()["predictions"]["p"]["measured"] == 4
+
+
 def test_progress_is_private(home):
     Progress("15").scored("15.1", 1.0, True)
     file = Progress("15").file
