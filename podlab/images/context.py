@@ -40,10 +40,16 @@ class Context:
 
     @classmethod
     def read(cls, folder: Path, dockerfile: Path) -> Context:
-        """The context in `folder`, with `DOCKERFILE.dockerignore` or `.dockerignore` applied."""
+        """The context in `folder`, with `DOCKERFILE.dockerignore` or `.dockerignore` applied.
+
+        ImageError if that file cannot be read: without it secrets could get into the image.
+        """
         for file in (dockerfile.with_name(dockerfile.name + ".dockerignore"), folder / ".dockerignore"):
-            if file.is_file():
-                return cls(folder, file.read_text(errors="surrogateescape").splitlines())
+            try:
+                if file.is_file():
+                    return cls(folder, file.read_text(errors="surrogateescape").splitlines())
+            except OSError as error:
+                raise ImageError(f"{file} cannot be read: {error.strerror}.", hint="Change its rights.") from error
         return cls(folder)
 
     def ignored(self, path: str) -> bool:

@@ -93,3 +93,11 @@ def test_a_missing_source_says_what_there_is(tree: Path) -> None:
     assert "one.txt" in str(missing.value)
     with pytest.raises(ImageError, match=r"\.dockerignore leaves it out"):
         Context(tree, ["app.py"]).sources("app.py")
+
+
+def test_a_list_of_what_is_ignored_that_cannot_be_read_is_named(tree: Path) -> None:
+    (tree / ".dockerignore").symlink_to(
+        "/proc/self/mem"
+    )  # a file that nobody can read from its beginning, root neither
+    with pytest.raises(ImageError, match=r"\.dockerignore cannot be read"):
+        Context.read(tree, tree / "Dockerfile")
