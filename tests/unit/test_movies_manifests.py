@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import subprocess
 import tomllib
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,6 +12,7 @@ import pytest
 import yaml
 
 from movies import compose, config
+from podlab.cluster.embedded import binaries
 from podlab.commands import movies_pods
 from podlab.images import dockerfile
 
@@ -95,9 +97,36 @@ def test_elsewhere_the_broker_is_the_official_image_and_all_else_the_same():
     assert container["image"] == "docker.io/library/nats:2-alpine"
 
 
+@pytest.mark.parametrize("name", ["movies", "movies-anywhere"])
+def test_kustomize_makes_the_same_objects(name):
+    program = binaries.find("kubectl")
+    if program is None:
+        pytest.skip("there is no kubectl on this machine")
+    made = subprocess.run(
+        [program, "kustomize", str(MANIFESTS.parent / name)], capture_output=True, text=True, check=True, timeout=120
+    ).stdout
+    theirs = {_name(thing): thing for thing in yaml.safe_load_all(made)}
+    for thing in theirs.values():
+        # podlab gives the namespace with each request
+        assert thing["kind"] == "Namespace" or thing["metadata"].pop("namespace") == movies_pods.NAMESPACE
+    ours = {_name(thing): thing for thing in movies_pods.objects(name)}
+    for thing in ours.values():
+        thing["metadata"].pop("namespace", None)
+    assert theirs == ours
+
+
 def test_all_images_are_those_that_are_made():
     found = {one["image"] for thing in WORKLOADS for one in thing["spec"]["template"]["spec"]["containers"]}
     assert found == {movies_pods.IMAGE, movies_pods.BROKER_IMAGE}
+
+
+@pytest.mark.parametrize("name", ["python", "toolbox"])
+def test_the_command_in_a_base_image_has_a_context_with_all_that_is_copied(name):
+    file = IMAGES / name / "Dockerfile"
+    (command,) = re.findall(r"^# +docker build -t \S+ -f (\S+) (\S+)$", file.read_text(), re.MULTILINE)
+    assert ROOT / command[0] == file
+    copied = re.findall(r"^COPY (.+) \S+$", file.read_text(), re.MULTILINE)
+    assert copied and all((ROOT / command[1] / one).is_file() for line in copied for one in line.split())
 
 
 @pytest.mark.parametrize("name", ["movies", "nats"])
