@@ -150,7 +150,8 @@ def main() -> None:
     rows += [("kills with a request under way", in_flight)] + [(f"kills of {name}", kills[name]) for name in VICTIMS]
     table("Ratings under random kills", ("what", "count"), rows)
     met = not lost and not twice and in_flight >= 0.9 * given.kills
-    more = {"kills": given.kills, "acknowledged": len(acknowledged), "seconds": round(time.monotonic() - began)}
+    more = {"kills": given.kills, "kills_in_flight": in_flight, "acknowledged": len(acknowledged)}
+    more |= {"seconds": round(time.monotonic() - began)}
     finish(Figure("no-lost-rating", len(lost), "acknowledged ratings lost", None, "0", met, more), here)
 
 
