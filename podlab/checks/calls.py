@@ -22,6 +22,7 @@ from typing import IO, Any, Literal, Protocol
 from podlab.checks import finite
 from podlab.checks.contract import Json, Result, failed
 from podlab.checks.places import place
+from podlab.node.runtime.sandbox import kernel
 
 #: Bytes of what the code prints that are kept; it may print more.
 KEPT_OUTPUT = 4_000
@@ -101,7 +102,7 @@ class Here(subprocess.Popen[bytes]):
 
     def __init__(self, command: Sequence[str], **settings: Any) -> None:
         super().__init__(command, **settings)
-        self.over = os.pidfd_open(self.pid)
+        self.over = kernel.pidfd_open(self.pid)
 
     def end(self) -> None:
         """End the process and everything in its session."""

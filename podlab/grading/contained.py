@@ -31,6 +31,7 @@ from podlab.grading.house import ENVIRONMENT, NOBODY, Bounds, Box, House
 from podlab.images.pull import Images
 from podlab.images.root import RootFileSystem
 from podlab.node.runtime.contract import Exit
+from podlab.node.runtime.sandbox import kernel
 
 #: Label of every container of ours; the middle of its name says whose it is.
 LABEL = "podlab.grading.box"
@@ -165,7 +166,7 @@ class Container(Box):
 
     def ending(self, process: Any) -> Any:
         """A file that becomes readable when a program that was started by `execute` has ended."""
-        return _Descriptor(os.pidfd_open(process.pid))
+        return _Descriptor(kernel.pidfd_open(process.pid))
 
     def kill(self, process: Any) -> int:
         """End a program that was started by `execute`, with the last of them what they left; its status.

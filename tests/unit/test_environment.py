@@ -65,6 +65,7 @@ def test_conda_users_get_the_same():
     (editable,) = (line for line in pip if line.startswith("--editable"))
     assert set(re.search(r"\[(.+)\]$", editable)[1].split(",")) == extras_of_the_makefile()
     assert len(pip) == 2
+    assert ENVIRONMENT["channels"] == ["conda-forge", "nodefaults"], "no other channel is mixed in"
 
 
 def test_the_cluster_can_be_installed_without_the_course():

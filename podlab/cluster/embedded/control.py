@@ -22,6 +22,7 @@ from typing import Any
 
 from podlab import errors
 from podlab.cluster.provider import Progress, StepReport
+from podlab.node.runtime.sandbox import kernel
 
 log = logging.getLogger(__name__)
 
@@ -135,7 +136,7 @@ class Supervisor:
     def kill(self) -> None:
         """End it with SIGKILL; by the kernel every process of its cluster ends with it."""
         try:
-            signal.pidfd_send_signal(self._descriptor, signal.SIGKILL)
+            kernel.pidfd_send_signal(self._descriptor, signal.SIGKILL)
         except ProcessLookupError:
             pass
 
@@ -150,7 +151,7 @@ def connect(path: Path) -> Supervisor | None:
         size = struct.calcsize("3i")
         pid, _, _ = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size))
         try:
-            return Supervisor(path, pid, os.pidfd_open(pid))
+            return Supervisor(path, pid, kernel.pidfd_open(pid))
         except ProcessLookupError:
             return None
 

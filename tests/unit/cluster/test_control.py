@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from podlab.checks import calls
 from podlab.cluster.embedded import control
 from podlab.cluster.provider import Progress, StepReport
 from podlab.errors import ClusterError, UsageError, WaitTimeout
+from podlab.node.runtime.sandbox import kernel
 
 
 async def handler(request: dict[str, Any], progress: Progress) -> Any:
@@ -72,6 +77,35 @@ async def test_the_supervisor_is_known_by_its_process(server: Path) -> None:
     with supervisor:
         assert supervisor.pid == os.getpid()
         assert not supervisor.wait(0)
+
+
+@pytest.fixture
+def compiled_for_an_old_c_library(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Python as conda gives it."""
+    monkeypatch.delattr(os, "pidfd_open", raising=False)
+    monkeypatch.delattr(signal, "pidfd_send_signal", raising=False)
+
+
+@pytest.mark.usefixtures("compiled_for_an_old_c_library")
+async def test_a_portable_python_knows_a_supervisor_and_ends_it(server: Path) -> None:
+    supervisor = await asyncio.to_thread(control.connect, server)
+    assert supervisor
+    with supervisor:
+        assert not supervisor.wait(0)
+    with subprocess.Popen([sys.executable, "-I", "-S", "-c", "input()"], stdin=subprocess.PIPE) as child:
+        held = control.Supervisor(server, child.pid, kernel.pidfd_open(child.pid))
+        held.kill()
+        assert held.wait(60)
+        assert child.wait() == -signal.SIGKILL
+        held.kill()  # has ended already
+        held.__exit__()
+    with pytest.raises(ProcessLookupError):
+        kernel.pidfd_open(child.pid)
+
+
+@pytest.mark.usefixtures("compiled_for_an_old_c_library")
+def test_a_portable_python_calls_the_code_of_a_learner() -> None:
+    assert calls.call("def f(): return 7", "f", seconds=60).value == 7
 
 
 async def test_garbage_is_survived(server: Path) -> None:

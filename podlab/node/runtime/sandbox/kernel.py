@@ -1,4 +1,4 @@
-"""System calls that Python 3.11 lacks: namespaces, mounts, capabilities. Standard library only.
+"""System calls that Python lacks: namespaces, mounts, capabilities, pidfds. Standard library only.
 
 Every wrapper raises OSError whose `filename` says what was tried (`mount tmpfs on /x`), so that the message
 of an error in a forked child is complete when it reaches the caller.
@@ -163,6 +163,22 @@ def open_beneath(folder: int, path: str) -> int:
         ),
         path,
     )
+
+
+# Numbers that all architectures share. Python has these two only where it was compiled for a new C library: conda's
+# and other portable ones were not.
+_PIDFD_SEND_SIGNAL, _PIDFD_OPEN = 424, 434
+
+
+def pidfd_open(pid: int) -> int:
+    """A close-on-exec descriptor of a process, readable once it has ended; ProcessLookupError if there is none."""
+    return _check(_libc.syscall(ctypes.c_long(_PIDFD_OPEN), ctypes.c_int(pid), ctypes.c_uint(0)), "pidfd_open")
+
+
+def pidfd_send_signal(descriptor: int, number: int) -> None:
+    """Send a signal to the process of a descriptor of `pidfd_open`; ProcessLookupError if it has ended."""
+    arguments = (ctypes.c_int(descriptor), ctypes.c_int(number), None, ctypes.c_uint(0))
+    _check(_libc.syscall(ctypes.c_long(_PIDFD_SEND_SIGNAL), *arguments), "pidfd_send_signal")
 
 
 def pivot_root(new: str, old: str) -> None:

@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from podlab.errors import EnvironmentUnsuitable
+from podlab.node.runtime.sandbox import kernel
 
 #: The folder that `import podlab` was found in: the small processes get it as their only addition to sys.path.
 _ROOT = str(Path(__file__).resolve().parents[4])
@@ -56,7 +57,7 @@ class Machine:
         self.socket_path = socket_path
         self._life = life
         self._exit: int | None = None
-        self._descriptor = os.pidfd_open(pid)
+        self._descriptor = kernel.pidfd_open(pid)
 
     def __repr__(self) -> str:
         return f"<Machine {self.name} pid {self.pid}{'' if self.alive() else ' ended'}>"
@@ -77,7 +78,7 @@ class Machine:
         """Pull the plug: every process of the node ends without a chance to say goodbye."""
         if self._exit is None:
             try:
-                signal.pidfd_send_signal(self._descriptor, signal.SIGKILL)
+                kernel.pidfd_send_signal(self._descriptor, signal.SIGKILL)
             except ProcessLookupError:
                 pass
 
