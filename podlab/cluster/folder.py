@@ -131,8 +131,12 @@ class ClusterFolder:
                 hint=f"Start it with `podlab cluster start --name {self.name}`, "
                 f"remove it with `podlab cluster down --name {self.name}`, or choose another --name.",
             ) from error
-        self.logs.mkdir(mode=0o700)
-        self.write(record)
+        try:
+            self.logs.mkdir(mode=0o700)
+            self.write(record)
+        except BaseException:
+            shutil.rmtree(self.path, ignore_errors=True)  # the name is free again
+            raise
 
     @contextmanager
     def locked(self) -> Iterator[bool]:

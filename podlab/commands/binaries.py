@@ -14,6 +14,7 @@ from rich.progress import Progress as Bars
 from rich.text import Text
 
 from podlab.cluster.embedded import binaries
+from podlab.cluster.embedded.binaries.progress import counted
 from podlab.errors import BinaryError
 
 app = typer.Typer(help="Find, fetch or build the Kubernetes binaries.", no_args_is_help=True)
@@ -70,16 +71,6 @@ def shown(console: Console) -> Iterator[binaries.Progress]:
         yield _BarLines(bars)
 
 
-def counted(report: binaries.Report) -> str:
-    """Return how far a report is, in its unit: "12 of 96 MB", "30 of at most 2077 packages", or nothing."""
-    if report.kind != "progress" or not (report.done or report.total):
-        return ""
-    if report.unit == "bytes":
-        of = f" of {report.total / 1e6:.0f}" if report.total else ""
-        return f"{report.done / 1e6:.0f}{of} MB"
-    return f"{report.done} of at most {report.total} packages" if report.total else ""
-
-
 class PlainLines:
     """One line per note, per end of a step, and every `PLAIN_PERIOD` seconds in between."""
 
@@ -93,8 +84,7 @@ class PlainLines:
         if report.kind == "progress" and now - self._last.get(report.step, float("-inf")) < PLAIN_PERIOD:
             return
         self._last[report.step] = now
-        said = ": ".join(part for part in (report.step, counted(report) or report.detail) if part)
-        self._console.print(Text(said))
+        self._console.print(Text(binaries.words(report)))
 
 
 class _BarLines:

@@ -15,7 +15,7 @@ from pathlib import Path
 from podlab import paths
 from podlab.cluster.kind import runtime as kind_runtime
 from podlab.errors import PodlabError
-from podlab.node.runtime.choice import try_kernel
+from podlab.node.runtime.choice import refused_processes, try_kernel
 
 #: Settings that forbid user namespaces to ordinary users, on the distributions that have them.
 SETTINGS = (
@@ -48,6 +48,8 @@ class Facts:
     proxies: dict[str, str]
     loopback: str | None
     course: list[str] = field(default_factory=list)
+    #: Why no process can be held by a descriptor, or None.
+    refused_processes: str | None = None
     #: The container runtime that kind would use ("" if none is installed), why it cannot, and what will fail or be
     #: slow: both with the cure.
     container_runtime: str = ""
@@ -81,6 +83,7 @@ def collect() -> Facts:
         proxies=_proxies(),
         loopback=try_loopback(),
         course=[name for name in ("jupyterlab", "nbgrader", "papermill") if find_spec(name) is None],
+        refused_processes=refused_processes(),
         container_runtime=runtime,
         container_trouble=trouble,
         container_notes=notes,
@@ -174,7 +177,7 @@ def _go() -> str | None:
 
 
 def _proxies() -> dict[str, str]:
-    names = ("https_proxy", "http_proxy", "no_proxy")
+    names = ("https_proxy", "http_proxy", "all_proxy", "no_proxy")
     return {name: value for name in names if (value := os.environ.get(name) or os.environ.get(name.upper()))}
 
 

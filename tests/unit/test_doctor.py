@@ -66,6 +66,7 @@ NO_BINARIES = dict.fromkeys(ALL)
         ({"python": (3, 14, 0)}, "Python", "missing", "Install one of them"),
         ({"kernel": "5.10.0-8"}, "kernel", "limited", "newer"),
         ({"kernel": "5.11.0"}, "kernel", "ok", ""),
+        ({"kernel": "4.18.0", "refused_processes": "pidfd_open"}, "kernel", "missing", "Linux 5.3"),
         ({"commands": {"make": None, "git": "/usr/bin/git"}}, "make, git", "limited", "apt install make"),
         ({"trials": {"user_namespace": REFUSED}}, "namespaces", "limited", "administrator"),
         ({"trials": {"user_namespace": REFUSED}}, "virtual cables", "limited", "See namespaces"),

@@ -7,8 +7,6 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,15 +15,16 @@ from podlab import paths
 from podlab.cluster import user_kubeconfig
 from podlab.cluster.embedded import control, warden
 from podlab.cluster.embedded.components import PROFILES
-from podlab.cluster.embedded.folder import COMPONENTS, ClusterFolder, Record, cluster_folder, environment
+from podlab.cluster.embedded.folder import COMPONENTS, ClusterFolder, Record, cluster_folder, disk_errors, environment
 from podlab.cluster.embedded.processes import last_lines
 from podlab.cluster.embedded.usage import outer_numbers
 from podlab.cluster.folder import check_name
 from podlab.cluster.progress import step
 from podlab.cluster.provider import ClusterSpec, ClusterStatus, ComponentStatus, Progress
-from podlab.errors import ClusterError, EnvironmentUnsuitable, StepFailed, UsageError
+from podlab.errors import ClusterError, EnvironmentUnsuitable, PodlabError, StepFailed, UsageError
 from podlab.network import addresses
 from podlab.node.runtime import choice
+from podlab.node.runtime.sandbox import kernel
 from podlab.waiting import until
 
 #: Bytes that must be free: etcd's files for a start and room for logs.
@@ -46,15 +45,14 @@ class EmbeddedProvider:
         record = Record.of(spec, self.name)
         if folder.path.exists():
             folder.create(record)  # says who has the name
-        binaries = _binaries(progress)
-        with _disk_errors(folder.path):
+        with disk_errors(folder.path):
             _need_space(folder.path.parent)
             with step("Runtime", progress) as say:
                 record.runtime, record.why = choice.choose(spec.runtime, str(folder.path.parent))
                 say(choice.words(record.runtime, record.why))
             folder.create(record)
         try:
-            self._run(folder, binaries, progress)
+            self._run(folder, progress)
         except BaseException as error:
             kept = _discard(folder, keep_logs=not isinstance(error, KeyboardInterrupt))
             if isinstance(error, StepFailed) and kept:
@@ -65,13 +63,12 @@ class EmbeddedProvider:
         """Start a stopped cluster with its objects; wait for one that is starting; leave a running one."""
         folder = cluster_folder(check_name(name))
         folder.read()
+        choice.check_kernel()
         if supervisor := control.connect(folder.control):
             with supervisor:
                 supervisor.ask("follow", progress, timeout=SILENCE)
             return
-        binaries = _binaries(progress)
-        _need_space(folder.path)
-        self._run(folder, binaries, progress)
+        self._run(folder, progress)
 
     def stop(self, name: str, progress: Progress) -> None:
         """End every process, keep all objects and volumes."""
@@ -177,7 +174,18 @@ class EmbeddedProvider:
         with _running(name) as supervisor:
             supervisor.ask("remove-node", node=node, timeout=SILENCE)
 
-    def _run(self, folder: ClusterFolder, binaries: dict[str, Path], progress: Progress) -> None:
+    def _run(self, folder: ClusterFolder, progress: Progress) -> None:
+        """Get the binaries and bring the cluster up; StepFailed says if it was taken down meanwhile."""
+        try:
+            binaries = _binaries(progress)
+            _need_space(folder.path)
+            self._launch(folder, binaries, progress)
+        except (PodlabError, OSError) as error:
+            if folder.exists():
+                raise
+            raise StepFailed(f"The cluster {folder.name} was taken down while it came up.") from error
+
+    def _launch(self, folder: ClusterFolder, binaries: dict[str, Path], progress: Progress) -> None:
         """Launch the supervisor and follow it until the cluster is up; end it if it is not."""
         from podlab.node.runtime.sandbox.machine import launch_supervisor
 
@@ -186,7 +194,7 @@ class EmbeddedProvider:
         argv = [sys.executable, "-m", "podlab.cluster.embedded.supervisor", str(folder.path)]
         marks = {warden.SUPERVISOR: str(folder.path)} if plain else {}
         argv.append(json.dumps({name: str(path) for name, path in binaries.items()}))
-        launched = os.pidfd_open(launch_supervisor(argv, environment(marks), log, plain=plain))
+        launched = kernel.pidfd_open(launch_supervisor(argv, environment(marks), log, plain=plain))
         try:
             supervisor = _first_contact(folder, launched, log)
         finally:
@@ -234,6 +242,7 @@ def _clear(folder: ClusterFolder) -> None:
 
 
 def _check(spec: ClusterSpec) -> None:
+    choice.check_kernel()
     if spec.runtime not in ("auto", "sandbox", "plain"):
         raise UsageError(f"There is no runtime {spec.runtime}.", hint="There are auto, sandbox and plain.")
     if spec.profile not in PROFILES:
@@ -246,7 +255,7 @@ def _binaries(progress: Progress) -> dict[str, Path]:
     from podlab.cluster.embedded import binaries
 
     with step("Kubernetes binaries", progress) as say:
-        return binaries.ensure(COMPONENTS, lambda report: say(report.detail or report.step))
+        return binaries.ensure(COMPONENTS, lambda report: say(binaries.words(report)))
 
 
 def _first_contact(folder: ClusterFolder, launched: int, log: Path) -> control.Supervisor:
@@ -281,12 +290,13 @@ def _end(supervisor: control.Supervisor, patience: float) -> None:
 
 def _discard(folder: ClusterFolder, *, keep_logs: bool) -> Path | None:
     """Remove a cluster whose bring-up failed; its logs are kept in the cache if asked for."""
-    if supervisor := control.connect(folder.control):
+    # Without a record it was taken down meanwhile: who has the name now is another.
+    if folder.exists() and (supervisor := control.connect(folder.control)):
         with supervisor:
             supervisor.kill()
             _end(supervisor, patience=10.0)
     kept = None
-    if keep_logs and folder.logs.exists():
+    if keep_logs and any(folder.logs.glob("*")):
         kept = paths.private(paths.cache() / "failed") / folder.name
         shutil.rmtree(kept, ignore_errors=True)
         try:
@@ -323,17 +333,3 @@ def _need_space(folder: Path) -> None:
             f"Only {free // 2**20} MiB are free in {folder}; a cluster needs {SPACE // 2**20} MiB.",
             hint="Free some space, or set PODLAB_HOME to a folder on another disk.",
         )
-
-
-@contextmanager
-def _disk_errors(folder: Path) -> Iterator[None]:
-    """Turn the errors of a full or read-only disk into what a user can act on."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM):
-            raise
-        raise EnvironmentUnsuitable(
-            f"{folder} cannot be written: {error.strerror}.",
-            hint="Free some space, or set PODLAB_HOME to a folder on another disk.",
-        ) from error

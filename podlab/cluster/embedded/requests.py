@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from podlab.cluster.embedded import bring_up, faults, steps
+from podlab.cluster.embedded.folder import disk_errors
 from podlab.cluster.embedded.system import SHUT_DOWN, System
 from podlab.cluster.provider import Progress, StepReport
 from podlab.errors import ClusterError, PodlabError, StepFailed, UsageError
@@ -80,6 +81,8 @@ class Requests:
     async def _come_up(self) -> None:
         try:
             await steps.run(bring_up.STEPS, self.system, self.follow.report)
+            with disk_errors(self.system.folder.path):
+                self.system.folder.write(self.system.record)
         except asyncio.CancelledError:
             raise
         except Exception as error:
@@ -89,7 +92,6 @@ class Requests:
             self._leave(FAILED)
             return
         self.state = "running"
-        self.system.folder.write(self.system.record)
         self.follow.outcome.set_result(None)
 
     async def _follow(self, _request: dict[str, Any], progress: Progress) -> None:

@@ -258,7 +258,7 @@ def _taken(port: int) -> str:
 def _program(say: Any) -> Path:
     from podlab.cluster.embedded import binaries
 
-    return binaries.ensure(["kind"], lambda report: say(report.detail or report.step))["kind"]
+    return binaries.ensure(["kind"], lambda report: say(binaries.words(report)))["kind"]
 
 
 def _free(port: int) -> bool:

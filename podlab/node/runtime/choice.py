@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
+import platform
 import subprocess
 import sys
 
 from podlab.errors import EnvironmentUnsuitable
+from podlab.node.runtime.sandbox import kernel
 
 #: Seconds that the trial of namespaces may take.
 PROBE_TIMEOUT = 30.0
@@ -22,6 +25,24 @@ _TRIALS = {
 LOST = "no isolation, no network policies, only images that are built on podlab/python or podlab/toolbox"
 #: What no node enforces, since there are no cgroups without delegation.
 LIMITS = "CPU limits are not enforced; a watcher kills containers that are over their memory limit"
+
+
+def refused_processes() -> str | None:
+    """Why this kernel lets nobody hold a process, without which no cluster can be ended; None if it does."""
+    try:
+        os.close(kernel.pidfd_open(os.getpid()))
+    except OSError as error:
+        return f"pidfd_open, which came with Linux 5.3: {error.strerror}"
+    return None
+
+
+def check_kernel() -> None:
+    """EnvironmentUnsuitable, with the version found and the one needed, if no cluster can run under this kernel."""
+    if refused := refused_processes():
+        raise EnvironmentUnsuitable(
+            f"No cluster can run on this machine: Linux {platform.release()} refuses {refused}.",
+            hint="Use a distribution with Linux 5.3 or newer (5.11 for all that pods can do), or the provider kind.",
+        )
 
 
 def try_kernel(folder: str) -> dict[str, str | None]:

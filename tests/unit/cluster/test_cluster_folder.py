@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import stat
 import threading
@@ -49,6 +50,13 @@ def test_one_of_many_rivals_gets_the_name(folder: ClusterFolder) -> None:
     for thread in threads:
         thread.join()
     assert sorted(outcomes) == ["made"] + ["refused"] * 7
+
+
+def test_a_name_is_free_again_if_its_record_cannot_be_written(folder: ClusterFolder) -> None:
+    with pytest.raises(TypeError):
+        folder.create(dataclasses.replace(RECORD, details={"no text": object()}))  # type: ignore[dict-item]
+    folder.create(RECORD)
+    assert folder.read() == RECORD
 
 
 def test_what_is_no_cluster(folder: ClusterFolder) -> None:

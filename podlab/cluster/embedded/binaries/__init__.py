@@ -15,7 +15,7 @@ from pathlib import Path
 
 from podlab.cluster.embedded.binaries import store
 from podlab.cluster.embedded.binaries.programs import ETCD_VERSION, PROGRAMS, VERSION
-from podlab.cluster.embedded.binaries.progress import Progress, Report, silent
+from podlab.cluster.embedded.binaries.progress import Progress, Report, silent, words
 from podlab.cluster.embedded.binaries.versions import (
     ALL,
     CONTROL_PLANE,
@@ -37,6 +37,7 @@ __all__ = [
     "find",
     "locate",
     "variable",
+    "words",
 ]
 
 

@@ -26,5 +26,20 @@ class Report:
 Progress = Callable[[Report], None]
 
 
+def counted(report: Report) -> str:
+    """How far a report is, in its unit: "12 of 96 MB", "30 of at most 2077 packages", or nothing."""
+    if report.kind != "progress" or not (report.done or report.total):
+        return ""
+    if report.unit == "bytes":
+        of = f" of {report.total / 1e6:.0f}" if report.total else ""
+        return f"{report.done / 1e6:.0f}{of} MB"
+    return f"{report.done} of at most {report.total} packages" if report.total else ""
+
+
+def words(report: Report) -> str:
+    """A report as one line: its step, and how far that is or what is at hand."""
+    return ": ".join(part for part in (report.step, counted(report) or report.detail) if part)
+
+
 def silent(report: Report) -> None:
     """Say nothing."""
