@@ -32,11 +32,13 @@ _Name = Annotated[
     str,
     typer.Option("--name", help="The cluster.", default_factory=cluster.current, show_default="the one in use"),
 ]
+#: Seconds between two plain lines about a step that goes on, where there is no terminal.
+PLAIN_PERIOD = 30.0
 _MARKS = {"running": ("…", "cyan"), "done": ("✓", "green"), "failed": ("✗", "red")}
 
 
 class Steps:
-    """The steps so far, as a picture that is drawn again and again, or as one plain line for each that ends."""
+    """The steps so far, as a picture that is drawn again and again."""
 
     def __init__(self) -> None:
         self._steps: dict[str, tuple[StepReport, float]] = {}
@@ -69,8 +71,11 @@ def drawn(console: Console) -> Iterator[Progress]:
 
 
 def _plain(console: Console) -> Progress:
+    due: dict[str, float] = {}
+
     def report(step: StepReport) -> None:
-        if step.state != "running":
+        if step.state != "running" or step.seconds >= due.get(step.name, PLAIN_PERIOD):
+            due[step.name] = step.seconds + PLAIN_PERIOD
             first = step.detail.splitlines()[0] if step.detail else ""
             console.print(Text(f"{_MARKS[step.state][0]} {step.name} {step.seconds:.1f} s {first}".rstrip()))
 
@@ -93,10 +98,15 @@ def up(
     """Create a cluster, or take up an existing one, and return when a pod could run."""
     if provider == "existing" and not confirm:
         confirm = _ask_for_name(kubeconfig, context)
+    from podlab.cluster.embedded import binaries
+
+    kubectl = binaries.find("kubectl")
     options = {"runtime": runtime, "kubeconfig": kubeconfig, "context": context, "confirmed": confirm}
     with drawn(_told) as progress:
         made = cluster.up(name, nodes=nodes, profile=profile, provider_name=provider, progress=progress, **options)
-    _told.print(Text(f"The cluster {name} is up. kubectl --kubeconfig {made.kubeconfig} get nodes"))
+    _told.print(Text(f"The cluster {name} is up. {kubectl or 'kubectl'} --kubeconfig {made.kubeconfig} get nodes"))
+    if kubectl is None:
+        _told.print(Text("There is no kubectl on this machine. To get it: podlab binaries ensure kubectl", "dim"))
     if name != cluster.current():
         _told.print(Text(f"Labs use {cluster.current()}; to work on this one: podlab cluster use {name}", "dim"))
 

@@ -26,6 +26,7 @@ import podlab
 from podlab import cluster as clusters
 from podlab.cluster import Cluster
 from podlab.cluster.provider import StepReport
+from podlab.commands import lab
 from podlab.errors import ClusterError, ClusterExists, ClusterNotFound, EnvironmentUnsuitable, StepFailed, UsageError
 from podlab.waiting import until
 
@@ -95,6 +96,14 @@ def test_stop_and_start_keep_every_object(make, kubectl) -> None:  # type: ignor
     before = supervisor(cluster)
     cluster.start()  # a running one, too
     assert supervisor(cluster) == before
+
+
+def test_a_cluster_comes_up_behind_jupyterlab(make, capsys) -> None:  # type: ignore[no-untyped-def]
+    cluster = make()
+    cluster.stop()
+    lab._bring_up(cluster.name)
+    until(lambda: f"Cluster {cluster.name!r} is up." in capsys.readouterr().out, "the report", timeout=240)
+    assert cluster.status.state == "running"
 
 
 def test_a_port_that_was_taken_meanwhile_is_replaced(make, kubectl) -> None:  # type: ignore[no-untyped-def]

@@ -125,6 +125,24 @@ def test_commands_in_notebooks_meet_the_cluster_of_the_lab(tmp_path, monkeypatch
     assert lab.surroundings({"PODLAB_KUBECONFIG": "/mine"}, "default", None)["KUBECONFIG"] == "/mine"
 
 
+def test_a_cluster_that_does_not_come_up_behind_jupyterlab_says_why(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("PODLAB_HOME", str(tmp_path))
+    lab._bring_up("No_Name")
+    (log,) = (tmp_path / "data").glob("lab-*.log")
+    said = ""
+
+    def told() -> bool:
+        nonlocal said
+        said += "".join(capsys.readouterr())
+        return f"This is also in {log}" in said
+
+    waiting.until(told, "the report", timeout=120)
+    assert "Cluster 'No_Name' is coming up behind JupyterLab." in said
+    assert "did not come up. " in said and "cannot be the name of a cluster" in said and "Traceback" not in said
+    assert "cannot be the name of a cluster" in log.read_text()
+    assert log.stat().st_mode & 0o077 == 0
+
+
 @pytest.mark.slow
 def test_jupyterlab_serves_the_copies_on_loopback_and_only_with_its_token(course, tmp_path):
     environment = {

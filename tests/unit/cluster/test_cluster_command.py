@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import io
 import json
+import subprocess
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from rich.console import Console
@@ -12,7 +15,10 @@ from typer.testing import CliRunner
 
 from podlab import cluster
 from podlab.cluster import clusters
+from podlab.cluster.embedded import binaries
+from podlab.cluster.embedded.processes import cap_log
 from podlab.cluster.provider import ClusterStatus, ComponentStatus, StepReport
+from podlab.commands import cluster as command
 from podlab.commands.cluster import Steps, app, drawn
 from podlab.errors import ClusterNotFound, UsageError
 
@@ -77,6 +83,28 @@ def test_plain_lines_where_there_is_no_terminal(capsys: pytest.CaptureFixture[st
     assert lines[2].endswith("s in all")
 
 
+def test_a_long_step_is_heard_of_where_there_is_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    with drawn(Console(force_terminal=False)) as progress:
+        for seconds in (0.0, 29.0, 31.0, 45.0, 62.0):
+            progress(StepReport("Kubernetes binaries", "running", seconds, f"build: {seconds:g}"))
+    lines = capsys.readouterr().out.splitlines()[:-1]
+    assert lines == ["… Kubernetes binaries 31.0 s build: 31", "… Kubernetes binaries 62.0 s build: 62"]
+
+
+def test_up_ends_with_a_kubectl_that_is_there(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = SimpleNamespace(kubeconfig=home / "kubeconfig")
+    monkeypatch.setattr(cluster, "up", lambda *_, **options: made)
+    monkeypatch.setattr(command, "_told", Console(force_terminal=False, soft_wrap=True))
+    monkeypatch.setattr(binaries, "find", lambda name: home / "cache" / name)
+    command.up("default")
+    assert f"{home}/cache/kubectl --kubeconfig {home}/kubeconfig get nodes" in capsys.readouterr().out
+    monkeypatch.setattr(binaries, "find", lambda name: None)
+    command.up("default")
+    assert "podlab binaries ensure kubectl" in capsys.readouterr().out
+
+
 def test_the_picture_shows_each_step_once() -> None:
     steps = Steps()
     for state in ("running", "done"):
@@ -90,12 +118,39 @@ def test_the_picture_shows_each_step_once() -> None:
     assert "… Nodes Ready 3.0 s detail" in text
 
 
-def test_a_log_is_printed(home: Path) -> None:
+@pytest.fixture
+def log(home: Path) -> Path:
+    """etcd's log, one line long, of the cluster `one`."""
     folder = home / "data" / "clusters" / "one"
     (folder / "logs").mkdir(parents=True)
     record = {"name": "one", "provider": "embedded", "nodes": [], "profile": "lab"}
     (folder / "cluster.json").write_text(json.dumps(record))
     (folder / "logs" / "etcd.log").write_text("a line\n")
+    return folder / "logs" / "etcd.log"
+
+
+@pytest.mark.timeout(120)
+def test_a_log_is_followed_also_when_it_is_cut_until_it_is_gone(log: Path) -> None:
+    arguments = ["cluster", "logs", "etcd", "--name", "one", "--follow"]
+    with (
+        subprocess.Popen([sys.executable, "-m", "podlab", *arguments], stdout=subprocess.PIPE, text=True) as following,
+        log.open("a") as writer,
+    ):
+        assert following.stdout
+        assert following.stdout.readline() == "a line\n"
+        writer.write("a longer line\n")
+        writer.flush()
+        assert following.stdout.readline() == "a longer line\n"
+        assert cap_log(log, limit=1)
+        writer.write("after\n")
+        writer.flush()
+        assert following.stdout.readline() == "after\n"
+        log.unlink()
+        assert following.stdout.read() == ""
+        assert following.wait() == 0
+
+
+def test_a_log_is_printed(log: Path) -> None:
     assert run("logs", "etcd", "--name", "one") == "a line\n"
     with pytest.raises(UsageError, match="There are etcd"):
         run("logs", "scheduler", "--name", "one")
