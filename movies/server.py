@@ -121,7 +121,7 @@ class _Protocol(H11Protocol):
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
-        if self.cycle is not None and not self.cycle.response_complete:
+        if self._under_way():
             self._disarm()  # a request is under way: its body has a limit of its own
         elif self._due is None:
             self._arm()
@@ -131,11 +131,23 @@ class _Protocol(H11Protocol):
         super().on_response_complete()
         self._watch_reading()
 
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._watch_reading()  # an answer that comes in pieces is not complete before most of it is read
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if self._unread and self._under_way():
+            self._unread.cancel()  # it reads; the next piece makes more wait
+
     def connection_lost(self, exc: Exception | None) -> None:
         self._disarm()
         if self._unread:
             self._unread.cancel()
         super().connection_lost(exc)
+
+    def _under_way(self) -> bool:
+        return self.cycle is not None and not self.cycle.response_complete
 
     def _watch_reading(self) -> None:
         """Look again later whether what is not read yet has become less."""

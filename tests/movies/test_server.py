@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 from fastapi import APIRouter, Response
+from fastapi.responses import StreamingResponse
 
 from movies import telemetry
 from movies.config import Settings
@@ -24,13 +25,14 @@ LARGE = b"x" * 20_000_000
 
 
 class Nothing:
-    """A part that has what every service has, and a large answer."""
+    """A part that has what every service has, and a large answer, in one piece and in many."""
 
     name = "nothing"
 
     def __init__(self) -> None:
         self.router = APIRouter()
         self.router.get("/large")(lambda: Response(LARGE))
+        self.router.get("/streamed")(lambda: StreamingResponse(LARGE[:1_000_000] for _ in range(20)))
 
     async def start(self) -> None: ...
 
@@ -91,8 +93,9 @@ async def test_a_body_that_does_not_come_is_answered_408() -> None:
         assert (await _talk(port, head)).startswith(b"HTTP/1.1 408")
 
 
-async def test_clients_that_do_not_read_are_cut_off_and_block_nobody() -> None:
-    ask = b"GET /large HTTP/1.1\r\nHost: x\r\n\r\n"
+@pytest.mark.parametrize("path", ["/large", "/streamed"])
+async def test_clients_that_do_not_read_are_cut_off_and_block_nobody(path: str) -> None:
+    ask = f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode()
     cut_off = telemetry.REFUSED.labels("nothing", "unread")._value.get
     before = cut_off()
     async with served(body_seconds=1, max_in_flight=2) as port:
@@ -112,10 +115,11 @@ async def test_clients_that_do_not_read_are_cut_off_and_block_nobody() -> None:
             writer.close()
 
 
-async def test_a_client_that_reads_slowly_gets_all_of_its_answer() -> None:
+@pytest.mark.parametrize("path", ["/large", "/streamed"])
+async def test_a_client_that_reads_slowly_gets_all_of_its_answer(path: str) -> None:
     async with served(body_seconds=3) as port:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
-        writer.write(b"GET /large HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        writer.write(f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
         got = 0
         while piece := await reader.read(300_000):
             got += len(piece)
