@@ -33,6 +33,17 @@ def _count(text: str) -> int:
     return number
 
 
+def _more_than_none(read: Callable[[str], Any]) -> Callable[[str], Any]:
+    """As `read`, but not 0, with which the service would refuse everything."""
+
+    def more(text: str) -> Any:
+        if not (number := read(text)):
+            raise ValueError("a number above 0 was expected")
+        return number
+
+    return more
+
+
 def _flag(text: str) -> bool:
     known = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False, "": False}
     if text.lower() not in known:
@@ -77,11 +88,13 @@ class Settings:
     log_level: str = _setting("INFO", _level, "DEBUG, INFO, WARNING or ERROR")
     drain_seconds: float = _setting(3.0, _positive, "after SIGTERM: unready, but still answering, for so long")
     stop_seconds: float = _setting(20.0, _positive, "after that: how long requests under way may take to end")
-    body_bytes: int = _setting(1_000_000, _count, "the largest request body")
-    body_seconds: float = _setting(10.0, _positive, "how long a client may take to send headers, or a body")
-    max_in_flight: int = _setting(64, _count, "requests at once; more get 429")
-    call_seconds: float = _setting(1.0, _positive, "how long a service waits for another")
-    stream_bytes: int = _setting(2**30, _count, "bytes that each stream of the broker may hold")
+    body_bytes: int = _setting(1_000_000, _more_than_none(_count), "the largest request body")
+    body_seconds: float = _setting(
+        10.0, _more_than_none(_positive), "how long a client may take to send headers, or a body"
+    )
+    max_in_flight: int = _setting(64, _more_than_none(_count), "requests at once; more get 429")
+    call_seconds: float = _setting(1.0, _more_than_none(_positive), "how long a service waits for another")
+    stream_bytes: int = _setting(2**30, _more_than_none(_count), "bytes that each stream of the broker may hold")
     duplicate_seconds: float = _setting(3600.0, _positive, "how long the broker remembers the ids of events")
     future_seconds: float = _setting(300.0, _positive, "how far ahead of our clock an event may be dated")
     train_after: int = _setting(200, _count, "train when so many new events came; 0: do not")

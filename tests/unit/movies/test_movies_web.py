@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import tracemalloc
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -194,6 +195,34 @@ async def test_faults_bite_and_are_counted() -> None:
         assert (await client.put("/faults", json={"other": 1})).status_code == 422
 
 
+async def test_a_slow_service_holds_every_answer_back_until_it_is_switched_off() -> None:
+    async with opened(faults=True) as (_, site, client):
+        await client.put("/faults", json={"slow": 120})
+        held = [asyncio.create_task(client.get("/fast")) for _ in range(3)]
+        while site.state.faults.bitten.get("slow", 0) < 3:
+            await asyncio.sleep(0)
+        assert (await client.get("/healthz")).status_code == 200, "its health is as fast as ever"
+        assert not any(one.done() for one in held)
+        await client.put("/faults", json={})
+        assert [(await one).status_code for one in held] == [200] * 3
+
+
+async def test_a_leaking_service_keeps_memory_with_every_request_until_it_is_switched_off() -> None:
+    size, requests = 1_000_000, 10
+    async with opened(faults=True) as (_, _, client):
+        await client.put("/faults", json={"leaking": size})
+        tracemalloc.start()
+        try:
+            for _ in range(requests):
+                assert (await client.get("/fast")).status_code == 200
+            kept, _ = tracemalloc.get_traced_memory()
+            await client.put("/faults", json={})
+            left, _ = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        assert kept >= size * requests and left < size
+
+
 async def test_a_wedged_service_answers_nothing_until_it_is_freed() -> None:
     async with opened(faults=True) as (_, site, client):
         await client.put("/faults", json={"wedged": True})
@@ -245,6 +274,10 @@ def test_a_log_line_is_one_line_of_json_whatever_is_in_it() -> None:
         ({"MOVIES_PROT": "1"}, ["MOVIES_PROT is not known"]),
         ({"MOVIES_SERVING_URL": "serving:8000"}, ["MOVIES_SERVING_URL", "http://"]),
         ({"MOVIES_CALL_SECONDS": "nan"}, ["MOVIES_CALL_SECONDS"]),
+        *(
+            ({f"MOVIES_{name}": "0"}, [f"MOVIES_{name}='0'", "above 0"])
+            for name in ("MAX_IN_FLIGHT", "BODY_BYTES", "BODY_SECONDS", "CALL_SECONDS", "STREAM_BYTES")
+        ),
     ],
 )
 def test_wrong_settings_are_named(environment: dict[str, str], named: list[str]) -> None:
