@@ -160,11 +160,18 @@ def _operation(state: State, settings: Settings) -> APIRouter:
     return router
 
 
+def encodable(text: str) -> str:
+    """Text with "?" for each half of a character: JSON may hold one (`"\\ud800"`), but UTF-8 has no bytes for it."""
+    return text.encode(errors="replace").decode()
+
+
 def reason(error: RequestValidationError) -> str:
     """What is wrong with a request, in one line."""
-    return "; ".join(
-        f"{'.'.join(str(step) for step in one['loc'])}: {one['msg'].removeprefix('Value error, ')}"
-        for one in error.errors()[:5]
+    return encodable(
+        "; ".join(
+            f"{'.'.join(str(step) for step in one['loc'])}: {one['msg'].removeprefix('Value error, ')}"
+            for one in error.errors()[:5]
+        )
     )
 
 

@@ -36,7 +36,7 @@ from movies.contracts import (
     stored,
 )
 from movies.errors import Unavailable
-from movies.web import PROBLEMS, reason
+from movies.web import PROBLEMS, encodable, reason
 
 _log = logging.getLogger(__name__)
 _LATE_SECONDS = 3600
@@ -186,7 +186,7 @@ class Ingestion:
 
 def _id_of(event: Any) -> str | None:
     found = event.get("id") if isinstance(event, Mapping) else None
-    return found[:100] if isinstance(found, str) else None
+    return encodable(found[:100]) if isinstance(found, str) else None
 
 
 def _judging(part: Ingestion) -> type[APIRoute]:

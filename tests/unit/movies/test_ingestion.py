@@ -15,6 +15,8 @@ from movies.contracts import Accepted, Refused
 from movies.errors import BrokerError, StorageFull, Unavailable
 from podlab import waiting
 
+JSON = {"content-type": "application/json"}
+
 
 async def test_an_accepted_event_is_in_the_log_and_in_the_history(tmp_path: Path) -> None:
     async with parts(tmp_path) as all_, all_.http("ingestion") as client:
@@ -65,7 +67,7 @@ async def test_what_cannot_be_is_refused_with_its_reason(
     caplog.set_level(logging.INFO, "movies")
     async with parts(tmp_path) as all_, all_.http("ingestion") as client:
         body = json.dumps(event).encode()
-        answer = await client.post("/events", content=body, headers={"content-type": "application/json"})
+        answer = await client.post("/events", content=body, headers=JSON)
         assert answer.status_code == 422
         refused = Refused.model_validate(answer.json())
         assert refused.reason == reason and told in refused.detail
@@ -73,6 +75,20 @@ async def test_what_cannot_be_is_refused_with_its_reason(
         assert (await all_.ingestion.status()).refused == 1
         (line,) = [one for one in caplog.records if one.message == "event"]
         assert line.outcome == "refused" and line.reason == reason  # type: ignore[attr-defined]
+
+
+async def test_half_a_character_is_refused_and_what_follows_is_kept(tmp_path: Path) -> None:
+    half = [rating(id="\ud800"), rating(kind="\udfff"), {**rating(), "\ud800": 1}]
+    async with parts(tmp_path) as all_, all_.http("ingestion") as client:
+        for event in half:  # json writes it as \\ud800, which is good JSON
+            answer = await client.post("/events", content=json.dumps(event), headers=JSON)
+            assert answer.status_code == 422 and Refused.model_validate(answer.json()).reason == "malformed"
+        batch = json.dumps({"events": [*half, rating("good")]})
+        answer = await client.post("/events/batch", content=batch, headers=JSON)
+        assert answer.status_code == 200
+        told = answer.json()
+        assert (told["accepted"], told["refused"]) == (1, 3) and told["results"][0]["id"] == "?"
+        assert await all_.bus.last(EVENTS) == 1
 
 
 async def test_late_and_out_of_order_events_count_as_of_their_date(tmp_path: Path) -> None:
