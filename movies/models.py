@@ -6,7 +6,7 @@ from typing import Literal
 
 from movies import artefact
 from movies.bus import Bus
-from movies.errors import Unavailable
+from movies.errors import ModelRefused, Unavailable
 from movies.training import Model
 
 POINTER = "model"
@@ -35,7 +35,10 @@ async def fetch(bus: Bus, version: str) -> Model:
     data = await bus.get(_PREFIX + version)
     if data is None:
         raise Unavailable(f"There is no model {version}.")
-    return artefact.read(data)
+    model = artefact.read(data)
+    if artefact.version(data) != version:
+        raise ModelRefused(f"The model is damaged or another's: its bytes are those of {artefact.version(data)}.")
+    return model
 
 
 async def current(bus: Bus) -> Model | None:

@@ -157,7 +157,7 @@ def recall(scores: npt.NDArray[Any], seen: sparse.csr_matrix, wanted: sparse.csr
     """Mean over users of the share of the wanted movies that are among the n best unseen ones."""
     rows, columns = seen.nonzero()
     scores[rows, columns] = -np.inf
-    best = np.argpartition(-scores, n, axis=1)[:, :n]
+    best = np.argpartition(-scores, min(n, scores.shape[1] - 1), axis=1)[:, :n]
     hits = np.asarray(np.take_along_axis(wanted.toarray(), best, 1)).sum(axis=1)
     sizes = np.minimum(wanted.getnnz(axis=1), n)
     asked = sizes > 0

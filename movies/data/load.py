@@ -7,7 +7,7 @@
 
 In a table of your own users and movies may be named by text: a column that is not all numbers is numbered in the order
 in which its texts come, and a movie is called by its text, or as a column of titles says. Its ratings may go to another
-number than 5, or be no halves: say to which.
+number than 5, or be no halves: say to which. Without a column of times, all ratings count as of the moment of loading.
 
 Every line is checked. A file with faults is refused as a whole, and the first faults are told with their line numbers.
 MovieLens data are GroupLens' and may not be passed on: they are read where the user has put them, and copied nowhere.
@@ -153,27 +153,47 @@ def find(path: Path) -> tuple[Path, _Form]:
     raise DataError(f"{path} has no known form: give a MovieLens folder, a .csv or a .tsv with a header.")
 
 
-def _rows(path: Path, form: _Form) -> Iterator[tuple[int, list[str]]]:
-    """(line number, fields) of every line that is not empty, the header left out."""
+def _lines(path: Path, form: _Form) -> Iterator[tuple[int, list[str]]]:
+    """(line number, fields) of every line, the header too; DataError if it cannot be read."""
+    line = 0
     try:
         with path.open(encoding=form.encoding(path), newline="") as file:
             text = (line.removeprefix("\ufeff") if number == 0 else line for number, line in enumerate(file))
             reader = form.rows(text)
             for number, row in enumerate(reader, 1):
                 line = getattr(reader, "line_num", number)
-                if any(field.strip() for field in row) and not (form.header and number == 1):
-                    yield line, row
+                yield line, row
     except UnicodeDecodeError as error:
-        raise DataError(f"{path} is not written in UTF-8: {error}.") from error
-    except (OSError, csv.Error) as error:
-        raise DataError(f"{path} cannot be read: {error}.") from error
+        where = _not_utf_8(path)
+        raise DataError(f"{path} line {where} is not written in UTF-8: save the table as UTF-8 first.") from error
+    except csv.Error as error:
+        raise DataError(f"{path} line {line + 1}: {error}. Is a quotation mark left open there?") from error
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror or error}.") from error
+
+
+def _not_utf_8(path: Path) -> int:
+    """The number of the first line that is not UTF-8: the reader decodes many lines at once, and does not know it."""
+    with path.open("rb") as file:
+        for number, line in enumerate(file, 1):
+            try:
+                line.decode()
+            except UnicodeDecodeError:
+                return number
+    return 1
+
+
+def _rows(path: Path, form: _Form) -> Iterator[tuple[int, list[str]]]:
+    """(line number, fields) of every line that is not empty, the header left out."""
+    for number, (line, row) in enumerate(_lines(path, form)):
+        if any(field.strip() for field in row) and not (form.header and number == 0):
+            yield line, row
 
 
 def _header(path: Path, form: _Form) -> Sequence[int]:
     """Positions of user, movie, stars, time and title (-1: there is none) in a table with a header."""
-    with path.open(encoding="utf-8", errors="replace", newline="") as file:
-        names = next(iter(form.rows(file)), [])
-    plain = [re.sub(r"[\s_\-\ufeff]", "", name).lower() for name in names]
+    _, names = next(_lines(path, form), (1, []))
+    plain = [re.sub(r"[\s_\-]", "", name).lower() for name in names]
     found = {
         column: next((plain.index(name) for name in known if name in plain), -1)
         for column, known in COLUMN_NAMES.items()
@@ -240,7 +260,7 @@ class _Table:
             raise DataError(f"{path} is MovieLens', whose scale goes to 5: {scale} is for a table of your own.")
         self._users = _Column("user", may_be_names=not self.movielens)
         self._movies = _Column("movie", may_be_names=not self.movielens)
-        self._latest = time.time() + _DAY
+        self._now = int(time.time())
         #: Of movies, by what was read of them.
         self._said: dict[int, str] = {}
 
@@ -274,6 +294,7 @@ class _Table:
         again = len(table) - len(kept)
         notes = self._users.note() + self._movies.note()
         notes += (f"Ratings to {self._scale} became stars, the nearest half.",) if self._scale is not None else ()
+        notes += () if places[3] >= 0 else ("No column says when: all ratings count as of now.",)
         notes += (f"{again} ratings were given twice; the latest counts.",) if again else ()
         return kept, notes
 
@@ -283,7 +304,7 @@ class _Table:
         user = self._users.read(row[places[0]])
         movie = self._movies.read(row[places[1]])
         stars = self._stars(row[places[2]].strip())
-        at = self._time(row[places[3]].strip()) if places[3] >= 0 else 0
+        at = self._time(row[places[3]].strip()) if places[3] >= 0 else self._now
         if places[4] >= 0:
             self._said.setdefault(movie, row[places[4]].strip())
         return user, movie, stars, at
@@ -321,7 +342,7 @@ class _Table:
             raise ValueError(
                 f"the time {text[:40]} is far too late for seconds: if it is in milliseconds, divide by 1000"
             )
-        if not 0 <= found < self._latest:
+        if not 0 <= found < self._now + _DAY:
             raise ValueError(f"the time {text[:40]} is {'before 1970' if found < 0 else 'in the future'}")
         return found
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import sys
+import time
 import tracemalloc
 from pathlib import Path
 from xml.etree import ElementTree
@@ -19,6 +21,7 @@ from movies.data.statistics import statistics
 from movies.data.tables import STARS, Interactions, Movie
 from movies.errors import DataError
 from movies.seed import gathered
+from movies.services.training import train_on
 
 
 def test_the_same_seed_gives_the_same_data_and_another_other() -> None:
@@ -144,7 +147,7 @@ def test_users_and_movies_of_ones_own_table_may_be_named_by_text(tmp_path: Path)
     path.write_text("user,title,rating\nZoë,Überfahrt,5\nAl,The Voyage,4\nZoë,The Voyage,3\n")
     found = load.load(path)
     assert [(movie.id, movie.title) for movie in found.movies] == [(1, "Überfahrt"), (2, "The Voyage")]
-    assert found.interactions.user.tolist() == [1, 1, 2] and len(found.notes) == 2 and "'Zoë' is 1" in found.notes[0]
+    assert found.interactions.user.tolist() == [1, 1, 2] and len(found.notes) == 3 and "'Zoë' is 1" in found.notes[0]
     with path.open("a") as file:
         file.write("Bo,Another,2\n")
     assert load.load(path).movies[:2] == found.movies, "a name keeps its number when rows are added"
@@ -166,7 +169,7 @@ def test_a_column_of_nothing_but_numbers_has_numbers_also_if_they_are_written_wi
     path.write_text("user,movie,title,rating\n1.0,12,Überfahrt,5\n7.0,12.0,Überfahrt,4\n7,3,,4\n")
     found = load.load(path)
     assert found.movies == [Movie(3, "Movie 3", 0, ()), Movie(12, "Überfahrt", 0, ())]
-    assert sorted(found.interactions.user.tolist()) == [1, 7, 7] and found.notes == ()
+    assert sorted(found.interactions.user.tolist()) == [1, 7, 7] and len(found.notes) == 1
     path.write_text("user,movie,rating\n1.5,12,5\n")
     assert "1 users are named by text" in load.load(path).notes[0]
 
@@ -181,7 +184,7 @@ def test_ratings_to_another_number_become_stars(tmp_path: Path) -> None:
     path.write_text("user,movie,rating\n1,1,10\n1,2,7\n1,3,1\n1,4,0\n")
     found = load.load(path, 10)
     assert found.interactions.stars.tolist() == [5, 3.5, 0.5, 0.5]
-    assert found.notes == ("Ratings to 10 became stars, the nearest half.",)
+    assert found.notes[0] == "Ratings to 10 became stars, the nearest half."
     with pytest.raises(DataError, match=r"a rating of 10 is not .* --scale 10"):
         load.load(path)
     with pytest.raises(DataError, match="line 2: a rating of 10 is not on the scale to 7"):
@@ -195,6 +198,18 @@ def test_ratings_to_another_number_become_stars(tmp_path: Path) -> None:
         load.load(tmp_path / "ratings.csv", 10)
 
 
+def test_ratings_without_a_time_still_count_after_the_first_live_one(tmp_path: Path) -> None:
+    pairs = [(user, movie) for user in range(1, 21) for movie in range(1, 9) if (user + movie) % 3]
+    path = tmp_path / "mine.csv"
+    path.write_text("user,movie,rating\n" + "".join(f"{user},{movie},5\n" for user, movie in pairs))
+    found = load.load(path)
+    assert found.notes == ("No column says when: all ratings count as of now.",)
+    live = Interactions.of([1], [1], [4], [np.nan], [time.time() + 60])
+    model = train_on(Interactions.join([found.interactions, live]), list(range(1, 9)))
+    assert (model.popularity > 1).all()
+    assert model.evaluation is None, "ratings of one moment have no before and after"
+
+
 async def test_what_was_changed_on_the_way_is_told_and_where_something_is_nothing_is_read(tmp_path: Path) -> None:
     (tmp_path / "mine.csv").write_text("user,movie,rating\n1,1,4\n1,1,5\n")
     bus = connect(f"file:{tmp_path / 'bus'}")
@@ -206,7 +221,7 @@ async def test_what_was_changed_on_the_way_is_told_and_where_something_is_nothin
         assert await seed.loaded(bus, tmp_path / "mine.csv", say=told.append) == first
     finally:
         await bus.close()
-    assert told[0] == "1 ratings were given twice; the latest counts." and "was not read" in told[1]
+    assert told[1] == "1 ratings were given twice; the latest counts." and "was not read" in told[2]
 
 
 def test_faults_are_told_by_line_and_nothing_is_loaded(tmp_path: Path) -> None:
@@ -233,7 +248,14 @@ def test_a_poster_is_well_formed_whatever_the_title(title: str) -> None:
         ("ratings.csv", b"userId,movieId,rating,timestamp\n", "no lines after the header"),
         ("ratings.csv", b"who,what\n1,2\n", "Its columns: who, what"),
         ("ratings.csv", b"\xff\xfe\x00 no text", "ratings.csv"),
-        ("ratings.csv", b'userId,movieId,rating\n1,2,"' + b"x" * 200_000 + b'"\n', "field larger than field limit"),
+        (
+            "ratings.csv",
+            b'userId,movieId,rating\n1,2,3\n1,2,"' + b"x" * 200_000 + b'"\n',
+            "line 3: field larger than field limit",
+        ),
+        ("mine.csv", b"userId," + b"x" * 200_000 + b"\n1,2\n", "line 1: field larger than field limit"),
+        ("mine.csv", "user,movie,rating\n1,2,3\n1,Amélie,3\n".encode("latin-1"), "line 3 is not written in UTF-8"),
+        ("mine.csv", "né,film,note\n1,2,3\n".encode("latin-1"), "line 1 is not written in UTF-8"),
         ("ratings.csv", b"userId,movieId,rating\n1,2\n", "3 fields were expected, there are 2"),
         ("ratings.csv", b"userId,movieId,rating\n9999999999999999999,2,3\n", "line 2"),
         ("ratings.csv", b"userId,movieId,rating,timestamp\n1,2,3,tomorrow\n", "'tomorrow' is no time"),
@@ -266,6 +288,14 @@ def test_what_holds_no_ratings_is_refused_with_its_name_and_reason(
     with pytest.raises(DataError) as caught:
         load.load(tmp_path / name)
     assert name in str(caught.value) and says in str(caught.value)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs a file in /proc that can be opened but not read")
+@pytest.mark.parametrize("name", ["mine.csv", "ratings.dat"])
+def test_a_table_that_cannot_be_read_is_named(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).symlink_to("/proc/self/mem")
+    with pytest.raises(DataError, match=rf"{name} cannot be read: "):
+        load.load(tmp_path / name)
 
 
 def test_where_nothing_is_it_says_so(tmp_path: Path) -> None:

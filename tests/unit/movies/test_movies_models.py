@@ -90,7 +90,7 @@ def test_a_model_file_that_was_touched_is_refused(draw: st.DataObject) -> None:
     else:
         place = draw.draw(st.integers(0, len(whole) - 1))
         header = len(whole) - len(whole.split(b"\n", 2)[2])
-        if 15 <= place < header:  # the JSON line is not under the digest: what it says is only told, or checked
+        if 15 <= place < header:  # the JSON line is not under the digest, but under the name: see models.fetch
             place = header
         bad = whole[:place] + bytes([whole[place] ^ 0x55]) + whole[place + 1 :]
     with pytest.raises(ModelRefused):
@@ -134,6 +134,18 @@ def test_recall_is_the_share_of_what_was_wanted() -> None:
     seen = sparse.csr_matrix(np.array([[1, 0, 0, 0, 0], [0, 0, 0, 0, 0]]))
     wanted = sparse.csr_matrix(np.array([[0, 1, 0, 0, 1], [0, 0, 0, 0, 1]]))
     assert recall(scores, seen, wanted, n=2) == pytest.approx((0.5 + 1) / 2)
+
+
+@pytest.mark.parametrize("movies", [5, 8, 10, 11])
+def test_a_table_of_few_movies_is_trained_on_and_evaluated(movies: int) -> None:
+    rng = np.random.default_rng(movies)
+    user, movie = (part.ravel() for part in np.meshgrid(np.arange(1, 41), np.arange(1, movies + 1)))
+    some = rng.random(len(user)) < 0.7
+    at = rng.integers(1, 100, len(user)) * features.DAY
+    rows = Interactions.of(user[some], movie[some], [5.0] * some.sum(), [np.nan] * some.sum(), at[some])
+    found = train_on(rows, list(range(1, movies + 1)))
+    assert len(found.movies) == movies and found.evaluation is not None
+    assert 0 < found.evaluation.recall_at_10 <= 1
 
 
 def test_reasons_add_up_and_are_what_was_liked() -> None:
