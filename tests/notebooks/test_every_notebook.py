@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from answered import COURSE, answered
 from conftest import CALM, FAULTS
 from providers import lacks_add_ons
 from turnstile import Turnstile
@@ -35,7 +36,6 @@ from podlab.waiting import until
 # A test may wait for notebooks that are far behind in the queue.
 pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.timeout(3600)]
 
-COURSE = Path(__file__).parents[2]
 #: Where the times of the runs are kept, beside the tests' own reports.
 TIMES = COURSE / "build" / "tests" / "times"
 #: Notebook -> why it is passed over: programs that it needs and that are not here, or add-ons; "" for the others.
@@ -139,15 +139,8 @@ def marks_by_plain_nbgrader(folder: Path) -> dict[str, float]:
     shutil.copytree(COURSE / "source", folder / "source")
     (folder / "nbgrader_config.py").write_text(CONFIG)
     nbgrader(folder, "generate_assignment", PLAIN)
-    released = folder / "release" / PLAIN / f"{PLAIN}.ipynb"
-    document = manuscript.read(COURSE / "manuscript" / PLAIN / "assignment.py")
-    perfect = json.loads(released.read_text())
-    for cell in perfect["cells"]:
-        grade_id = cell["metadata"].get("nbgrader", {}).get("grade_id", "")
-        if grade_id.startswith("answer-"):
-            exercise = grade_id.removeprefix("answer-").replace("-", ".")
-            cell["source"] = document.answer(exercise).source
-    for who, text in (("ada", json.dumps(perfect)), ("bob", released.read_text())):
+    released = (folder / "release" / PLAIN / f"{PLAIN}.ipynb").read_text()
+    for who, text in (("ada", answered(PLAIN, released)), ("bob", released)):
         place = folder / "submitted" / who / PLAIN / f"{PLAIN}.ipynb"
         place.parent.mkdir(parents=True)
         place.write_text(text)

@@ -88,6 +88,8 @@ def test_the_release_itself_is_not_changed(release: dict[str, Any]) -> None:
         lambda n: n["cells"][2]["metadata"]["nbgrader"].update(grade_id="z"),
         lambda n: n["cells"][2].update(outputs=[{"output_type": "execute_result", "data": {"text/plain": "4.0"}}]),
         lambda n: n["metadata"].update(kernelspec={"name": "evil"}),
+        lambda n: n["metadata"].pop("kernelspec"),
+        lambda n: n.pop("metadata"),
         lambda n: n["cells"][1].update(cell_type="markdown"),
         lambda n: n["cells"][1].update(outputs=[{"evil": True}]),
     ],
@@ -212,6 +214,16 @@ def test_what_is_not_a_notebook_is_said(tmp_path: Any, content: bytes, words: st
     path.write_bytes(content)
     with pytest.raises(Unreadable, match=words):
         read_notebook(path)
+
+
+def test_a_submission_without_a_kernel_is_run_in_the_releases(tmp_path: Any, release: dict[str, Any]) -> None:
+    notebook = submitted(release, a="x = 1")
+    del notebook["metadata"]["kernelspec"]
+    path = tmp_path / "ada.ipynb"
+    path.write_text(json.dumps(notebook))
+    made = transplant(release, read_notebook(path))
+    assert made.notebook["metadata"] == release["metadata"]
+    assert sources(made.notebook)[1] == "x = 1" and made.notes == ()
 
 
 def test_fifty_megabytes_are_not_read(tmp_path: Any) -> None:
