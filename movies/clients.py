@@ -57,8 +57,8 @@ class Features(Protocol):
     async def features(self, user: int, as_of: int | None = None) -> FeaturesAnswer:
         """Features of a user before a moment."""
 
-    async def movies(self) -> Catalogue:
-        """The catalogue."""
+    async def movies(self, known: str = "") -> Catalogue | None:
+        """The catalogue; None if its version is still the one that is known."""
 
     async def snapshot(self) -> tuple[Interactions, int]:
         """All rows, and the position up to which they are complete."""
@@ -140,9 +140,10 @@ class RemoteFeatures(_Remote):
         when = {} if as_of is None else {"as_of": as_of}
         return await self._get(FeaturesAnswer, f"/users/{user}/features", **when)
 
-    async def movies(self) -> Catalogue:
-        """GET /movies."""
-        return await self._get(Catalogue, "/movies")
+    async def movies(self, known: str = "") -> Catalogue | None:
+        """GET /movies, which sends nothing if the known version is the one that it has."""
+        answer = await self.peer.call("GET", "/movies", allowed=(304,), headers={"If-None-Match": f'"{known}"'})
+        return None if answer.status_code == 304 else Catalogue.model_validate_json(answer.content)
 
     async def snapshot(self) -> tuple[Interactions, int]:
         """GET /snapshot."""

@@ -16,6 +16,7 @@
                 GET  /popular?n=                          Recommendations
                 GET  /model                               ModelAnswer
     ui          GET  / and its pages                      HTML for people
+                GET  /status                              SiteStatus, for who accepts application/json; else a page
     all         GET  /healthz /readyz /startupz           Health, 503 if not
                 GET  /metrics /openapi.json
                 GET  /faults, PUT /faults                 see movies.faults
@@ -254,6 +255,23 @@ class Runs(BaseModel):
     """The last training runs, latest first."""
 
     runs: list[Run]
+
+
+class PartStatus(BaseModel):
+    """How one part is, as the site sees it: `facts` are (name, value), `troubles` sentences."""
+
+    name: str
+    what: str = Field(description="what it is for")
+    state: Literal["ready", "unready", "silent"]
+    milliseconds: float | None = Field(description="that it took to say so; none if it is in this process")
+    facts: list[tuple[str, str]] = []
+    troubles: list[str] = []
+
+
+class SiteStatus(BaseModel):
+    """How every part behind the site is."""
+
+    parts: list[PartStatus]
 
 
 class Health(BaseModel):

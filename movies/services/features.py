@@ -10,7 +10,7 @@ from dataclasses import asdict
 from typing import Any
 
 import numpy as np
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, Header, Query, Response
 from fastapi.responses import StreamingResponse
 from prometheus_client import Counter, Gauge
 from pydantic import ValidationError
@@ -128,11 +128,11 @@ class Features:
         found = features.user_features(user, self.store.of_user(user), self._genres, moment)
         return FeaturesAnswer(**asdict(found))
 
-    async def movies(self) -> Catalogue:
-        """The catalogue."""
+    async def movies(self, known: str = "") -> Catalogue | None:
+        """The catalogue; None if its version is still the one that is known."""
         if not self._dataset.version:
             raise Unavailable("It is not known yet which movies there are.")
-        return self._catalogue
+        return None if known == self._dataset.version else self._catalogue
 
     async def snapshot(self) -> tuple[Interactions, int]:
         """All rows as they came."""
@@ -202,10 +202,15 @@ def _router(part: Features) -> APIRouter:
         """Features of a user from what happened strictly before `as_of` (seconds since 1970)."""
         return await part.features(user, as_of)
 
-    @router.get("/movies")
-    async def get_movies() -> Catalogue:
-        """All movies."""
-        return await part.movies()
+    @router.get("/movies", response_model=Catalogue, responses={304: {"description": "as in If-None-Match"}})
+    async def get_movies(response: Response, if_none_match: str = Header("")) -> Catalogue | Response:
+        """All movies; the ETag is the version of the catalogue."""
+        known = if_none_match.strip('"')
+        found = await part.movies(known)
+        if found is None:
+            return Response(status_code=304, headers={"ETag": f'"{known}"'})
+        response.headers["ETag"] = f'"{found.version}"'
+        return found
 
     octets: dict[int | str, dict[str, Any]] = {
         200: {"content": {"application/octet-stream": {}}, "description": "an .npz; X-Position: how far"}

@@ -5,9 +5,8 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 
-from movies.contracts import FeaturesStatus, IngestionStatus, ModelAnswer, Run, Runs
+from movies.contracts import FeaturesStatus, IngestionStatus, ModelAnswer, PartStatus, Run, Runs
 from movies.errors import Unavailable
 from movies.ui.others import Others, Ready
 
@@ -26,19 +25,7 @@ _OUTCOMES = {
 }
 
 
-@dataclass(frozen=True)
-class Part:
-    """One part: state is ready, unready or silent; facts are (name, value); troubles are sentences."""
-
-    name: str
-    what: str
-    state: str
-    milliseconds: float | None
-    facts: Sequence[tuple[str, str]] = ()
-    troubles: Sequence[str] = ()
-
-
-async def parts(others: Others, readies: Sequence[Ready]) -> list[Part]:
+async def parts(others: Others, readies: Sequence[Ready]) -> list[PartStatus]:
     """Every part, with what it says of itself; all are asked at once."""
     ingestion, features, runs, model = await asyncio.gather(
         others.attempt(others.ask.ingestion.status()),
@@ -56,14 +43,21 @@ async def parts(others: Others, readies: Sequence[Ready]) -> list[Part]:
     return [_part(ready, facts[ready.name], refused if ready.name == "serving" else None) for ready in readies]
 
 
-def _part(ready: Ready, facts: Sequence[tuple[str, str]], refused: str | None) -> Part:
+def _part(ready: Ready, facts: list[tuple[str, str]], refused: str | None) -> PartStatus:
     troubles = list(ready.reasons)
     if ready.resting:
         troubles.append("is left alone for a while after failures in a row; pages fall back until then")
     if refused:
         troubles.append(f"refused a model and serves on with the one it has: {refused}")
     milliseconds = None if ready.seconds is None else 1000 * ready.seconds
-    return Part(ready.name, WHAT[ready.name], ready.state, milliseconds, facts, troubles)
+    return PartStatus(
+        name=ready.name,
+        what=WHAT[ready.name],
+        state=ready.state,
+        milliseconds=milliseconds,
+        facts=facts,
+        troubles=troubles,
+    )
 
 
 def _of_ingestion(found: IngestionStatus) -> list[tuple[str, str]]:

@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import Awaitable
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import httpx
 from pydantic import ValidationError
@@ -17,6 +17,7 @@ from movies.contracts import Health
 from movies.errors import Unavailable
 
 T = TypeVar("T")
+State = Literal["ready", "unready", "silent"]
 NAMES = ("ingestion", "features", "training", "serving")
 
 
@@ -48,7 +49,7 @@ class Ready:
     """
 
     name: str
-    state: str
+    state: State
     seconds: float | None
     reasons: tuple[str, ...] = ()
     resting: bool = False
@@ -64,7 +65,7 @@ async def readiness(name: str, service: Any, url: str, client: httpx.AsyncClient
     return Ready(name, state, time.perf_counter() - began, reasons, peer.open)
 
 
-async def _asked(url: str, client: httpx.AsyncClient, seconds: float) -> tuple[str, tuple[str, ...]]:
+async def _asked(url: str, client: httpx.AsyncClient, seconds: float) -> tuple[State, tuple[str, ...]]:
     try:
         async with asyncio.timeout(seconds):
             answer = await client.get(url, headers=telemetry.headers())

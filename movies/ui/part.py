@@ -6,9 +6,8 @@ import asyncio
 import logging
 import math
 import secrets
-from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import httpx
 from fastapi import APIRouter, Form, Query, Request, Response
@@ -17,7 +16,7 @@ from fastapi.responses import FileResponse, JSONResponse, RedirectResponse
 from movies.background import Background
 from movies.clients import Clients
 from movies.config import Settings
-from movies.contracts import Accepted, Refused
+from movies.contracts import Accepted, Refused, SiteStatus
 from movies.data.posters import poster
 from movies.data.tables import STARS, Movie
 from movies.errors import Unavailable
@@ -25,6 +24,7 @@ from movies.ui import composing, health, visitor
 from movies.ui.others import NAMES, Others, readiness
 from movies.ui.rendering import page, problem
 from movies.ui.shelf import Order, Shelf, shown
+from movies.web import PROBLEMS
 
 _log = logging.getLogger(__name__)
 
@@ -39,6 +39,11 @@ _PICTURE = {
     "Cache-Control": "public, max-age=3600",
     "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'",
     "X-Content-Type-Options": "nosniff",
+}
+
+#: For OpenAPI: who does not ask for JSON gets a page.
+_PAGE_TOO: dict[int | str, dict[str, Any]] = PROBLEMS | {
+    200: {"content": {"text/html": {"schema": {"type": "string"}}}}
 }
 
 Text = Annotated[str, Query(max_length=200)]
@@ -58,18 +63,20 @@ class Ui:
         self._version = ""
         self._probes: httpx.AsyncClient | None = None
         self._stocking = Background("stocking the shelf", self._stock, _LOOK)
-        self.router = APIRouter(include_in_schema=False)
+        self.router = APIRouter()
         for path, answer in (
             ("/", self.home),
             ("/browse", self.browse),
             ("/search", self.search),
-            ("/status", self.status),
             ("/movies/{movie}", self.movie),
             ("/movies/{movie}/poster.svg", self.poster),
             ("/static/{name}", self.static),
         ):
-            self.router.add_api_route(path, answer, methods=["GET"])
-        self.router.add_api_route("/movies/{movie}/rating", self.rate, methods=["POST"])
+            self.router.add_api_route(path, answer, methods=["GET"], include_in_schema=False)
+        self.router.add_api_route(
+            "/status", self.status, methods=["GET"], tags=["ui"], response_model=SiteStatus, responses=_PAGE_TOO
+        )
+        self.router.add_api_route("/movies/{movie}/rating", self.rate, methods=["POST"], include_in_schema=False)
 
     async def start(self) -> None:
         """Stock the shelf, then keep it in stock; Unavailable if features does not answer or knows no movies."""
@@ -88,11 +95,11 @@ class Ui:
         return None if len(self.shelf) else "no movies are known"
 
     async def _stock(self) -> None:
-        catalogue = await self.others.ask.features.movies()
+        catalogue = await self.others.ask.features.movies(self._version)
+        if catalogue is None:
+            return
         if not catalogue.movies:  # an old shelf is better than an empty one
             raise Unavailable("features knows no movies")
-        if catalogue.version == self._version:
-            return
         self.shelf.stock(
             Movie(one.id, one.title, one.year, tuple(one.genres), one.about, one.released) for one in catalogue.movies
         )
@@ -136,7 +143,8 @@ class Ui:
         )
         parts = await health.parts(self.others, readies)
         if "application/json" in request.headers.get("accept", ""):
-            return JSONResponse({"parts": [asdict(part) for part in parts]}, headers={"Cache-Control": "no-store"})
+            told = SiteStatus(parts=parts).model_dump()
+            return JSONResponse(told, headers={"Cache-Control": "no-store", "Vary": "Accept"})
         return page(request, "status.html", visitor.of(request), parts=parts, movies=len(self.shelf))
 
     async def movie(self, request: Request, movie: str, saved: str = "") -> Response:

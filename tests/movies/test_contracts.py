@@ -50,11 +50,16 @@ def test_a_service_keeps_its_contract(running: Running, name: str) -> None:
     assert len(judged(running.url(name), frame=name == "training")) >= 2
 
 
+@pytest.mark.parametrize("accept", ["application/json", "text/html"])
+def test_the_site_keeps_its_contract(running: Running, accept: str) -> None:
+    assert judged(running.url("ui"), frame=False, accept=accept) == ["/status"]
+
+
 def test_the_monolith_keeps_the_contracts_of_all_under_their_prefixes(tmp_path: Path) -> None:
     quick = {"MOVIES_DRAIN_SECONDS": "0", "MOVIES_CALL_SECONDS": "30"}
     with start("monolith", tmp_path, ratings=1_000, environment=quick, seconds=PATIENCE) as monolith:
         paths = judged(monolith.address, frame=False)
-    assert {path.split("/")[1] for path in paths} == {"ingestion", "features", "training", "serving"}
+    assert {path.split("/")[1] for path in paths} == {"ingestion", "features", "training", "serving", "status"}
 
 
 def test_a_service_that_breaks_its_contract_is_found_out() -> None:
@@ -74,7 +79,7 @@ def test_a_service_that_breaks_its_contract_is_found_out() -> None:
     assert "schema" in str(caught.value.exceptions).lower()
 
 
-def judged(url: str, *, frame: bool) -> list[str]:
+def judged(url: str, *, frame: bool, accept: str = "*/*") -> list[str]:
     """Ask operations in many ways, hold each answer against the contract; returns their paths.
 
     The paths that every service has are asked only with `frame`.
@@ -92,7 +97,7 @@ def judged(url: str, *, frame: bool) -> list[str]:
             suppress_health_check=list(HealthCheck),
         )  # fmt: skip
         def keeps(case: Any) -> None:
-            case.call_and_validate(checks=CHECKS)
+            case.call_and_validate(checks=CHECKS, headers={"Accept": accept})
 
         keeps()
     return paths

@@ -148,10 +148,13 @@ class Features(_Service):
         found = definitions.user_features(user, self.house.of(user), self.house.genres, moment)
         return FeaturesAnswer(**{name: getattr(found, name) for name in FeaturesAnswer.model_fields})
 
-    async def movies(self) -> Catalogue:
+    async def movies(self, known: str = "") -> Catalogue | None:
         await self.house.works("features")
+        version = f"{len(self.house.movies)}"
+        if known == version:
+            return None
         return Catalogue(
-            version=f"{len(self.house.movies)}",
+            version=version,
             movies=[
                 MovieAnswer(
                     id=one.id, title=one.title, year=one.year, genres=list(one.genres), about=one.about,

@@ -15,6 +15,8 @@ from parts import NOW, Parts, data, parts, rating
 from movies import artefact, models, snapshot
 from movies import store as store_module
 from movies.bus import EVENTS
+from movies.calls import Peer
+from movies.clients import RemoteFeatures
 from movies.contracts import EVENT, Accepted, Recommendations, stored
 from movies.data.tables import COLUMNS, Interactions
 from movies.errors import DataError, NotEnoughData, Unavailable
@@ -95,7 +97,13 @@ async def test_a_bad_model_is_refused_and_the_old_one_serves_on(tmp_path: Path) 
         version = await _trained(all_)
         good = await all_.bus.get(f"model-{version}")
         assert good is not None
-        for name, bad in {"cut": good[:-100], "other": good.replace(b"movies-model 1", b"movies-model 9", 1)}.items():
+        spoilt = {
+            "cut": good[:-100],
+            "other": good.replace(b"movies-model 1", b"movies-model 9", 1),
+            "header": good.replace(b'"alpha": 2.0', b'"alpha": 9.0', 1),
+        }
+        assert good not in spoilt.values()
+        for name, bad in spoilt.items():
             await all_.bus.put(f"model-{name}", bad)
             assert await all_.bus.point(models.POINTER, name, await all_.bus.pointed(models.POINTER))
 
@@ -362,7 +370,20 @@ async def test_features_say_nothing_of_the_movies_before_they_know_them(tmp_path
         with pytest.raises(Unavailable):
             await all_.features.movies()
         await all_.features.start()
-        assert len((await all_.features.movies()).movies) == len(data()[0])
+        found = await all_.features.movies()
+        assert found is not None and len(found.movies) == len(data()[0])
+
+
+async def test_a_catalogue_that_is_known_is_not_sent_again(tmp_path: Path) -> None:
+    async with parts(tmp_path) as all_, all_.http("features") as client:
+        remote = RemoteFeatures(Peer("ui", "features", client, 60))
+        first = await remote.movies()
+        assert first is not None and len(first.movies) == len(data()[0])
+        assert await remote.movies(first.version) is None and await all_.features.movies(first.version) is None
+        tag = (await client.get("/movies")).headers["etag"]
+        again = await client.get("/movies", headers={"If-None-Match": tag})
+        assert (again.status_code, again.content, again.headers["etag"]) == (304, b"", tag)
+        assert await remote.movies("another") == first
 
 
 async def test_the_snapshot_is_what_the_histories_say(tmp_path: Path) -> None:

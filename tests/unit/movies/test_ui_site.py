@@ -11,7 +11,7 @@ import httpx
 import pytest
 from house import House, Visit
 
-from movies.contracts import Refused
+from movies.contracts import Refused, SiteStatus
 from movies.data.tables import Movie
 from movies.errors import Unavailable
 
@@ -224,6 +224,16 @@ async def test_the_status_page_names_who_is_in_trouble(visit: Visit, house: Hous
     ill = _text(await visit.get("/status"))
     assert "Serving is in trouble" in ill
     assert "no model yet" in ill
+
+
+async def test_the_status_for_programs_is_what_its_contract_says(visit: Visit, house: House) -> None:
+    house.trouble["serving"] = "away"
+    answer = await visit.get("/status", headers={"Accept": "application/json"})
+    told = SiteStatus.model_validate_json(answer.content)
+    assert [part.name for part in told.parts] == ["ingestion", "features", "training", "serving"]
+    assert told.parts[1].facts and told.parts[3].troubles
+    described = visit.frame.api.openapi()["paths"]["/status"]["get"]["responses"]["200"]["content"]
+    assert described["application/json"]["schema"]["$ref"].endswith("/SiteStatus") and "text/html" in described
 
 
 @pytest.mark.parametrize(
