@@ -34,7 +34,7 @@ def private(folder: Path) -> Path:
     except OSError as error:
         raise EnvironmentUnsuitable(
             f"The folder {folder} cannot be made: {error.strerror}.",
-            hint="Set PODLAB_HOME to a folder that you can write to.",
+            hint="Choose a folder that you can write to; PODLAB_HOME moves podlab's own.",
         ) from error
     return folder
 

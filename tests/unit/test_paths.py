@@ -40,3 +40,10 @@ def test_committed_files_are_found_in_an_installed_package(installed: Path) -> N
 def test_files_that_are_nowhere_are_named(installed: Path) -> None:
     with pytest.raises(EnvironmentUnsuitable, match="cluster/images/perl is neither"):
         paths.committed("images/perl")
+
+
+def test_a_folder_that_cannot_be_made_is_said_whosever_it_is(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(EnvironmentUnsuitable, match="/file/graded cannot be made: Not a directory") as caught:
+        paths.private(tmp_path / "file" / "graded")
+    assert caught.value.hint == "Choose a folder that you can write to; PODLAB_HOME moves podlab's own."
