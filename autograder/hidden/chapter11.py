@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from podlab.checks.bench import Bench
 from podlab.checks.hidden import Hidden
-from podlab.course.closed_stall import breaker, once_more, page
+from podlab.course.closed_stall import breaker, budget, once_more, page
 from podlab.course.plain import Problem, judged
 
 CHECKS = Hidden()
@@ -131,3 +131,19 @@ def all_stopped(scene: page.Scene, bench: Bench) -> str | Problem:
     if wrong := page.missing(run, dict.fromkeys(page.STALLS)):
         return Problem(wrong, "The page has no place for a call that did not answer.", "Put None in its place.")
     return "an empty page, in time"
+
+
+@CHECKS("11.4", "full", "A long quiet saves up no storm", weight=2, needs=["quiet"])
+@judged("however long nothing failed, the budget never holds more than `most` tries")
+def full(scene: str, bench: Bench) -> str | Problem:
+    """Many calls without a failure, then a hundred failures at once; and again."""
+    one = budget.setting(bench)
+    month: budget.Script = [("call", 200 * one.every), ("take", 100)]
+    for given in budget.spent(scene, bench, one, month * 2):
+        if given != one.most:
+            return Problem(
+                f"{one}: after {200 * one.every} calls without a failure, {given} of 100 failures were tried again",
+                "What is saved has no limit." if given > one.most else "What was used up is not earned again.",
+                "After each call(): never more than `most`.",
+            )
+    return f"{one.most} of 100 failures were tried again"

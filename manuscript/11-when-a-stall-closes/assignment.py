@@ -1,22 +1,22 @@
 # ---
 # title: When a stall closes, the exercises
 # chapter: "11"
-# minutes: 75
+# minutes: 90
 # needs: processes of this machine, no cluster
 # ---
 
 # %% [markdown]
 # # 11. When a stall closes: exercises
 #
-# Three things that a caller owes itself and the one it calls: a limit to its patience, a rest for who is in trouble,
-# and an answer of its own when none comes.
+# Four things that a caller owes: a limit to its patience, a rest for who is in trouble, an answer of its own when none
+# comes, and a budget of second tries.
 #
 # Change only the cells that say `YOUR CODE HERE`. The cell below each of them runs the checks, as often as you like;
 # `lab.hint("11.1")` asks you a question that may help. When your work is graded, some further checks run that you do
 # not see here; the task says everything they look at.
 #
 # In 11.1 and 11.2 time is a number that the checks move: your code never sleeps, and it must not use a clock of its
-# own. In 11.3 real processes are stopped with a real signal.
+# own; 11.4 needs none. In 11.3 real processes are stopped with a real signal.
 #
 # A cell with an answer must make sense by itself: write the imports that it needs into it.
 
@@ -390,3 +390,96 @@ def page(calls, seconds):
 # fails in-time: is not there
 # -     return {name: found.get(name) for name in calls}
 # +     return dict(found)
+
+# %% [markdown]
+# ## Exercise 11.4: Tries on a budget
+#
+# Two tries for each question are still twice the load when everything fails. Write a class `Budget(share, most)`, which
+# its owner shares among all its questions: it says `call()` before each first try, and asks `take()` before a second.
+#
+# - In the beginning the budget holds `most` tries.
+# - Each `call()` adds `share` of a try, such as 0.125; but it never holds more than `most`.
+# - `take()` takes one whole try and returns `True`, or, if there is none, takes nothing and returns `False`.
+
+# %% answer="11.4"
+class Budget:
+    """Told of each call (call), asked before a second try (take)."""
+
+    ### BEGIN SOLUTION
+    def __init__(self, share, most):
+        self.share, self.most = share, most
+        self.left = most
+
+    def call(self):
+        self.left = min(self.most, self.left + self.share)
+
+    def take(self):
+        if self.left < 1:
+            return False
+        self.left -= 1
+        return True
+    ### END SOLUTION
+
+# %% checks="11.4"
+
+# %% alternative="11.4" title="what was used is counted"
+class Budget:
+    def __init__(self, share, most):
+        self.share, self.most, self.used = share, most, 0.0
+
+    def call(self):
+        self.used = max(0.0, self.used - self.share)
+
+    def take(self):
+        may = self.used + 1 <= self.most
+        self.used += may
+        return may
+
+# %% alternative="11.4" title="filled when it is asked"
+class Budget:
+    def __init__(self, share, most):
+        self.share, self.most, self.left, self.calls = share, most, most, 0
+
+    def call(self):
+        self.calls += 1
+
+    def take(self):
+        self.left, self.calls = min(self.most, self.left + self.share * self.calls), 0
+        if self.left >= 1:
+            self.left -= 1
+            return True
+        return False
+
+# %% wrong="11.4" title="everybody gets a second try"
+# fails storm: A try costs nothing
+# fails full: saved has no limit
+# -         if self.left < 1:
+# -             return False
+# -         self.left -= 1
+# -         return True
+# +         return True
+
+# %% wrong="11.4" title="a month is saved up"
+# fails full: saved has no limit
+# -         self.left = min(self.most, self.left + self.share)
+# +         self.left += self.share
+
+# %% wrong="11.4" title="it begins with nothing"
+# fails quiet: empty in the beginning
+# -         self.left = most
+# +         self.left = 0
+
+# %% wrong="11.4" title="calls earn nothing"
+# fails quiet: calls do not fill it
+# fails storm: Calls earn too little
+# -         self.left = min(self.most, self.left + self.share)
+# +         pass
+
+# %% wrong="11.4" title="a refusal costs a try, too"
+# fails storm: a refusal costs something
+# -         if self.left < 1:
+# -             return False
+# -         self.left -= 1
+# -         return True
+# +         self.left -= 1
+# +         return self.left >= 0

@@ -5,6 +5,6 @@ Each hands in functions or a class. Time is the checker's where a schedule is ju
 
 from __future__ import annotations
 
-from podlab.course.closed_stall import breaker, once_more, page
+from podlab.course.closed_stall import breaker, budget, once_more, page
 
-EXERCISES = [once_more.EXERCISE, breaker.EXERCISE, page.EXERCISE]
+EXERCISES = [once_more.EXERCISE, breaker.EXERCISE, page.EXERCISE, budget.EXERCISE]
