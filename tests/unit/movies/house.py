@@ -65,6 +65,8 @@ class House:
     events: list[Rating] = field(default_factory=list)
     refusal: Refused | None = None
     calls: list[str] = field(default_factory=list)
+    #: Times that the whole catalogue was sent.
+    catalogues: int = 0
     #: Calls that somebody waited for in vain.
     given_up: int = 0
 
@@ -153,6 +155,7 @@ class Features(_Service):
         version = f"{len(self.house.movies)}"
         if known == version:
             return None
+        self.house.catalogues += 1
         return Catalogue(
             version=version,
             movies=[

@@ -356,6 +356,14 @@ async def test_features_that_know_no_movies_do_not_empty_the_shelf(visit: Visit,
     assert (await visit.get("/movies/5")).status_code == 200 and visit.ui.unready() is None
 
 
+async def test_the_catalogue_is_fetched_again_only_if_it_is_another(visit: Visit, house: House) -> None:
+    await visit.ui._stock()
+    assert house.catalogues == 1
+    house.movies = [*house.movies, Movie(4_711, "A new one", 2026, ("Drama",))]
+    await visit.ui._stock()
+    assert house.catalogues == 2 and (await visit.get("/movies/4711")).status_code == 200
+
+
 async def test_the_site_starts_only_when_features_know_the_movies(house: House) -> None:
     movies, house.movies = house.movies, []
     visit = Visit(house)
