@@ -400,6 +400,7 @@ def page(calls, seconds):
 # - In the beginning the budget holds `most` tries.
 # - Each `call()` adds `share` of a try, such as 0.125; but it never holds more than `most`.
 # - `take()` takes one whole try and returns `True`, or, if there is none, takes nothing and returns `False`.
+# - Each service that is asked gets a budget of its own.
 
 # %% answer="11.4"
 class Budget:
@@ -483,3 +484,21 @@ class Budget:
 # -         return True
 # +         self.left -= 1
 # +         return self.left >= 0
+
+# %% wrong="11.4" title="one purse for all services"
+# fails apart: stands where all budgets see it
+class Budget:
+    left = 0
+
+    def __init__(self, share, most):
+        self.share, self.most = share, most
+        Budget.left = most
+
+    def call(self):
+        Budget.left = min(self.most, Budget.left + self.share)
+
+    def take(self):
+        if Budget.left < 1:
+            return False
+        Budget.left -= 1
+        return True

@@ -20,6 +20,10 @@ def _spent(share, most, script):
         if what == "take":
             given.append(sum(map(bool, told)))
     return given
+
+def _apart(share, most):
+    one, other = Budget(share, most), Budget(share, most)
+    return [sum(bool(budget.take()) for _ in range(2 * most)) for budget in (one, other)]
 """
 
 Script = list[tuple[str, int]]
@@ -113,3 +117,18 @@ def storm(scene: str, bench: Bench) -> str | Problem:
             "take() that says False leaves the budget as it is.",
         )
     return f"{given} of {calls} calls were tried again"
+
+
+@EXERCISE.check("apart", "One budget for each service", weight=1, needs=["storm"])
+@judged("what one budget has spent is there in another")
+def apart(scene: str, bench: Bench) -> str | Problem:
+    """Two budgets; all of the first is used up, then the second is asked."""
+    one = setting(bench)
+    first, second = values(bench, scene + _DRIVER, "_apart", [[1 / one.every, one.most]])[0]
+    if second != one.most:
+        return Problem(
+            f"two of {one}: of the first {first} tries were taken, and then {second} of the second",
+            "What is left stands where all budgets see it: one service in trouble takes the second tries of all.",
+            "Keep it in self, and set it in __init__.",
+        )
+    return f"{first} tries of the first, {second} of the second"
