@@ -6,15 +6,13 @@ from dataclasses import dataclass
 from importlib import resources
 from typing import Any
 
-from podlab import addons
 from podlab.addons.logs import Line, Logs
 from podlab.checks.api import Object
-from podlab.checks.contract import Answer, Exercise, HandIn, Hint, Inconclusive, NotGradable, Result, failed, passed
+from podlab.checks.contract import Answer, Exercise, HandIn, Hint, Inconclusive, Result, failed, passed
 from podlab.checks.world import OURS, Room, World
-from podlab.cluster.embedded import binaries
+from podlab.course import add_on
 from podlab.course.logs.scenes import LESSON
 from podlab.course.scenes import bring_up, mentions
-from podlab.errors import PodlabError, WaitTimeout
 
 NAME = "shop_manifest"
 PROGRAMS = ("victoria-logs", "vlagent")
@@ -63,26 +61,10 @@ def speaker(world: World, word: str) -> Object:
     }
 
 
-def add_on(world: World) -> Logs:
-    """The cluster's log store, brought in if it is not there; NotGradable where its programs are not."""
-    if addons.status("logging", world.cluster).state != "ready":
-        located = binaries.locate(list(PROGRAMS))
-        if missing := [name for name in PROGRAMS if located[name] is None]:
-            raise NotGradable(
-                f"The add-on logging is not in this cluster, and {', '.join(missing)} not on this machine: "
-                f"podlab binaries ensure {' '.join(missing)}"
-            )
-        world.say("the add-on logging")
-        try:
-            addons.enable("logging", world.cluster)
-        except (PodlabError, WaitTimeout) as error:
-            raise Inconclusive(f"the add-on logging did not come: {error}") from error
-    return Logs.of_cluster(world.api)
-
-
 def stage(answer: Answer, world: World) -> Scene:
     """Bring the shop up, and visit it twice: a user who is served, and user 0, of whom it knows nothing."""
-    logs = add_on(world)
+    add_on.bring_in(world, "logging", PROGRAMS)
+    logs = Logs.of_cluster(world.api)
     good, bad, control = (f"{world.nonce}{number:x}{world.random.getrandbits(24):06x}" for number in (1, 2, 0))
     room = bring_up(str(answer.get(NAME) or ""), world, "shop", wanted=1, objects=[*objects(), speaker(world, control)])
     scene = Scene(room, logs, good, bad, control)

@@ -12,7 +12,7 @@ from podlab.checks.api import Object
 from podlab.checks.contract import Answer, Exercise, HandIn, Hint, Inconclusive
 from podlab.checks.traffic import Prober, Window, url
 from podlab.checks.world import OURS, Room, World
-from podlab.course.monitoring import add_on
+from podlab.course import add_on
 from podlab.course.monitoring.scenes import LESSON
 from podlab.course.plain import Problem, judged
 from podlab.course.scenes import bring_up, mentions, once
@@ -90,7 +90,7 @@ def control(world: World) -> Object:
 
 def stage(answer: Answer, world: World) -> Scene:
     """Bring the cinema up beside one of ours, and send it a few viewers."""
-    add_on.bring_in(world)
+    add_on.bring_in(world, "monitoring", ("prometheus", "alertmanager"))
     text = str(answer.get(NAME) or "")
     room = bring_up(text, world, "scaling", wanted=1, objects=[program(), control(world)])
     quiet, rush = world.random.uniform(0.7, 0.9), world.random.uniform(6.2, 7.0)
