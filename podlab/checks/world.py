@@ -223,6 +223,10 @@ class Room:
             self.looks.append((time.time(), "pod", found))
         return found
 
+    def slices(self, service: str) -> list[Object]:
+        """The EndpointSlices of a Service."""
+        return self.api.list("EndpointSlice", self.namespace, labelSelector=f"kubernetes.io/service-name={service}")
+
     def look_at_nodes(self) -> None:
         """Remember the cluster's nodes as they are now."""
         self.looks.append((time.time(), "node", self.api.list("Node")))

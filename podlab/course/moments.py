@@ -76,8 +76,7 @@ class Film:
 
 
 def _endpoints(room: Room, service: str) -> tuple[list[str], list[str]]:
-    selector = f"kubernetes.io/service-name={service}"
-    return live.endpoints(room.api.list("EndpointSlice", room.namespace, labelSelector=selector))
+    return live.endpoints(room.slices(service))
 
 
 def _filmed(service: str, moments: Sequence[Moment]) -> dict[str, Json]:

@@ -36,10 +36,10 @@ class Pictures(HarmVerbs):
         from podlab.widgets.flow import Flow
 
         service = traffic.service
-        selector = f"kubernetes.io/service-name={service}"
+        room = self.room
 
         def endpoints() -> tuple[list[str], list[str]]:
-            return live.endpoints(self.api.list("EndpointSlice", self.namespace, labelSelector=selector))
+            return live.endpoints(room.slices(service))
 
         view = live.FlowView(Flow(), service, title or f"Requests to {service}", "live")
         return self._keep(view, live.Watcher(view, traffic.records, endpoints))

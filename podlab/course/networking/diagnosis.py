@@ -15,7 +15,7 @@ from podlab.checks.traffic import Client, Window
 from podlab.checks.world import Room, World
 from podlab.course import workload
 from podlab.course.moments import visited
-from podlab.course.networking.sites import LESSON, deployment, names, page, slices
+from podlab.course.networking.sites import LESSON, deployment, names, page
 from podlab.course.plain import Problem, called, judged
 from podlab.course.scenes import once
 
@@ -129,7 +129,7 @@ def play(scene: Scene) -> None:
     calls = []
     for site in scene.sites.values():
         service = scene.room.api.get("Service", site.name, scene.room.namespace)
-        calls.append([service, pods, slices(scene.room, site.name)])
+        calls.append([service, pods, scene.room.slices(site.name)])
     found = called(scene.world, scene.source, NAME, calls)
     for fault, each in zip(scene.sites, found, strict=True):
         said = each.value

@@ -12,7 +12,7 @@ from podlab.checks.traffic import Prober, Window
 from podlab.checks.world import Room, World, is_ready
 from podlab.course import workload
 from podlab.course.moments import Film, staircase
-from podlab.course.networking.sites import LESSON, page, slices, why_no_answer
+from podlab.course.networking.sites import LESSON, page, why_no_answer
 from podlab.course.plain import Problem, judged
 from podlab.course.scenes import bring_up, once
 
@@ -114,7 +114,7 @@ def _fails(scene: Scene) -> bool:
 
 def _asked(room: Room) -> set[int]:
     """The ports at which the Service asks its pods, as its EndpointSlices say."""
-    return {port["port"] for item in slices(room, workload.SERVICE) for port in item.get("ports") or []}
+    return {port["port"] for item in room.slices(workload.SERVICE) for port in item.get("ports") or []}
 
 
 def _patch(room: Room, spec: Object) -> None:

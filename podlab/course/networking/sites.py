@@ -61,12 +61,7 @@ def page(room: Room, service: str) -> str:
 
 def endpoints(room: Room, service: str) -> tuple[list[str], list[str]]:
     """Names of the pods that are ready endpoints of a Service, and of those that are endpoints and not ready."""
-    return live.endpoints(slices(room, service))
-
-
-def slices(room: Room, service: str) -> list[Object]:
-    """The EndpointSlices of a Service."""
-    return room.api.list("EndpointSlice", room.namespace, labelSelector=f"kubernetes.io/service-name={service}")
+    return live.endpoints(room.slices(service))
 
 
 def why_no_answer(room: Room, service: str) -> tuple[str, str]:

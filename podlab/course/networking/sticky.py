@@ -9,7 +9,7 @@ from podlab.checks.contract import Answer, Exercise, HandIn, Hint, Inconclusive,
 from podlab.checks.traffic import Client
 from podlab.checks.world import Room, World, is_ready
 from podlab.course import workload
-from podlab.course.networking.sites import LESSON, all_ready, deployment, page, slices, why_no_answer
+from podlab.course.networking.sites import LESSON, all_ready, deployment, page, why_no_answer
 from podlab.course.plain import Problem, judged
 from podlab.course.scenes import mentions
 from podlab.widgets.timeline import Bar, kept
@@ -135,7 +135,7 @@ def spread(scene: Scene, world: World) -> str | Problem:
         seen += client.visit(scene.target).share()
     if len(set(seen)) >= 2:
         return f"{len(seen)} clients have {len(set(seen))} pods"
-    reached = sum(len(entry.get("endpoints") or []) for entry in slices(scene.room, workload.SERVICE))
+    reached = sum(len(entry.get("endpoints") or []) for entry in scene.room.slices(workload.SERVICE))
     if reached >= REPLICAS:
         raise Inconclusive(f"chance sent all {len(seen)} clients to {seen[0]}")
     return Problem(

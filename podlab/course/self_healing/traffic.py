@@ -139,10 +139,7 @@ def play(scene: Scene) -> None:
 
 def _endpoints(room: Room) -> int:
     """How many ready addresses the Service has."""
-    slices = room.api.list(
-        "EndpointSlice", room.namespace, labelSelector=f"kubernetes.io/service-name={workload.SERVICE}"
-    )
-    entries = [entry for item in slices for entry in item.get("endpoints") or []]
+    entries = [entry for item in room.slices(workload.SERVICE) for entry in item.get("endpoints") or []]
     return sum(len(entry["addresses"]) for entry in entries if entry.get("conditions", {}).get("ready"))
 
 
