@@ -93,8 +93,6 @@ class Containers(House):
         files: Mapping[str, str],
         log: bool,
     ) -> Box:
-        folder.mkdir()
-        stack.callback(shutil.rmtree, folder, ignore_errors=True)
         bound = {path: path for path in self.root.host_paths}
         for number, (target, text) in enumerate(files.items()):
             file = folder / f"file{number}"
@@ -166,7 +164,7 @@ class Container(Box):
 
     def ending(self, process: Any) -> Any:
         """A file that becomes readable when a program that was started by `execute` has ended."""
-        return _Descriptor(kernel.pidfd_open(process.pid))
+        return io.FileIO(kernel.pidfd_open(process.pid))
 
     def kill(self, process: Any) -> int:
         """End a program that was started by `execute`, with the last of them what they left; its status.
@@ -188,19 +186,6 @@ class Container(Box):
             return self.runtime.run("inspect", "--format", f"{{{{.State.{what}}}}}", self.name).strip() == "true"
         except PodlabError:
             return False
-
-
-class _Descriptor:
-    """A descriptor with the methods of a file that are needed of it."""
-
-    def __init__(self, descriptor: int) -> None:
-        self._descriptor = descriptor
-
-    def fileno(self) -> int:
-        return self._descriptor
-
-    def close(self) -> None:
-        os.close(self._descriptor)
 
 
 def options(runtime: Runtime, bounds: Bounds, bound: Mapping[str, str]) -> list[str]:

@@ -44,19 +44,23 @@ class Facts:
     @property
     def ungraded(self) -> list[str]:
         """Learners whose work has come and has no grade yet, or a grade of an earlier version only."""
-        return [who for who, receipt in self.receipts.items() if not self._is_graded(who, receipt)]
+        return [who for who in self.receipts if self.is_ungraded(who)]
 
-    def _is_graded(self, learner: str, receipt: Receipt) -> bool:
+    def is_ungraded(self, learner: str) -> bool:
+        """Whether a learner is one of `ungraded`."""
+        receipt = self.receipts.get(learner)
+        if receipt is None:
+            return False
         record, booked = self.records.get(learner), self.booked.get(learner)
         if record is None:  # lost, or not there yet; a person's marks count
-            return booked is not None and not booked.needs_person
-        return booked is not None and record.digest == receipt.made_of
+            return booked is None or booked.needs_person
+        return booked is None or record.digest != receipt.made_of
 
     def final(self, learner: str) -> str:
         """The grade that counts; empty for what waits for a person or to be graded."""
-        receipt, booked = self.receipts.get(learner), self.booked.get(learner)
-        if receipt and not self._is_graded(learner, receipt):
+        if self.is_ungraded(learner):
             return ""
+        booked = self.booked.get(learner)
         if booked is None:
             return "0" if learner in self.closed and learner not in self.records else ""
         return "" if booked.needs_person else f"{booked.final:g}"
@@ -140,7 +144,7 @@ def moodle_csv(facts: Facts, path: Path) -> None:
 
 def _note(facts: Facts, learner: str) -> str:
     record, booked = facts.records.get(learner), facts.booked.get(learner)
-    if record is None or learner in facts.ungraded:
+    if record is None or facts.is_ungraded(learner):
         return "Not graded yet." if learner in facts.receipts else "Nothing was handed in."
     words = [f"{id}: {'not judged' if score is None else f'{score:g}'}" for id, score in record.scores.items()]
     if booked and booked.penalty:
@@ -205,7 +209,7 @@ def as_json(facts: Facts, path: Path) -> None:
             "penalty": booked.penalty if booked else 0.0,
             "received": str(booked.received) if booked and booked.received else None,
             "needs_person": bool(booked and booked.needs_person),
-            "ungraded": learner in facts.ungraded,
+            "ungraded": facts.is_ungraded(learner),
             "record": records.to_json(record) if record else None,
         }
     with paths.whole_file(path) as file:

@@ -131,6 +131,8 @@ class House:
         folder = self.folder / name
         with contextlib.ExitStack() as stack:
             try:
+                folder.mkdir(mode=0o755)
+                stack.callback(shutil.rmtree, folder, ignore_errors=True)
                 box = self._make(stack, name, folder, argv, files or {}, log)
             except (PodlabError, OSError) as error:
                 raise HouseError(f"A box for the submission cannot be had: {error}") from error
@@ -145,8 +147,6 @@ class House:
         files: Mapping[str, str],
         log: bool,
     ) -> Box:
-        folder.mkdir(mode=0o755)
-        stack.callback(shutil.rmtree, folder, ignore_errors=True)
         scratch = folder / "scratch"
         scratch.mkdir()
         self.run(self._runtime.mount_memory(str(scratch), self.bounds.disk, self.bounds.files))

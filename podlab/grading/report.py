@@ -197,7 +197,7 @@ def _learner_cells(record: Record, facts: Facts) -> list[str]:
     booked = facts.booked.get(record.learner)
     score = "not judged" if record.score is None else f"{record.score:g}"
     penalty = f"{booked.penalty:g}" if booked and booked.penalty else ""
-    waits = "to be graded" if record.learner in facts.ungraded else "waits for a person"
+    waits = "to be graded" if facts.is_ungraded(record.learner) else "waits for a person"
     final = facts.final(record.learner) or waits
     return [record.learner, record.outcome.value, score, penalty, final, str(record.maximum), f"{record.seconds:.1f} s"]
 
