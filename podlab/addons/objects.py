@@ -35,7 +35,7 @@ def objects(addon: Addon, *, own: bool) -> list[Object]:
             found.append(programs)
     for thing in found:
         thing["metadata"].setdefault("labels", {})[LABEL] = addon.name
-    return versioned(found)
+    return found
 
 
 def versioned(things: Sequence[Object]) -> list[Object]:

@@ -14,7 +14,7 @@ from typing import Any
 
 def read(text: str | bytes | bytearray) -> Any:
     """The value of a JSON text; ValueError if it is none, or if a number in it is not finite."""
-    return json.loads(text, parse_constant=_refused, parse_float=_number(float), parse_int=_number(int))
+    return json.loads(text, **_STRICT)
 
 
 def objects(line: str) -> list[dict[str, Any]]:
@@ -51,4 +51,5 @@ def _refused(text: str) -> Any:
     raise ValueError(f"{text[:20]} is no finite number")
 
 
-_DECODER = json.JSONDecoder(parse_constant=_refused, parse_float=_number(float), parse_int=_number(int))
+_STRICT: dict[str, Any] = {"parse_constant": _refused, "parse_float": _number(float), "parse_int": _number(int)}
+_DECODER = json.JSONDecoder(**_STRICT)
