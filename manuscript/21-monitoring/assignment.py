@@ -430,7 +430,7 @@ cinema_manifest = cinema_manifest.replace('averageValue: "5"', 'averageValue: "1
 
 # %% wrong="21.4" title="no limit to speak of"
 # fails limit: pays any bill
-cinema_manifest = cinema_manifest.replace('averageValue: "5"', 'averageValue: 2700m').replace(
+cinema_manifest = cinema_manifest.replace('averageValue: "5"', 'averageValue: 2200m').replace(
     "maxReplicas: 6", "maxReplicas: 50"
 )
 

@@ -26,8 +26,9 @@ TRAILER, SEATS = 3, 12
 WITHIN, BACK_WITHIN, MOST = 60, 90, 6
 #: However slow the machine is: after 300 s an autoscaler that was told nothing takes pods away, too.
 LATE = 240
-#: Seconds for which the rush must stay smooth, and seconds of it that are judged at a time.
-STAYS, SPAN = 8.0, 6.0
+#: Seconds for which the rush must stay smooth: the autoscaler, who adds four pods or as many as there are and looks
+#: again after 15 s, has its last word in them. And seconds of it that are judged at a time.
+STAYS, SPAN = 20.0, 6.0
 #: The share of viewers who must see it smoothly: a Service spreads them by chance.
 ENOUGH = 0.95
 #: What a metric of all pods together shows in a quiet hour at the least; others are rates.
