@@ -50,9 +50,15 @@ class Figure:
         return self.value / self.floor if self.floor else None
 
 
-def options(description: str | None, **defaults: tuple[int, int, str]) -> argparse.Namespace:
-    """Command-line options: `--small`, and NAME=(default, default with --small, help) as whole numbers."""
-    parser = argparse.ArgumentParser(description=(description or "").strip().splitlines()[0])
+def options(
+    description: str | None, parser: argparse.ArgumentParser | None = None, **defaults: tuple[int, int, str]
+) -> argparse.Namespace:
+    """Command-line options: `--small`, and NAME=(default, default with --small, help) as whole numbers.
+
+    `parser` may have more, that do not change what is measured.
+    """
+    parser = parser or argparse.ArgumentParser()
+    parser.description = (description or "").strip().splitlines()[0]
     parser.add_argument("--small", action="store_true", help="a short run that only shows that it works")
     parser.add_argument("--record", action="store_true", help="keep the result, for docs/benchmarks.md")
     for name, (full, small, help_) in defaults.items():

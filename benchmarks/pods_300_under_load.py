@@ -7,8 +7,6 @@ uses from 10 pods to 300, as a curve. Floor: the agent side's CPU per pod with t
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 import time
 from collections.abc import Sequence
 
@@ -16,7 +14,7 @@ from api import DEPLOYMENTS, PODS, Api, deployment, is_ready
 from clusters import running, supervisor, until_ready
 from common import Figure, announce, finish, machine, options, say, table
 from idle_100 import server
-from processes import AGENT_SIDE, Used, parts, total
+from processes import AGENT_SIDE, Used, burning, parts, total
 
 from podlab.waiting import pause
 
@@ -84,17 +82,12 @@ def main() -> None:
             cpu = 100 * second.since(first) / (time.monotonic() - began)
             points.append((count, cpu, second.proportional / MIB))
             say(f"  {count} pods: {cpu:.1f} % of a core, {points[-1][2]:.0f} MiB")
-        burners = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(os.cpu_count() or 1)]
-        try:
-            seen: list[str] = []
+        seen: list[str] = []
+        with burning(os.cpu_count() or 1):
             until = time.monotonic() + 60 * given.minutes
             while time.monotonic() < until and not seen:
                 pause(2)
                 seen = troubles(api, given.pods)
-        finally:
-            for burner in burners:
-                burner.kill()
-                burner.wait()
     table("Agent side at rest", ("pods", "% of a core", "MiB"), points)
     say("  beside the burner: " + ("; ".join(seen[:5]) if seen else "nothing amiss"))
     (few, least, _), (many, most, memory) = points[0], points[-1]

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import fcntl
 import os
+import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,6 +50,22 @@ class Used:
     def since(self, earlier: Used) -> float:
         """CPU seconds between two looks."""
         return self.cpu - earlier.cpu
+
+
+#: Ends with whoever has started it, however that ends.
+_BURNER = "import os\nparent = os.getppid()\nwhile os.getppid() == parent: pass"
+
+
+@contextmanager
+def burning(cores: int) -> Iterator[None]:
+    """So many cores have something to compute meanwhile."""
+    burners = [subprocess.Popen([sys.executable, "-S", "-c", _BURNER]) for _ in range(cores)]
+    try:
+        yield
+    finally:
+        for burner in burners:
+            burner.kill()
+            burner.wait()
 
 
 def alive() -> list[int]:

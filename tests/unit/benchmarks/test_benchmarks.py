@@ -24,7 +24,6 @@ import kind_vs_embedded  # noqa: E402
 import processes  # noqa: E402
 import simulator  # noqa: E402
 import widget_latency  # noqa: E402
-from notebooks_20 import wanted  # noqa: E402
 from pods_100 import seconds  # noqa: E402
 from pods_300_under_load import linear  # noqa: E402
 
@@ -82,6 +81,13 @@ def test_a_new_namespace_is_seen_while_somebody_holds_it() -> None:
     assert new <= processes.namespaces(processes.alive())
     held.communicate(b"\n")
     assert not new & processes.namespaces(processes.alive())
+
+
+def test_a_burner_computes_until_it_is_enough() -> None:
+    with processes.burning(1):
+        mine = [pid for pid in processes.descendants(os.getpid()) if processes.part(pid) and pid != os.getpid()]
+        waiting.until(lambda: any(processes.used(pid).cpu > 0.05 for pid in mine), "some CPU time", timeout=60)
+    assert not any(processes.identity(pid) for pid in mine)
 
 
 def test_strangers_are_those_from_before_and_their_children() -> None:
@@ -189,18 +195,6 @@ def test_ports_of_the_floor_are_free_ones() -> None:
 
     with socket.socket() as mine:
         mine.bind(("127.0.0.1", _free_port()))
-
-
-def test_the_notebooks_of_some_chapters_are_lessons_and_instructors_notebooks():
-    found = wanted(3, 3) + wanted(5, 5)
-    assert sorted(str(path) for path in found) == [
-        "notebooks/03-the-lead-node.ipynb",
-        "notebooks/05-mapreduce-from-scratch.ipynb",
-        "source/03-the-lead-node/03-the-lead-node.ipynb",
-        "source/05-mapreduce-from-scratch/05-mapreduce-from-scratch.ipynb",
-    ]
-    with pytest.raises(SystemExit, match="no notebook"):
-        wanted(98, 99)
 
 
 @pytest.fixture
