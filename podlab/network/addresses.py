@@ -1,6 +1,6 @@
 """The addresses of an embedded cluster. Its network is its own namespace, so that fixed ones never clash.
 
-172.18.0.1            the backbone: API server's door (port 6443), next hop between nodes
+172.18.0.1            the backbone: doors to the control plane (DOORS), next hop between nodes
 172.18.0.(10 + i)     node i, i from 1
 10.244.i.0/24         the pods of node i; .1 is not used
 10.96.0.0/16          Services; 10.96.0.1 the API server, 10.96.0.10 the cluster's DNS
@@ -9,10 +9,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from ipaddress import IPv4Network
 
 BACKBONE = "172.18.0.1"
 API_PORT = 6443
+#: Ports of the backbone behind which the cluster reaches components of the control plane; upstream's own numbers.
+#: Each of them authenticates and authorizes by itself. etcd does not, so that there is no door to it.
+DOORS: Mapping[str, int] = {
+    "kube-apiserver": API_PORT,
+    "kube-controller-manager": 10257,
+    "kube-scheduler": 10259,
+}
 NODES = IPv4Network("172.18.0.0/16")
 PODS = IPv4Network("10.244.0.0/16")
 SERVICES = IPv4Network("10.96.0.0/16")

@@ -1,4 +1,4 @@
-"""The supervisor's part of the network: the backbone, the API server's door in it, egress, and node ports."""
+"""The supervisor's part of the network: the backbone, the control plane's doors in it, egress, and node ports."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import asyncio
 import logging
 import socket
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 from podlab.network import addresses
@@ -22,35 +23,40 @@ log = logging.getLogger(__name__)
 
 
 class ClusterNetwork:
-    """Made once per supervisor. `nodes` (live) gives node addresses by name for the egress proxy."""
+    """Made once per supervisor. `ports` are those of the control plane on this host's loopback, by component.
+
+    `nodes` (live) gives node addresses by name for the egress proxy.
+    """
 
     def __init__(
         self,
         backbone: Backbone | PlainBackbone,
-        api_port: int,
+        ports: Mapping[str, int],
         egress: Path,
         outside: Path,
         nodes: Mapping[str, str],
     ) -> None:
         self.backbone = backbone
-        self._api_port = api_port
+        self._ports = ports
         self._egress_path, self._outside_path = egress, outside
         self._nodes = nodes
-        self._door: Door | None = None
+        self._doors: list[Door] = []
         self._egress: ConnectServer | None = None
         self._outside: ConnectServer | None = None
         self._node_ports: NodePorts | None = None
-        self._balancers = pool(api_port)
+        self._balancers = pool(ports["kube-apiserver"])
         self._following: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
-        """Make the backbone, open the API server's door in it, the egress proxy and the agents' way outside."""
+        """Make the backbone, open the control plane's doors in it, the egress proxy and the agents' way outside."""
         self.backbone.start()
-        listening = self.backbone.socket(socket.AF_INET, socket.SOCK_STREAM)
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listening.bind((addresses.BACKBONE, addresses.API_PORT))
-        self._door = Door(listening, self._dial_api_server, "API door")
-        await self._door.start()
+        for component, number in addresses.DOORS.items():
+            listening = self.backbone.socket(socket.AF_INET, socket.SOCK_STREAM)
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listening.bind((addresses.BACKBONE, number))
+            dial = partial(dial_tcp, local_socket, "127.0.0.1", self._ports[component])
+            self._doors.append(Door(listening, dial, f"door to {component}"))
+            await self._doors[-1].start()
         self._egress = await serve_connect(self._egress_path, dialer(self.backbone.socket, self._nodes))
         self._outside = await serve_connect(self._outside_path, dial_outside)
 
@@ -73,15 +79,12 @@ class ClusterNetwork:
         """What is out of the ordinary, in words."""
         return self._node_ports.notes() if self._node_ports else []
 
-    async def _dial_api_server(self) -> socket.socket:
-        return await dial_tcp(local_socket, "127.0.0.1", self._api_port)
-
     async def stop(self) -> None:
         """Close the doors and end the backbone."""
         for task in self._following:
             task.cancel()
         await asyncio.gather(*self._following, return_exceptions=True)
-        for server in (self._egress, self._outside, self._door):
+        for server in (self._egress, self._outside, *self._doors):
             if server:
                 await server.close()
         self.backbone.stop()

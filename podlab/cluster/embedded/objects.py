@@ -13,7 +13,8 @@ from podlab.node.api import ApiClient, NotFound
 Object = dict[str, Any]
 
 _DEFAULT = "/api/v1/namespaces/default"
-_SLICES = "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices"
+_SLICES = "/apis/discovery.k8s.io/v1/namespaces/{}/endpointslices"
+_SYSTEM_SERVICES = "/api/v1/namespaces/kube-system/services"
 _LEASES = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases"
 _RBAC = "/apis/rbac.authorization.k8s.io/v1"
 _PORT = {"name": "https", "port": addresses.API_PORT, "protocol": "TCP"}
@@ -24,17 +25,22 @@ def api_endpoint_slice() -> Object:
 
     kube-apiserver would write its own address, which pods cannot reach (--endpoint-reconciler-type=none).
     """
+    return _backbone_slice("kubernetes", "default", _PORT)
+
+
+def _backbone_slice(service: str, namespace: str, port: Object) -> Object:
+    """The EndpointSlice of a Service that leads to a door in the backbone."""
     return {
         "apiVersion": "discovery.k8s.io/v1",
         "kind": "EndpointSlice",
         "metadata": {
-            "name": "kubernetes",
-            "namespace": "default",
-            "labels": {"kubernetes.io/service-name": "kubernetes"},
+            "name": service,
+            "namespace": namespace,
+            "labels": {"kubernetes.io/service-name": service},
         },
         "addressType": "IPv4",
         "endpoints": [{"addresses": [addresses.BACKBONE], "conditions": {"ready": True}}],
-        "ports": [_PORT],
+        "ports": [port],
     }
 
 
@@ -67,6 +73,26 @@ def dns_service() -> Object:
     }
 
 
+def control_plane_services() -> list[tuple[str, Object]]:
+    """Collection path and object of what leads to the other doors: whoever monitors the cluster discovers them."""
+    found: list[tuple[str, Object]] = []
+    for name, number in addresses.DOORS.items():
+        if name == "kube-apiserver":  # default/kubernetes
+            continue
+        port = {"name": "https", "port": number, "protocol": "TCP"}
+        service = {
+            "apiVersion": "v1",
+            "kind": "Service",
+            "metadata": {"name": name, "namespace": "kube-system", "labels": {"k8s-app": name}},
+            "spec": {"clusterIP": "None", "ports": [port]},
+        }
+        found += [
+            (_SYSTEM_SERVICES, service),
+            (_SLICES.format("kube-system"), _backbone_slice(name, "kube-system", port)),
+        ]
+    return found
+
+
 def node_network_rights() -> list[tuple[str, Object]]:
     """Collection path and object of what the nodes' network part may read beside what every kube-proxy may."""
     group, name = "rbac.authorization.k8s.io", "podlab:node-network"
@@ -83,11 +109,11 @@ def node_network_rights() -> list[tuple[str, Object]]:
 
 async def write(api: ApiClient) -> None:
     """Write all of them with the administrator's rights."""
-    for path, body in node_network_rights():
+    for path, body in (*node_network_rights(), *control_plane_services()):
         await apply(api, path, body)
-    await apply(api, _SLICES, api_endpoint_slice())
+    await apply(api, _SLICES.format("default"), api_endpoint_slice())
     await apply(api, f"{_DEFAULT}/endpoints", api_endpoints())
-    await apply(api, "/api/v1/namespaces/kube-system/services", dns_service())
+    await apply(api, _SYSTEM_SERVICES, dns_service())
 
 
 async def default_account_exists(api: ApiClient) -> bool:

@@ -37,9 +37,10 @@ class System:
         self.record = record = plane.record
         self.began = time.time()
         addresses: dict[str, str] = {}
-        api_port, egress = record.ports["kube-apiserver"], self.plane.context.egress_socket
         backbone = PlainBackbone(self._tables) if record.runtime == "plain" else Backbone()
-        self.network = ClusterNetwork(backbone, api_port, egress, folder.outside, addresses)
+        self.network = ClusterNetwork(
+            backbone, record.ports, self.plane.context.egress_socket, folder.outside, addresses
+        )
         self.nodes = Nodes(folder, record, self.network.backbone, addresses, nursery)
         self._api: ApiClient | None = None
         self._metrics: MetricsApi | None = None

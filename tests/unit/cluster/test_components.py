@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from podlab.cluster.embedded import components
+from podlab.cluster.embedded import components, objects
 from podlab.cluster.embedded.components import BY_NAME, PROFILES, TABLE, Context
+from podlab.network import addresses
 
 PORTS = {"kube-apiserver": 40001, "kube-controller-manager": 40002, "kube-scheduler": 40003}
 
@@ -39,6 +40,29 @@ def test_etcd_listens_on_unix_sockets_only(context: Context) -> None:
     assert all(value.startswith("unix://") for value in urls.values())
     # With a path, etcd's peer listener would use a socket in the abstract namespace, open to every user.
     assert all("/" not in value.removeprefix("unix://") for name, value in urls.items() if "peer" in name)
+
+
+@pytest.mark.parametrize("name", addresses.DOORS)
+def test_a_door_leads_to_what_authenticates_and_authorizes_by_itself(name: str, context: Context) -> None:
+    given = flags(name, context)
+    reviewed = {"authentication-kubeconfig", "authorization-kubeconfig"} <= set(given)
+    assert reviewed or given["authorization-mode"] == "Node,RBAC"
+    assert "authorization-always-allow-paths" not in given
+
+
+def test_every_other_door_is_found_by_a_service_of_its_name() -> None:
+    found: dict[str, dict] = {}
+    for _, thing in objects.control_plane_services():
+        assert thing["metadata"]["namespace"] == "kube-system"
+        found.setdefault(thing["kind"], {})[thing["metadata"]["name"]] = thing
+    doors = {name: port for name, port in addresses.DOORS.items() if name != "kube-apiserver"}
+    assert set(found["Service"]) == set(found["EndpointSlice"]) == set(doors)
+    for name, port in doors.items():
+        leads = found["EndpointSlice"][name]
+        assert leads["metadata"]["labels"]["kubernetes.io/service-name"] == name
+        assert leads["endpoints"][0]["addresses"] == [addresses.BACKBONE]
+        assert leads["ports"] == found["Service"][name]["spec"]["ports"]
+        assert leads["ports"][0]["port"] == port
 
 
 def test_authorization_and_kubelet_addresses(context: Context) -> None:
