@@ -41,6 +41,7 @@ build_programs() {
       -ldflags "-s -w -X github.com/containerd/containerd/v2/version.Version=$containerd"
   done
   go_build coredns . coredns -ldflags "-s -w"
+  go_build storage github.com/rancher/local-path-provisioner local-path-provisioner -ldflags "-s -w"
 }
 
 # --- Images -----------------------------------------------------------------------------------------------------------
@@ -117,6 +118,7 @@ build_image() {
     one_program $name registry.k8s.io/$name:$version; tags+=(registry.k8s.io/$name:$version)
   done
   one_program etcd registry.k8s.io/etcd:$etcd; tags+=(registry.k8s.io/etcd:$etcd)
+  one_program local-path-provisioner registry.k8s.io/kind-lab/storage:v1; tags+=(registry.k8s.io/kind-lab/storage:v1)
   with_nft kube-proxy registry.k8s.io/kube-proxy:$version "$root"; tags+=(registry.k8s.io/kube-proxy:$version)
   with_nft kind-lab-cni registry.k8s.io/kind-lab/cni:v1 "$root"; tags+=(registry.k8s.io/kind-lab/cni:v1)
   local scratch; scratch=$(mktemp -d "$cache/image.XXXX")
@@ -125,6 +127,13 @@ build_image() {
   rm -rf "$scratch" && scratch=$(mktemp -d "$cache/image.XXXX")
   cp "$root/usr/bin/catatonit" "$scratch/pause"
   as_image "$scratch" registry.k8s.io/pause:$pause 'ENTRYPOINT ["/pause", "-P"]'; tags+=(registry.k8s.io/pause:$pause)
+  rm -rf "$scratch"
+
+  # What makes and removes the folders of volumes.
+  scratch=$(mktemp -d "$cache/image.XXXX")
+  unpack "$scratch" busybox-static
+  for name in sh mkdir rm; do ln -s busybox "$scratch/bin/$name"; done
+  as_image "$scratch" registry.k8s.io/kind-lab/helper:v1 "ENV PATH=/bin"; tags+=(registry.k8s.io/kind-lab/helper:v1)
   rm -rf "$scratch"
 
   say "The node image"
@@ -152,7 +161,7 @@ build_bases() {
   local root=$cache/base tool base
   say "The course's bundled images"
   rm -rf "$root"
-  debian "$root" python3 curl procps iproute2
+  debian "$root" python3 curl procps iproute2 libgomp1
   mkdir -p "$root"/opt/podlab/{bin,libexec}
   ln -s /usr/bin/python3 "$root/opt/podlab/libexec/python3"
   ln -s /usr/bin/python3 "$root/usr/local/bin/python"
@@ -170,10 +179,11 @@ build_bases() {
 }
 
 build_all() {
+  local made; made=$(recipe) # of what is read now, whoever edits meanwhile
   mkdir -p "$cache"
   build_programs
   start
   build_bases
   build_image
-  recipe >"$cache/recipe"
+  printf '%s\n' "$made" >"$cache/recipe"
 }

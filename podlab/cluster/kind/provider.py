@@ -167,6 +167,15 @@ class KindProvider:
         made.present()
         images.carry(made.found, _program(lambda detail: None), kind_name(name), *references)
 
+    def opens(self, name: str, port: int) -> bool:
+        """Whether a NodePort of the cluster answers at this port of this machine."""
+        taken = json.loads(_Made.read(name).record.details.get("taken", "[]"))
+        return port in configuration.host_ports(configuration.read()) and port not in taken
+
+    def python(self, name: str) -> str:
+        """The Python of podlab/python on the nodes, such as "3.13": what is built for them needs its wheels."""
+        return images.python_of(_Made.read(name).found)
+
     def logs(self, name: str, component: str) -> Path:
         """Path of a fresh copy of a node's journal, or of what kind said."""
         folder = _folder(name)

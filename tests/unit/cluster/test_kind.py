@@ -21,6 +21,7 @@ from podlab.cluster.kind import configuration, faults, images, runtime
 from podlab.cluster.kind.provider import _STEP, _TRACE, KindProvider, kind_name
 from podlab.cluster.kind.runtime import Node, Runtime
 from podlab.cluster.provider import ClusterSpec
+from podlab.commands.movies_pods import SITE_PORT
 from podlab.errors import ClusterError, EnvironmentUnsuitable, UsageError
 from podlab.images.build import build
 from podlab.images.image import read_image
@@ -56,12 +57,12 @@ def test_a_port_that_another_cluster_has_is_left_out() -> None:
     assert configuration.host_ports(rendered(ClusterSpec(), taken=ports[:1])) == ports[1:]
 
 
-def test_the_ports_of_the_add_on_ingress_are_mapped_and_no_others_but_that_of_the_lessons() -> None:
+def test_the_ports_of_lessons_the_movie_site_and_ingress_are_mapped_and_no_others() -> None:
     (service,) = (one for one in objects(find("ingress"), own=False) if one["kind"] == "Service")
     ports = {one["nodePort"] for one in service["spec"]["ports"]}
-    assert set(configuration.host_ports(configuration.read())) == {30080, *ports}
+    assert set(configuration.host_ports(configuration.read())) == {30080, SITE_PORT, *ports}
     # Kubernetes gives these to a Service of its own accord only when it has no others left.
-    assert all(30000 <= port < 30086 for port in ports)
+    assert all(30000 <= port < 30086 for port in (SITE_PORT, *ports))
 
 
 def test_every_node_says_whose_it_is() -> None:
