@@ -59,6 +59,9 @@ class Ingestion:
         self._settings, self._bus, self._clock = settings, bus, clock
         self._movies: frozenset[int] = frozenset()
         self._counts = {"accepted": 0, "duplicate": 0, "refused": 0}
+        for outcome in self._counts:
+            for source in ("http", "stream"):  # from 0 on: the first one, too, is an increase
+                EVENTS_SEEN.labels(outcome, source)
         self._arrivals = Background("arrivals", self._take_arrivals)
         self.router = _router(self)
 

@@ -7,6 +7,7 @@ import http.client
 import json
 import re
 import textwrap
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from podlab.addons.prometheus import Prometheus, QueryError, notifications
 from podlab.checks.api import Api, documents
 from podlab.cluster import Cluster
 from podlab.cluster.provider import StepReport
+from podlab.commands import movies_pods
 from podlab.errors import AddonError, ClusterError
 from podlab.waiting import until
 
@@ -491,6 +493,8 @@ def test_the_originals_are_manifests_that_the_api_server_takes(shared, kubectl) 
 
 JOBS = {
     "kubernetes-apiservers": 1,
+    "kube-controller-manager": 1,
+    "kube-scheduler": 1,
     "kubernetes-nodes": 3,
     "kubernetes-nodes-cadvisor": 3,
     "prometheus": 1,
@@ -512,7 +516,38 @@ def test_prometheus_discovers_the_control_plane_nodes_services_and_pods(monitori
         state=lambda: [(t["labels"].get("job"), t["health"], t["lastError"]) for t in monitoring.targets()],
     )
     assert monitoring.number("count(kube_node_info)") == 3
-    assert monitoring.number("max(apiserver_request_total)") > 0
+    for metric in ("apiserver_request_total", "scheduler_schedule_attempts_total", "node_collector_zone_size"):
+        assert monitoring.number(f"max({metric})") > 0
+    assert monitoring.number("apiserver_storage_size_bytes") > 0, "what the API server sees of etcd"
+
+
+ASKER = """
+    import json, ssl, urllib.error, urllib.request
+    account = "/var/run/secrets/kubernetes.io/serviceaccount/"
+    trusted = ssl.create_default_context(cafile=account + "ca.crt")
+    trusted.check_hostname = False
+    def status(port, path, headers):
+        request = urllib.request.Request("https://172.18.0.1:%d/%s" % (port, path), headers=headers)
+        try:
+            return urllib.request.urlopen(request, context=trusted, timeout=30).status
+        except urllib.error.HTTPError as error:
+            return error.code
+    somebody = {"Authorization": "Bearer " + open(account + "token").read()}
+    paths = ("healthz", "metrics", "configz", "debug/pprof/")
+    print(json.dumps([[status(port, path, headers) for path in paths]
+                      for port in (10257, 10259) for headers in ({}, somebody)]))
+"""
+
+
+def test_the_control_plane_tells_other_pods_that_it_is_well_and_no_more(shared, namespace, kubectl) -> None:
+    kubectl(shared, "create", "-n", namespace, "-f", "-", stdin=pod("asker", ASKER))
+    said = until(
+        lambda: kubectl(shared, "logs", "-n", namespace, "asker"),
+        "what the pod was told",
+        timeout=PATIENCE,
+        ignore=(AssertionError,),
+    )
+    assert json.loads(said) == [[200, 403, 403, 403]] * 4
 
 
 def test_all_rules_are_evaluated(monitoring) -> None:
@@ -570,6 +605,45 @@ def test_errors_fire_an_alert_whose_receiver_is_told(monitoring, shared, namespa
     until(told, "the receiver being told", timeout=PATIENCE, interval=0.5, state=monitoring.alerts)
     ratio = monitoring.number(f'app:http_errors:ratio1m{{app="{namespace}"}}')
     assert ratio == pytest.approx(0.5, abs=0.05)
+
+
+STRANGE = """
+import asyncio, nats
+async def publish():
+    client = await nats.connect("nats://broker:4222")
+    await client.jetstream().publish("movies.arrivals", b"no event")
+    await client.close()
+asyncio.run(publish())
+"""
+
+
+def test_faults_of_the_movie_services_fire_their_alerts(monitoring, shared, kubectl) -> None:
+    """Serving fails, and a message of the stream is none."""
+    site = movies_pods.up(shared.name, lambda text: None, ratings=2_000)
+
+    def firing() -> set[tuple[str, str]]:
+        with contextlib.suppress(OSError):
+            urllib.request.urlopen(f"{site}/?user=3", timeout=30).close()
+        found = (one["labels"] for one in monitoring.alerts() if one["state"] == "firing")
+        return {(one["alertname"], one.get("service", "")) for one in found if one.get("namespace") == "movies"}
+
+    def scraped() -> bool:
+        return monitoring.number('count(movies_events_total{outcome="refused", source="stream"})') == 1
+
+    try:
+        until(scraped, "ingestion being scraped", timeout=PATIENCE, interval=0.5)
+        assert not firing() & {("MoviesErrors", "serving"), ("MoviesEventsLeftOut", "ingestion")}
+        kubectl(shared, "exec", "-n", "movies", "deployment/ingestion", "--", "python3", "-c", STRANGE)
+        kubectl(shared, "set", "env", "-n", "movies", "deployment/serving", "MOVIES_FAULT=failing=1")
+        until(
+            lambda: {("MoviesErrors", "serving"), ("MoviesEventsLeftOut", "ingestion")} <= firing(),
+            "both alerts",
+            timeout=2 * PATIENCE,
+            interval=0.5,
+            state=monitoring.alerts,
+        )
+    finally:
+        movies_pods.down(shared.name, lambda text: None)
 
 
 MANY = """

@@ -25,7 +25,7 @@ def config(name: str, key: str) -> Any:
 
 RULES = [
     rule
-    for file in ("recording.yaml", "alerting.yaml")
+    for file in THINGS["ConfigMap", "prometheus-rules"]["data"]
     for group in config("prometheus-rules", file)["groups"]
     for rule in group["rules"]
 ]
@@ -95,8 +95,11 @@ JOBS = {job["job_name"]: job for job in config("prometheus", "prometheus.yml")["
 
 def test_prometheus_token_is_shown_to_the_control_plane_and_nodes_only() -> None:
     shown = {name for name, job in JOBS.items() if "authorization" in job}
-    assert shown == {"kubernetes-apiservers", "kubernetes-nodes", "kubernetes-nodes-cadvisor"}
-    assert "insecure_skip_verify" not in JOBS["kubernetes-apiservers"]["tls_config"]
+    control_plane = {"kubernetes-apiservers", "kubernetes-control-plane"}
+    assert shown == control_plane | {"kubernetes-nodes", "kubernetes-nodes-cadvisor"}
+    for name in control_plane:
+        tls = JOBS[name]["tls_config"]
+        assert tls["ca_file"].endswith("/ca.crt") and tls["server_name"] and "insecure_skip_verify" not in tls
 
 
 @pytest.mark.parametrize("name", ["kubernetes-pods", "kubernetes-services"])

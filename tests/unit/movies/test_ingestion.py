@@ -9,10 +9,14 @@ from pathlib import Path
 
 import pytest
 from parts import NOW, parts, rating
+from prometheus_client import REGISTRY
 
 from movies.bus import ARRIVALS, EVENTS
+from movies.bus.files import FileBus
+from movies.config import Settings
 from movies.contracts import Accepted, Refused
 from movies.errors import BrokerError, StorageFull, Unavailable
+from movies.services.ingestion import EVENTS_SEEN, Ingestion
 from podlab import waiting
 
 JSON = {"content-type": "application/json"}
@@ -231,11 +235,17 @@ async def test_hostile_text_is_data(tmp_path: Path) -> None:
         assert NOW
 
 
-async def test_without_movies_it_does_not_start(tmp_path: Path) -> None:
-    from movies.bus.files import FileBus
-    from movies.config import Settings
-    from movies.services.ingestion import Ingestion
+def test_what_has_not_happened_yet_is_counted_as_0(tmp_path: Path) -> None:
+    """A counter that begins with its first event has not risen: nobody is alarmed."""
+    EVENTS_SEEN.clear()
+    Ingestion(Settings(), FileBus(tmp_path))
+    for outcome in ("accepted", "duplicate", "refused"):
+        for source in ("http", "stream"):
+            labels = {"outcome": outcome, "source": source}
+            assert REGISTRY.get_sample_value("movies_events_total", labels) == 0
 
+
+async def test_without_movies_it_does_not_start(tmp_path: Path) -> None:
     bus = FileBus(tmp_path)
     await bus.open()
     with pytest.raises(Unavailable, match="movies seed"):
