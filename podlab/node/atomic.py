@@ -83,6 +83,16 @@ def own(path: Path, user: int | None, group: int | None) -> None:
             os.chown(path, -1 if user is None else user, -1 if group is None else group, follow_symlinks=False)
 
 
+def can_own(group: int) -> bool:
+    """Whether a file here can belong to that group: not where an ordinary user's one id owns everything."""
+    with tempfile.TemporaryFile() as file:
+        try:
+            os.fchown(file.fileno(), -1, group)
+        except OSError:
+            return False
+    return True
+
+
 def _link_names(folder: Path, names: set[str]) -> None:
     for name in names:
         entry = folder / name

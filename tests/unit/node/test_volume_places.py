@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import stat
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -100,6 +102,28 @@ def test_a_group_may_write_everything_and_is_given_it_once(tmp_path: Path, monke
     assert stat.S_IMODE((tmp_path / "folder/file").stat().st_mode) == 0o660
     monkeypatch.setattr(volume_places, "_give", lambda *_: pytest.fail("done again"))
     give_to_group(tmp_path, os.getgid(), "OnRootMismatch")
+
+
+_ONE_ID = """
+import sys
+from pathlib import Path
+from podlab.node.volume_places import give_to_group
+top = Path(sys.argv[1])
+give_to_group(top, 4321)
+(top / "folder").chmod(0o700)
+for policy in ("OnRootMismatch", "Always"):
+    give_to_group(top, 4321, policy)
+    print(oct((top / "folder").stat().st_mode & 0o7777))
+"""
+
+
+@pytest.mark.sandbox
+def test_a_group_is_given_everything_once_where_one_id_owns_everything(tmp_path: Path) -> None:
+    """No file can belong to the group there. PostgreSQL refuses a folder of data that its group may write."""
+    (tmp_path / "folder").mkdir()
+    command = ["unshare", "--user", "--map-root-user", sys.executable, "-c", _ONE_ID, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.stdout.split() == ["0o700", "0o2770"], done.stderr
 
 
 # Trust
