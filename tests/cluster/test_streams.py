@@ -151,23 +151,6 @@ def test_one_stream_of_a_log(run: Run) -> None:
     until(lambda: run("get", "--raw", path).stdout == "err\n", "the one line on stderr", timeout=20, interval=0.2)
 
 
-@pytest.mark.namespaces("kubectl looks for its token at a path, which is no path of the machine's")
-def test_kubectl_in_a_pod_has_the_rights_of_its_service_account(run: Run, programs: dict[str, Path]) -> None:
-    allowed = run("create", "rolebinding", "looks", "--clusterrole=view", f"--serviceaccount={NAMESPACE}:default")
-    assert allowed.returncode == 0, allowed.stderr
-    create(run, small_pod("inner", "sleep 1d"))
-    assert run("wait", "--for=condition=Ready", "pod/inner", "--timeout=240s").returncode == 0
-    copied = run("cp", str(programs["kubectl"]), "inner:/tmp/kubectl")
-    assert copied.returncode == 0, copied.stderr
-    inside = ("exec", "inner", "--", "/tmp/kubectl")
-    seen = run(*inside, "get", "pods", "-o", "name")
-    assert "pod/inner" in seen.stdout.split(), seen.stderr
-    refused = run(*inside, "delete", "pod", "web")
-    assert refused.returncode != 0
-    assert f'User "system:serviceaccount:{NAMESPACE}:default" cannot delete resource "pods"' in refused.stderr
-    run("delete", "pod", "inner", "--wait=false")
-
-
 def test_errors_about_logs_are_the_kubelets(run: Run) -> None:
     missing = run("logs", "web", "-c", "main", "-p")
     assert 'previous terminated container "main" in pod "web" not found' in missing.stderr
