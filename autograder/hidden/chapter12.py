@@ -82,8 +82,7 @@ def hangs(room: Room, bench: Bench) -> str | Problem:
 )
 def alone(room: Room, bench: Bench) -> str | Problem:
     """A program that is started before what it depends on."""
-    program, path = asked.opened(room)
-    room.behave("features", "away")
+    program, path = asked.opened(room, "away")
     program.listens("/livez")
     asked.fed(room, path)
     found = program.ask_until("/startupz", (200,), asked.FOLLOWS)

@@ -13,7 +13,8 @@ from podlab.course.plain import Problem, judged, values
 NAME = "page"
 #: Seconds that a page has, and how many times as long a stopped stall stays stopped if the page does not come.
 SECONDS, FACTOR = 0.4, 12
-#: A healthy stall answers at once. If it takes more than this part of the page's seconds, the machine is in the way.
+#: A healthy stall answers at once. If it takes more than this part of the page's seconds, or the whole process stands
+#: still for so long, the machine is in the way.
 STARVED = 0.6
 STALLS = ("popular", "recommended", "rated")
 
@@ -23,7 +24,7 @@ def _opened(kinds, seconds, factor, nonce):
     import os, signal, socket, threading, time
     at_once = threading.Barrier(len(kinds)) if "together" in kinds.values() else None
     stalls, asked, ends = {}, {}, []
-    begun, answered = {}, {}
+    begun, answered, stood = {}, {}, [0.0]
 
     def serve(link):
         while link.recv(100):
@@ -74,7 +75,13 @@ def _opened(kinds, seconds, factor, nonce):
     came, late = threading.Event(), threading.Event()
 
     def watch():
-        if not came.wait(seconds * factor):
+        # In steps: when this process stands still altogether, only one of them is long.
+        for _ in range(20 * factor):
+            begin = time.monotonic()
+            if came.wait(seconds / 20):
+                break
+            stood.append((time.monotonic() - begin) / seconds)
+        else:
             late.set()
         release()
         ends.append(1)
@@ -97,6 +104,7 @@ def _opened(kinds, seconds, factor, nonce):
         told["asked"] = dict(asked)
         came.set()
         watchman.join()
+        told["stood"] = max(stood)
         told["waited"] = {name: (answered.get(name, ended) - at) / seconds for name, at in begun.items()}
     if told["value"] is not None:
         told["value"] = {str(key): value if isinstance(value, str) else None if value is None else repr(value)
@@ -157,7 +165,7 @@ def missing(run: dict[str, Any], wanted: dict[str, str | None]) -> str:
         return f"page raised {run['error']}" if ":" in run["error"] else f"page returned {run['error']}"
     value = run["value"]
     bad = [name for name in wanted if name not in value or value[name] != wanted[name]]
-    if starved := [name for name in bad if wanted[name] and run["waited"].get(name, 0) > STARVED]:
+    if starved := [name for name in bad if wanted[name] and max(run["stood"], run["waited"].get(name, 0)) > STARVED]:
         raise Inconclusive(f"{' and '.join(starved)} answered too late, though nothing was done to them")
     if bad:
         return "; ".join(
@@ -192,6 +200,8 @@ def in_time(scene: Scene, bench: Bench) -> str | Problem:
     stopped = bench.random.choice(STALLS)
     run = scene.page(bench, **(dict.fromkeys(STALLS, "answers") | {stopped: "stopped"}))
     if not run["late"] and not run["asked"].get(stopped) and not run["error"]:
+        if run["stood"] > STARVED:
+            raise Inconclusive(f"{stopped} was not asked, and the process stood still")
         return Problem(
             f"{stopped} was never asked",
             "Calls are left out.",

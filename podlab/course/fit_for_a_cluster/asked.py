@@ -14,9 +14,10 @@ PATIENCE, FOLLOWS = 1.0, 5.0
 FACTOR = 8
 
 
-def opened(room: Room) -> tuple[Program, str]:
-    """A program that is reading its model, and the path of that."""
+def opened(room: Room, mode: str = "answers") -> tuple[Program, str]:
+    """A program that is reading its model, and the path of that; `mode` is what features does when it begins."""
     url, path = room.neighbour("features", "ok"), room.do("pipe", "model")
+    room.behave("features", mode)
     return room.start(FEATURES_URL=url, MODEL=path), path
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from podlab import waiting
 from podlab.checks.bench import Bench
 from podlab.checks.contract import Answer, Exercise, HandIn, Hint, Inconclusive
-from podlab.course.fit_for_a_cluster.room import LESSON, Answered, Program, Room, Unmet, played
+from podlab.course.fit_for_a_cluster.room import ANSWER, LESSON, Answered, Program, Room, Unmet, played
 from podlab.course.plain import Problem
 from podlab.errors import WaitTimeout
 
@@ -119,7 +119,7 @@ def counted(program: Program, total: int) -> Metrics:
         return last[0].counter().total() >= total and (timed >= total or math.isnan(timed))
 
     try:
-        waiting.until(enough, "requests being counted", timeout=program.room.bench.deadline(1), interval=0.05)
+        waiting.until(enough, "requests being counted", timeout=program.room.bench.deadline(ANSWER / 2), interval=0.05)
     except WaitTimeout:
         pass
     return last[0]

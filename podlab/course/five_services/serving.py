@@ -10,8 +10,9 @@ from podlab.course.five_services.ingestion import LESSON
 from podlab.course.plain import Problem, judged, short, values
 
 NAME = "Serving"
-#: Seconds after which a request that is not answered counts as one that waits for the loading.
-_PATIENCE = 3.0
+#: Seconds after which a request that is not answered counts as one that waits for the loading: far more than a machine
+#: stands still for.
+_PATIENCE = 10.0
 
 #: Follows the learner's cell. A model can be told to stop at a moment, so that something else happens in between.
 _DRIVER = r'''
@@ -198,7 +199,7 @@ def _traffic(count, models, patience):
 
 def called(scene: str, bench: Bench, name: str, *arguments: Any) -> Any:
     """What one function of the driver told."""
-    return values(bench, scene + _DRIVER, name, [list(arguments)], 30)[0]
+    return values(bench, scene + _DRIVER, name, [list(arguments)], 60)[0]
 
 
 def patience(bench: Bench) -> float:

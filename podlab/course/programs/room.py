@@ -40,11 +40,12 @@ def wait(seconds):
 
 
 def until(condition, seconds, interval=0.01):
-    """The first truthy value of condition() within some seconds, else its last."""
+    """The first truthy value of condition() within some seconds, else its last, of a look after them."""
     end = time.monotonic() + seconds
     while True:
+        over = time.monotonic() >= end
         value = condition()
-        if value or time.monotonic() >= end:
+        if value or over:
             return value
         wait(interval)
 
