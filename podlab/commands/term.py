@@ -140,9 +140,16 @@ def settings(term: terms.Term, assignment: str) -> Settings:
 
 
 def _graded(term: terms.Term, assignment: str) -> Books:
-    from podlab.grading import classes
+    """The books, with what a person has given in formgrader since: in the pages, and in what being late costs."""
+    from podlab.grading import classes, exports
+    from podlab.grading.room import room_in
 
     books = classes.books_of(settings(term, assignment), term.folder)
     if not (term.folder / "records" / assignment).is_dir():
         raise GradingError(f"{assignment} has not been graded.", hint="Run `podlab grade` first.")
+    facts = exports.facts_of(books)
+    with room_in(term.folder):
+        books.book(
+            record for who, record in facts.records.items() if who in facts.booked and not facts.is_ungraded(who)
+        )
     return books

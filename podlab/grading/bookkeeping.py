@@ -33,9 +33,11 @@ CONFIGURATION = '''"""nbgrader's settings for a folder of `podlab grade`: scores
 
 import pathlib
 
+from podlab.course.release import settings
+
 c = get_config()  # noqa: F821
 here = str(pathlib.Path(__file__).parent.resolve())
-c.CourseDirectory.root = here
+c.merge(settings(here))
 c.CourseDirectory.course_id = pathlib.Path(here).name
 c.Autograde.autograde_preprocessors = [
     "podlab.grading.preprocessors.ExternalGrade",
@@ -310,11 +312,7 @@ class Books:
     def _configuration(self) -> Any:
         from traitlets.config import PyFileConfigLoader
 
-        from podlab.course.release import settings
-
-        config = PyFileConfigLoader("nbgrader_config.py", path=str(self.folder)).load_config()
-        config.merge(settings(self.folder))
-        return config
+        return PyFileConfigLoader("nbgrader_config.py", path=str(self.folder)).load_config()
 
 
 @dataclass(frozen=True)

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
-import subprocess
 import sys
-from pathlib import Path
 
 import pytest
+from lab_server import PATIENCE, open_at, served
 
-from podlab import waiting
 from podlab.lab.chapters import tiles
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
@@ -20,8 +16,6 @@ CELLS = [
     'from podlab.lab import start\nlab = start("03")',
     'ring = lab.election("Five nodes", seed=7)\nring.until(4)\nring',
 ]
-#: Milliseconds for JupyterLab and its kernels on a machine that has much else to do.
-PATIENCE = 300_000
 
 
 def notebook(*sources: str) -> str:
@@ -43,36 +37,9 @@ def jupyterlab(tmp_path_factory):
         path = course / tile["path"]
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(notebook(*CELLS))
-    environment = {
-        **os.environ,
-        "HOME": str(folder),
-        "PODLAB_HOME": str(folder / "home"),
-        "PODLAB_PROGRESS": str(folder / "progress"),
-        "JUPYTER_RUNTIME_DIR": str(folder / "runtime"),
-        "JUPYTER_CONFIG_DIR": str(folder / "config"),
-        "JUPYTERLAB_SETTINGS_DIR": str(folder / "settings"),
-        "JUPYTERLAB_WORKSPACES_DIR": str(folder / "workspaces"),
-    }
-    command = [sys.executable, "-m", "podlab", "lab", "--no-cluster", f"--course={course}", "--no-browser"]
-    with (folder / "log").open("wb") as log:
-        process = subprocess.Popen(
-            [*command, "--ServerApp.port=0", "--expose-app-in-browser"], env=environment, stdout=log, stderr=log
-        )
-    try:
-        yield waiting.until(lambda: address(folder, process), "JupyterLab's answer", timeout=300)
-    finally:
-        process.send_signal(signal.SIGTERM)
-        process.wait(timeout=120)
-
-
-def address(folder: Path, process: subprocess.Popen[bytes]) -> dict | None:
-    assert process.poll() is None, (folder / "log").read_text()[-3000:]
-    for path in (folder / "runtime").glob("jpserver-*.json"):
-        info = json.loads(path.read_text() or "{}")
-        # The line with the port comes when the server listens.
-        if info.get("port") and "is running at" in (folder / "log").read_text():
-            return info
-    return None
+    command = [sys.executable, "-m", "podlab", "lab", "--no-cluster", f"--course={course}"]
+    with served(command, folder) as server:
+        yield server
 
 
 @pytest.fixture
@@ -85,10 +52,7 @@ def lab(browser, jupyterlab):
     page.on("pageerror", lambda error: page.problems.append(str(error)))
 
     def show(path: str):
-        page.goto(f"{jupyterlab['url']}{path}?token={jupyterlab['token']}&reset")
-        page.wait_for_function("window.jupyterapp !== undefined")
-        page.evaluate("jupyterapp.restored")
-        return page
+        return open_at(page, jupyterlab, path)
 
     yield show
     context.close()

@@ -10,6 +10,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from nbgrader.api import Gradebook
 
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))
@@ -86,6 +87,15 @@ def test_a_term_from_the_first_day_to_the_last(tmp_path: Path) -> None:
     assert "(1 of 1)" in podlab("grade", at=folder), "what has a record is not graded again"
     podlab("export", "--form", "nbgrader", at=folder)
     assert grades(folder, "nbgrader")["dan"]["score"] == "28"
+    with Gradebook(f"sqlite:///{folder / 'gradebook.db'}") as book:
+        notebook = book.find_submission(NAME, "bob").notebooks[0]
+        next(each for each in notebook.grades if each.name == "checks-90-1").manual_score = 5
+        next(each for each in notebook.comments if each.name == "answer-90-1").manual_comment = "Well put."
+        book.db.commit()
+    podlab("feedback", at=folder)
+    podlab("export", "--form", "nbgrader", at=folder)
+    assert "Well put." in (folder / "handed-back" / NAME / "bob" / f"{NAME}.html").read_text()
+    assert grades(folder, "nbgrader")["bob"]["score"] == "28", "being late costs a fifth of what a person has given"
     reports = {each.name for each in (folder / "reports" / NAME).iterdir()}
     assert {"report.html", "checks.csv", "distribution.csv", "submissions.csv", "flakes.csv"} <= reports
 

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import sqlite3
+import subprocess
 import sys
 import warnings
 from datetime import UTC, datetime
@@ -132,6 +133,15 @@ def test_a_new_gradebook_is_one_of_nbgraders_own(tmp_path: Path, monkeypatch: py
     ours.folder.mkdir()
     new_gradebook(ours.folder)
     assert tables(ours.folder / "gradebook.db") == tables(tmp_path / "theirs" / "gradebook.db")
+
+
+@pytest.mark.slow
+def test_a_release_made_again_by_nbgraders_own_command_is_the_same(tmp_path: Path) -> None:
+    release = books(tmp_path).open()
+    ours = release.read_text()
+    command = [sys.executable, "-m", "nbgrader", "generate_assignment", ASSIGNMENT, "--force"]
+    subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
+    assert release.read_text() == ours
 
 
 @pytest.mark.slow
