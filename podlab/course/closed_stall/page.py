@@ -78,9 +78,10 @@ def _opened(kinds, seconds, factor, nonce):
         # In steps: when this process stands still altogether, only one of them is long.
         for _ in range(20 * factor):
             begin = time.monotonic()
-            if came.wait(seconds / 20):
-                break
+            over = came.wait(seconds / 20)
             stood.append((time.monotonic() - begin) / seconds)
+            if over:
+                break
         else:
             late.set()
         release()
