@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from datetime import datetime
 from typing import Any
 
 from podlab.checks.api import ApiError
 from podlab.checks.contract import Inconclusive, Result, failed, passed
 from podlab.checks.hidden import Hidden
-from podlab.checks.world import World, container, describe, is_ready, restarts
-from podlab.course.scenes import lives, settled, short, still, what_became
+from podlab.checks.traffic import Window
+from podlab.checks.world import World, container, is_ready, restarts
+from podlab.course.scenes import lives, settled, short, still, time_to_ready, unhealthy, what_became
 from podlab.course.self_healing import hanging, node_loss, slow_start, traffic
 
 #: A pause that a healthy program may make (seconds); said in the task.
 PAUSE = 3
-
+#: Replicas that are added at most, until one of them was asked before it could answer: a node that stands still for a
+#: moment may be too late for that.
+NEWCOMERS = 3
 
 CHECKS = Hidden()
 add = CHECKS.add
@@ -36,7 +38,9 @@ def short_pause(scene: hanging.Scene, world: World) -> Result:
             cause="The healthy replica was replaced before it could be tried.",
             next_step="First see to “A healthy replica is left alone”.",
         )
-    # The pause begins when the probe asks, so that no probe can miss it by luck.
+    # The pause begins when the probe asks, so that no probe can miss it by luck; but one that stands still itself
+    # meanwhile has not noticed it.
+    probe, before = scene.well["spec"]["containers"][0].get("livenessProbe") or {}, unhealthy(room, uid)
     room.trouble(scene.well, "stall", seconds=PAUSE, when="asked")
 
     def bitten() -> bool:
@@ -45,6 +49,8 @@ def short_pause(scene: hanging.Scene, world: World) -> Result:
     if not room.eventually(bitten, "the pause", 30):
         raise Inconclusive(f"nobody asked {life.pod} for anything, so that it never paused")
     if room.constantly(lambda: still(room, life), world.deadline(10)):
+        if probe.get("timeoutSeconds", 1) < PAUSE and unhealthy(room, uid) == before:
+            raise Inconclusive(f"the probe of {life.pod} waited for the end of the pause, though it has no patience")
         return passed(expected, f"{life.pod} paused and still runs container {short(life.container)}")
     return failed(
         expected,
@@ -57,10 +63,9 @@ def short_pause(scene: hanging.Scene, world: World) -> Result:
 @CHECKS("15.2", "clean-start", "A new replica gets no request before it can answer", weight=3)
 def clean_start(scene: traffic.Scene, world: World) -> Result:
     """One replica more under traffic: while it loads its model, no request fails."""
-    room, prober = scene.room, scene.prober
+    room = scene.room
     expected = "a replica is added under traffic, and no request fails while it starts"
     room.eventually(lambda: settled(room), "the replicas being settled", 15)
-    before = {pod["metadata"]["uid"] for pod in room.live()}
     owner = _deployment(room.api.list("ReplicaSet", room.namespace), room.live())
     if owner is None:
         return failed(
@@ -69,11 +74,35 @@ def clean_start(scene: traffic.Scene, world: World) -> Result:
             cause="The pods were made without a Deployment.",
             next_step="Keep kind: Deployment of the manifest that you were given.",
         )
-    path = f"/apis/apps/v1/namespaces/{room.namespace}/deployments/{owner}/scale"
+    for _ in range(NEWCOMERS):
+        window, pod = _one_more(scene, owner)
+        refused = [record for record in window.failed if "timed out" not in record.error]
+        took = time_to_ready(pod)
+        if window.failed and not refused:
+            raise Inconclusive(f"answers did not come in time, and none was refused: {window.summary()}")
+        if refused or (took is not None and took < traffic.START - 1):
+            # If nobody came in time to be refused, that is the machine's merit, not the manifest's.
+            seen = f"the new replica was called ready after {took} s, and its model takes {traffic.START} s"
+            return failed(
+                expected,
+                window.summary() if refused else seen,
+                cause="The new replica counted as ready before its model was loaded, and requests were refused.",
+                next_step="A container without a readiness probe is ready as soon as its process exists.",
+            )
+        if unhealthy(room, pod["metadata"]["uid"]):
+            # It was asked too early, and that was noticed.
+            break
+    return passed(expected, window.summary())
+
+
+def _one_more(scene: traffic.Scene, owner: str) -> tuple[Window, Mapping[str, Any]]:
+    """The requests while one replica more comes up, and that replica when it answers."""
+    room, prober = scene.room, scene.prober
+    before = {pod["metadata"]["uid"] for pod in room.live()}
     start = prober.poll()
     room.api.request(
         "PATCH",
-        path,
+        f"/apis/apps/v1/namespaces/{room.namespace}/deployments/{owner}/scale",
         body={"spec": {"replicas": len(before) + 1}},
         content_type="application/merge-patch+json",
     )
@@ -88,22 +117,7 @@ def clean_start(scene: traffic.Scene, world: World) -> Result:
     room.eventually(lambda: prober.poll() > end + 2, "the last answers", 10)
     if not arrived:
         raise Inconclusive(f"the new replica never answered: {room.states()}")
-    window = prober.window(start, end)
-    if not window.failed:
-        took = _time_to_ready(newcomers())
-        if took is not None and took < traffic.START - 1:
-            # Nobody came in time to be refused: that is the machine's merit, not the manifest's.
-            seen = f"the new replica was called ready after {took:.0f} s, and its model takes {traffic.START} s"
-        else:
-            return passed(expected, window.summary())
-    else:
-        seen = window.summary()
-    return failed(
-        expected,
-        seen,
-        cause="The new replica counted as ready before its model was loaded, and requests were refused.",
-        next_step="A container without a readiness probe is ready as soon as its process exists.",
-    )
+    return prober.window(start, end), newcomers()[0]
 
 
 @CHECKS("15.3", "quick-start", "A quick start is not made slow", weight=2, needs=["comes-up"])
@@ -112,7 +126,7 @@ def quick_start(scene: slow_start.Scene, world: World) -> Result:
     expected = "with a model that loads in 1 s, the replica is Ready in at most 0.7 of the time of the slow one"
     room = scene.quick
     room.eventually(lambda: settled(room), "the quick start's end", 15)
-    quick, slow = _time_to_ready(room.live()), _time_to_ready(scene.slow.live()[:1])
+    quick, slow = (next(map(time_to_ready, each.live()), None) for each in (room, scene.slow))
     if slow is None:
         # The slow replica was wedged by another check; its start was measured by what the program was told.
         slow = float(scene.start_seconds)
@@ -182,8 +196,10 @@ def _evict_all(scene: node_loss.Scene, world: World) -> tuple[int, int, int]:
     if not room.eventually(lambda: _all_well(scene), "all replicas being well", 60):
         raise Inconclusive(f"the replicas were not all well before the evictions: {room.states()}")
     refused = allowed = 0
+    asked = set[str]()
     for pod in room.live():
         name = pod["metadata"]["name"]
+        asked.add(name)
         body = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": name}}
         try:
             room.api.request("POST", f"/api/v1/namespaces/{room.namespace}/pods/{name}/eviction", body=body)
@@ -192,7 +208,10 @@ def _evict_all(scene: node_loss.Scene, world: World) -> tuple[int, int, int]:
             if error.status != 429:
                 raise
             refused += 1
-    fewest = len(room.ready())
+    ready = room.ready()
+    if not refused and not {pod["metadata"]["name"] for pod in ready} <= asked:
+        raise Inconclusive("a successor was ready before the last eviction was asked for")
+    fewest = len(ready)
     for _ in range(8):
         fewest = min(fewest, len(room.ready()))
     scene.evictions = (refused, allowed, fewest)
@@ -228,20 +247,3 @@ def _state(pod: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def _answers(room: Any, pods: list[Mapping[str, Any]]) -> bool:
     return bool(pods) and all(is_ready(pod) and room.ask(pod, "/recommend/123", timeout=2).ok for pod in pods)
-
-
-def _time_to_ready(pods: list[Mapping[str, Any]]) -> float | None:
-    """Seconds from the start of the container to the Ready condition, if the pod is Ready and never restarted."""
-    if not pods or not is_ready(pods[0]) or restarts(pods[0]):
-        return None
-    started = (_state(pods[0]).get("running") or {}).get("startedAt")
-    changed = next(
-        entry.get("lastTransitionTime") for entry in pods[0]["status"]["conditions"] if entry["type"] == "Ready"
-    )
-    if not started or not changed:
-        raise Inconclusive(f"times are missing in {describe(pods[0])}")
-    return (_moment(changed) - _moment(started)).total_seconds()
-
-
-def _moment(text: str) -> datetime:
-    return datetime.fromisoformat(text.replace("Z", "+00:00"))

@@ -227,7 +227,7 @@ manifest_15_2 = manifest_15_2.replace("{path: /healthz, port: 8080}", "{path: /r
 # fails out-of-traffic: asks too rarely
 manifest_15_2 = manifest_15_2.replace(
     "          periodSeconds: 1\n          timeoutSeconds: 2\n          failureThreshold: 2",
-    "          periodSeconds: 10\n          timeoutSeconds: 2\n          failureThreshold: 10",
+    "          periodSeconds: 10\n          timeoutSeconds: 2\n          failureThreshold: 100",
 )
 
 # %% wrong="15.2" title="a page that does not exist"
@@ -317,24 +317,24 @@ manifest_15_3 = manifest_15_3.replace(
     "          periodSeconds: 1\n          timeoutSeconds: 3\n          failureThreshold: 28\n",
 )
 
-# %% wrong="15.3" title="the liveness probe waits five minutes before it begins"
+# %% wrong="15.3" title="the liveness probe waits an hour before it begins"
 # fails still-guarded: The patience that the start needs was given to the liveness probe
 # fails gives-up: allows for a start without end
 manifest_15_3 = manifest_15_3.replace(
     "          httpGet: {path: /healthz, port: 8080}\n          periodSeconds: 2\n          timeoutSeconds: 2\n"
     "          failureThreshold: 2\n",
-    "          httpGet: {path: /healthz, port: 8080}\n          initialDelaySeconds: 300\n          periodSeconds: 2\n"
+    "          httpGet: {path: /healthz, port: 8080}\n          initialDelaySeconds: 3600\n          periodSeconds: 2\n"
     "          timeoutSeconds: 2\n          failureThreshold: 2\n",
 )
 manifest_15_3 = manifest_15_3.replace(
     manifest_15_3[manifest_15_3.index("        startupProbe:") : manifest_15_3.index("        ### END")], ""
 )
 
-# %% wrong="15.3" title="the liveness probe forgives sixty failures"
+# %% wrong="15.3" title="the liveness probe forgives six hundred failures"
 # fails still-guarded: The patience that the start needs was given to the liveness probe
 manifest_15_3 = manifest_15_3.replace(
     "periodSeconds: 2\n          timeoutSeconds: 2\n          failureThreshold: 2",
-    "periodSeconds: 2\n          timeoutSeconds: 2\n          failureThreshold: 60",
+    "periodSeconds: 2\n          timeoutSeconds: 2\n          failureThreshold: 600",
 )
 
 # %% wrong="15.3" title="a startup probe with too little patience"

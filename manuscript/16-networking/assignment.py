@@ -377,7 +377,7 @@ manifest_16_4 = manifest_16_4.replace("  sessionAffinityConfig:\n    clientIP: {
 
 # %% wrong="16.4" title="too short"
 # fails remembered: for too short a time
-manifest_16_4 = manifest_16_4.replace("timeoutSeconds: 8", "timeoutSeconds: 1")
+manifest_16_4 = manifest_16_4.replace("timeoutSeconds: 8", "timeoutSeconds: 2")
 
 # %% wrong="16.4" title="held by a pod that cannot serve"
 # fails healthy: by one that cannot serve

@@ -208,16 +208,18 @@ class Client:
     ) -> Window:
         """Ask a page some times, one after the other, `every` seconds after the last answer.
 
-        `keep`: all over one connection, as far as the server lets. An answer may take `patience` seconds; 2, stretched,
-        if nothing is said.
+        `keep`: all over one connection, as far as the server lets. An answer may take `patience` seconds; 8, stretched,
+        if nothing is said: a program that stands still for a moment has not refused anybody.
         """
-        patience = patience or self.room.world.deadline(2)
+        patience = patience or self.room.world.deadline(8)
         query = {"url": target, "times": times, "keep": int(keep), "patience": patience, "every": every}
         rows = self._told("/visit", times * (patience + every) + 15, **query)["answers"]
         return Window(
             [
-                Record(number, row["status"], row["pod"], row["instance"], row["error"], 0.0, row.get("client", ""))
-                for number, row in enumerate(rows)
+                Record(
+                    row["sent"], row["status"], row["pod"], row["instance"], row["error"], 0.0, row.get("client", "")
+                )
+                for row in rows
             ]
         )
 

@@ -6,6 +6,7 @@ import functools
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, TypeVar
 
 from podlab.checks.api import Object
@@ -145,6 +146,35 @@ def why_not_ready(room: Room) -> str:
     if any(pod.get("status", {}).get("phase") == "Running" for pod in pods):
         return "The containers run, but their readiness probe does not succeed: look at its path and port."
     return "The pods do not get a place, or do not start."
+
+
+def unhealthy(room: Room, uid: str) -> int:
+    """How often probes of a pod have failed, as the cluster's Events say."""
+    return sum(event.get("count") or 1 for event in _events(room, uid, "Unhealthy"))
+
+
+def killing(room: Room, uid: str) -> float | None:
+    """When a node began to end a pod (seconds since the epoch, whole ones), as the cluster's Events say."""
+    return min((_moment(event["firstTimestamp"]).timestamp() for event in _events(room, uid, "Killing")), default=None)
+
+
+def _events(room: Room, uid: str, reason: str) -> list[Object]:
+    return room.api.list("Event", room.namespace, fieldSelector=f"involvedObject.uid={uid},reason={reason}")
+
+
+def time_to_ready(pod: Mapping[str, Any]) -> float | None:
+    """Seconds from the start of the container to Ready, to the second; None unless it is Ready and never restarted."""
+    if not is_ready(pod) or restarts(pod):
+        return None
+    started = ((container(pod).get("state") or {}).get("running") or {}).get("startedAt")
+    changed = next(entry.get("lastTransitionTime") for entry in pod["status"]["conditions"] if entry["type"] == "Ready")
+    if not started or not changed:
+        raise Inconclusive(f"times are missing in {describe(pod)}")
+    return (_moment(changed) - _moment(started)).total_seconds()
+
+
+def _moment(text: str) -> datetime:
+    return datetime.fromisoformat(text.replace("Z", "+00:00"))
 
 
 def quiet(room: Room, before: Mapping[str, Life], seconds: float) -> str:

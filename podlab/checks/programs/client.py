@@ -1,9 +1,10 @@
 """A client inside the cluster that does what it is told: looks names up, and asks pages over new or kept connections.
 
 Standard library only; runs in a pod. GET /resolve?name=N -> {"addresses": [...], "error": ""};
-GET /visit?url=U&times=N&keep=1&patience=S -> {"answers": [{"pod", "instance", "client", "status", "error"}, ...]}, in
-order; "client" is the address from which the pod saw the request come. every=S waits S seconds between requests.
-With keep=1 all requests go over one connection, if the server lets it; otherwise each opens its own.
+GET /visit?url=U&times=N&keep=1&patience=S -> {"answers": [{"pod", "instance", "client", "status", "error", "sent"},
+...]}, in order; "client" is the address from which the pod saw the request come, "sent" when it was sent (seconds of a
+clock of ours). every=S waits S seconds between requests. With keep=1 all requests go over one connection, if the server
+lets it; otherwise each opens its own.
 """
 
 import http.client
@@ -13,6 +14,7 @@ import os
 import signal
 import socket
 import threading
+import time
 from urllib.parse import parse_qs, urlsplit
 
 #: Most requests of one visit, so that a slip cannot occupy a node.
@@ -38,6 +40,7 @@ def visit(url, times, keep, patience, every):
         nonce = f"{os.getpid()}-{number}"
         if number and every:
             threading.Event().wait(every)
+        sent = time.monotonic()
         try:
             if connection is None:
                 connection = http.client.HTTPConnection(parts.hostname, parts.port or 80, timeout=patience)
@@ -52,6 +55,7 @@ def visit(url, times, keep, patience, every):
         except http.client.HTTPException as error:
             answers.append({"pod": "", "instance": "", "status": 0, "error": f"{type(error).__name__}"})
             connection = connection.close()
+        answers[-1]["sent"] = sent
     return {"answers": answers}
 
 

@@ -34,8 +34,14 @@ class Scene:
 def stage(answer: Answer, world: World) -> Scene:
     """Apply the manifest and wait for its pods to answer."""
     room = submit(answer[NAME], world, "returning", objects=workload.objects())
-    room.eventually(lambda: len(_answering(room)) >= COUNT, "the pods answering", 15)
-    return Scene(room, world, answer, _answering(room))
+    seen: list[list[Object]] = []
+
+    def enough() -> bool:
+        seen.append(_answering(room))
+        return len(seen[-1]) >= COUNT
+
+    room.eventually(enough, "the pods answering", 15)
+    return Scene(room, world, answer, seen[-1])
 
 
 def _answering(room: Room) -> list[Object]:

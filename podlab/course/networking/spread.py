@@ -58,10 +58,11 @@ def stage(answer: Answer, world: World) -> Scene:
         deployment("ingest", {"app": "movies", "part": "ingest"}, 1),
     ]
     room = world.room("spread", [*workload.objects(), *parts])
-    room.submit(answer[NAME])
     client = room.client()
     if not room.eventually(lambda: all_ready(room, REPLICAS + 1), "our pods", 30):
         raise Inconclusive(f"the site that the check puts up is not ready: {room.states()}")
+    # Only now: so nobody is known as an endpoint before the others, the pod of the other part among them.
+    room.submit(answer[NAME])
     target = page(room, workload.SERVICE)
     if not room.eventually(lambda: not client.visit(target).failed, "an answer of the Service", 10, interval=0.5):
         told, cause = why_no_answer(room, workload.SERVICE)

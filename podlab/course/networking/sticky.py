@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
+import math
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from podlab.checks.contract import Answer, Exercise, HandIn, Hint, Inconclusive, Json, Refused, failed
-from podlab.checks.traffic import Client
+from podlab.checks.traffic import Client, Record, Window
 from podlab.checks.world import Room, World, is_ready
 from podlab.course import workload
 from podlab.course.networking.sites import LESSON, all_ready, deployment, page, why_no_answer
@@ -35,18 +38,13 @@ class Scene:
     world: World
     clients: list[Client]
     target: str
-    first: list[set[str]] = field(default_factory=list)
+    first: list[Window] = field(default_factory=list)
 
-    def visits(self, times: int) -> list[set[str]]:
-        """Every client asks `times` times; the pods that answered each ('' for no answer)."""
-        return [set(client.visit(self.target, times).share()) for client in self.clients]
+    def returns(self, times: int, after: float) -> list[list[Record]]:
+        """Every client asks, and comes back some times, each time `after` seconds; its requests that were answered."""
 
-    def returns(self, times: int, after: float) -> list[list[str]]:
-        """Every client asks, and comes back some times, each time `after` seconds; the pods that answered it."""
-
-        def stay(client: Client) -> list[str]:
-            records = client.visit(self.target, times + 1, every=after).records
-            return [record.pod for record in records if record.ok]
+        def stay(client: Client) -> list[Record]:
+            return [record for record in client.visit(self.target, times + 1, every=after).records if record.ok]
 
         with ThreadPoolExecutor(CLIENTS) as pool:
             return list(pool.map(stay, self.clients))
@@ -56,12 +54,17 @@ def stage(answer: Answer, world: World) -> Scene:
     """Put the site up, apply the Service, and let every client ask it ten times."""
     site = deployment("serving", {"app": "serving"}, REPLICAS)
     room = world.room("sticky", [*workload.objects(), site])
-    room.submit(answer[NAME])
     clients = [room.client(f"client-{number}") for number in range(CLIENTS)]
     if not room.eventually(lambda: all_ready(room, REPLICAS), "our pods", 30):
         raise Inconclusive(f"the site that the check puts up is not ready: {room.states()}")
+    # Only now: so the Service has all three from the beginning, and who stays with one does not for want of others.
+    room.submit(answer[NAME])
     scene = Scene(room, world, clients, page(room, workload.SERVICE))
-    if not room.eventually(lambda: not clients[0].visit(scene.target).failed, "an answer", 10, interval=0.5):
+
+    def answered() -> bool:
+        return not any(client.visit(scene.target).failed for client in clients)
+
+    if not room.eventually(answered, "an answer on every node", 10, interval=0.5):
         told, cause = why_no_answer(room, workload.SERVICE)
         raise Refused(
             failed(
@@ -71,8 +74,13 @@ def stage(answer: Answer, world: World) -> Scene:
                 next_step='lab.get("services") and lab.get("endpointslices").',
             )
         )
-    scene.first = scene.visits(10)
+    scene.first = [client.visit(scene.target, 10) for client in clients]
     return scene
+
+
+def moved(records: Sequence[Record], within: float = math.inf) -> bool:
+    """Whether a client was sent to another pod than the time before, which was at most `within` seconds ago."""
+    return any(one.pod != other.pod and other.sent - one.sent <= within for one, other in itertools.pairwise(records))
 
 
 EXERCISE = Exercise(
@@ -109,15 +117,17 @@ EXERCISE = Exercise(
 @judged("of ten requests of one client, one after the other, all are answered by one pod")
 def sticks(scene: Scene, world: World) -> str | Problem:
     """Every client saw one pod only."""
-    told = "; ".join(f"client {number} saw {len(pods)}" for number, pods in enumerate(scene.first))
-    if all(len(pods) == 1 and "" not in pods for pods in scene.first):
-        return f"number of pods: {told}"
-    if any("" in pods for pods in scene.first):
+    told = "; ".join(f"client {number} saw {len(window.share())}" for number, window in enumerate(scene.first))
+    if failures := [record for window in scene.first for record in window.failed]:
+        if all("timed out" in record.error for record in failures):
+            raise Inconclusive(f"{len(failures)} requests got no answer in time, and none was refused")
         return Problem(
             f"some requests got no answer; {scene.room.states()}",
             "The Service leads to pods that do not answer.",
             "lab.get('endpointslices'): are these the serving pods?",
         )
+    if not any(moved(window.records, REMEMBERED) for window in scene.first):
+        return f"number of pods: {told}"
     return Problem(
         f"number of pods: {told}",
         "Each new connection goes to a pod by chance: nothing remembers the client.",
@@ -129,7 +139,7 @@ def sticks(scene: Scene, world: World) -> str | Problem:
 @judged("different clients have different pods")
 def spread(scene: Scene, world: World) -> str | Problem:
     """At least two pods have a client."""
-    seen = [pod for pods in scene.first for pod in pods]
+    seen = [pod for window in scene.first for pod in window.share()]
     while len(set(seen)) < 2 and len(seen) < MOST_CLIENTS:
         client = scene.room.client(f"client-{len(seen)}")
         seen += client.visit(scene.target).share()
@@ -150,7 +160,7 @@ def spread(scene: Scene, world: World) -> str | Problem:
 def remembered(scene: Scene, world: World) -> str | Problem:
     """After a short pause each client sees the pod that it had."""
     seen = scene.returns(PAUSES, PAUSE)
-    lost = sum(len(set(pods)) > 1 for pods in seen)
+    lost = sum(moved(records, REMEMBERED) for records in seen)
     if not lost:
         return f"{PAUSES} times after {PAUSE} s all {CLIENTS} clients found their pods"
     return Problem(
@@ -161,11 +171,11 @@ def remembered(scene: Scene, world: World) -> str | Problem:
     )
 
 
-def _came_back(seen: list[list[str]]) -> dict[str, Json]:
+def _came_back(seen: list[list[Record]]) -> dict[str, Json]:
     """Who answered each client each time, for the replay, which opens where the first was sent to another pod."""
     bars = [
         Bar(f"client {client}", PAUSE * visit, PAUSE * (visit + 1), pod, "good" if pod == pods[0] else "bad")
-        for client, pods in enumerate(seen)
+        for client, pods in enumerate([record.pod for record in records] for records in seen)
         for visit, pod in enumerate(pods)
     ]
     return kept(bars, [], min(bar.begin for bar in bars if bar.tone == "bad"))
@@ -205,6 +215,6 @@ def healthy(scene: Scene, world: World) -> str | Problem:
 def forgetful(scene: Scene) -> tuple[int, int]:
     """How many times a client stayed away for long, and how often another pod answered it then; ends with the first."""
     for number in range(1, AWAYS + 1):
-        if moved := sum(len(set(pods)) > 1 for pods in scene.returns(1, AWAY)):
-            return number * CLIENTS, moved
+        if elsewhere := sum(map(moved, scene.returns(1, AWAY))):
+            return number * CLIENTS, elsewhere
     return AWAYS * CLIENTS, 0

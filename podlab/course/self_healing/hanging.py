@@ -36,6 +36,8 @@ NAME = "manifest_15_1"
 REPLICAS = 3
 #: A hanging replica answers again within this time (seconds on an idle machine); said in the task.
 HEALED_WITHIN = 30
+#: For how long replicas are watched to which nothing is done.
+WATCHED = 6
 #: How late a healthy answer may be (seconds); said in the task.
 SLOW = 1.5
 
@@ -70,7 +72,7 @@ def stage(answer: Answer, world: World) -> Scene:
     before = lives(pods)
     # On a slow machine an eager probe may have struck already.
     struck = any(restarts(pod) and not is_ready(pod) for pod in pods)
-    restless = room.states() if struck else quiet(room, before, world.deadline(6))
+    restless = room.states() if struck else quiet(room, before, world.deadline(WATCHED))
     world.random.shuffle(pods)
     return Scene(room, world, before, pods[0], pods[1], pods[2], restless)
 
@@ -104,7 +106,10 @@ def play(scene: Scene) -> None:
         )
         scene.again = [str(answers)] if answers else []
         while scene.again and len(scene.again) < 4:
-            scene.again.append(str(room.ask(pod, "/recommend/123", timeout=3).body.get("instance")))
+            scene.again.append(str(room.ask(pod, "/recommend/123", timeout=world.deadline(10)).body.get("instance")))
+        # A probe that fails on the healthy may have been late before, and has now ended the sick one.
+        well = scene.well["metadata"]["uid"]
+        scene.restless = quiet(room, {well: scene.before[well]}, world.deadline(WATCHED))
 
 
 EXERCISE = Exercise(
@@ -154,15 +159,15 @@ EXERCISE = Exercise(
 def restarted(scene: Scene, world: World) -> Result:
     """The container of the wedged pod is replaced by a new one in the same pod."""
     expected = f"the container that hangs is restarted, in its pod, within {HEALED_WITHIN} s (on an idle machine)"
+    play(scene)
     if scene.restless:
         return failed(
             expected,
-            f"containers were restarted before anything was broken: {scene.restless}",
+            f"containers were restarted to which nothing had been done: {scene.restless}",
             cause="The probe fails on healthy containers, so a restart proves nothing.",
             next_step="lab.apply(manifest_15_1), then lab.events(): which page and port does the probe ask?",
             **staircase(scene.room),
         )
-    play(scene)
     life = scene.life(scene.sick)
     if scene.healed_after is None:
         only_traffic = not scene.sick_ready_then
@@ -210,7 +215,7 @@ def only_the_sick(scene: Scene, world: World) -> Result:
     """Negative control: the untouched replica keeps its container."""
     life = scene.life(scene.well)
     expected = "a replica that nothing is wrong with keeps its container"
-    if scene.room.constantly(lambda: still(scene.room, life), world.deadline(3)):
+    if still(scene.room, life):
         return passed(expected, f"{life.pod} still runs container {short(life.container)}")
     return failed(
         expected,

@@ -40,8 +40,8 @@ START = 3
 UNREADY = 25
 NOTICED_WITHIN = 10
 BACK_WITHIN = 12
-#: Seconds without a request to the unready replica that count as "out of traffic".
-CLEAR = 3.0
+#: Seconds without a request to the unready replica that count as "out of traffic". A request has failed after PATIENCE.
+CLEAR, PATIENCE = 3.0, 2.0
 
 
 @dataclass
@@ -69,7 +69,7 @@ def stage(answer: Answer, world: World) -> Scene:
     room = bring_up(
         answer[NAME], world, "traffic", wanted=REPLICAS, objects=workload.objects(start_seconds=START), slack=START
     )
-    prober = room.prober(url(workload.SERVICE, room.namespace, workload.PAGE), rate=15)
+    prober = room.prober(url(workload.SERVICE, room.namespace, workload.PAGE), rate=15, patience=PATIENCE)
     prober.poll()
 
     def all_answer() -> bool:
@@ -112,12 +112,15 @@ def play(scene: Scene) -> None:
     scene.began = film.poll()
 
     def clear() -> Window | None:
-        now = film.poll()
-        window = prober.window(max(scene.began, now - CLEAR), now)
-        enough = now - scene.began >= CLEAR and len(window) >= CLEAR * 8
-        return window if enough and name not in window.share() else None
+        # Requests that have ended by now, and that somebody has answered: a replica that stands still gets them all
+        # the same.
+        end = film.poll() - PATIENCE - 0.5
+        window = prober.window(max(scene.began, end - CLEAR), end)
+        enough = end - scene.began >= CLEAR and len(window) >= CLEAR * 8
+        return window if enough and not {name, ""} & set(window.share()) else None
 
-    scene.window = room.eventually(clear, "the replica being out of traffic", NOTICED_WITHIN + CLEAR)
+    within = NOTICED_WITHIN + CLEAR + PATIENCE + 0.5
+    scene.window = room.eventually(clear, "the replica being out of traffic", within)
     scene.decided = film.poll()
     end = scene.began + length - 1
 
