@@ -42,6 +42,14 @@ LACKS = {str(document.about["chapter"]): providers.lacks_add_ons(document.about)
 #: nodes that are lost (on a cluster each, since nobody else may be disturbed).
 AT_ONCE = {"plain": 2, "quiet": 14, "nodes": 2}
 
+#: Checks whose failure is a moment in what was going on: each keeps it for lab.replay.
+MOMENTS = {
+    "14.2": {"gap", "expired"},
+    "14.3": {"accepted", "unnoticed", "scaler-alone"},
+    "14.4": {"makes", "heals"},
+    "16.3": {"own-name", "found-while-starting", "follows"},
+}
+
 
 def case_name(case: manuscript.Case) -> str:
     return f"{case.exercise} {case.kind} {case.title}"
@@ -161,6 +169,7 @@ def test_answer(case: manuscript.Case, desk: Desk, wanted: list[manuscript.Case]
             assert result.verdict is Verdict.FAIL, told
             said = "\n".join((result.expected, result.observed, result.cause, result.next_step))
             assert words in said, told
+            assert "replay" in result.evidence or check not in MOMENTS.get(case.exercise, ()), told
     for line in report.lines:
         if kept := line.result.evidence.get("replay"):
             assert len(json.dumps(line.result.evidence)) <= results.LARGEST_EVIDENCE, told

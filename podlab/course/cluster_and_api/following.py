@@ -13,10 +13,11 @@ from functools import partial
 from typing import Any
 
 from podlab.checks.api import ApiError, Object
-from podlab.checks.contract import Answer, Exercise, HandIn, Hint, Inconclusive
+from podlab.checks.contract import Answer, Exercise, HandIn, Hint, Inconclusive, Json
 from podlab.checks.talks import Talk, TalkEnded
 from podlab.checks.world import OURS, Room, World
 from podlab.course.cluster_and_api import LESSON
+from podlab.course.moments import Story
 from podlab.course.plain import Problem, judged
 from podlab.course.scenes import once
 
@@ -38,24 +39,28 @@ class Phase:
     held: Any
     real: Mapping[str, str]
     asked: list[Any] = field(default_factory=list)
+    moment: Mapping[str, Json] = field(default_factory=dict)
 
     @property
     def right(self) -> bool:
         """Whether the mirror holds what the API has."""
         return self.held == self.real
 
+    def wrong(self) -> dict[str, list[str]]:
+        """What is wrong in what the mirror holds, and the names of the objects of which it is so."""
+        if not isinstance(self.held, dict):
+            return {}
+        missing = sorted(set(self.real) - set(self.held))
+        ghosts = sorted(set(self.held) - set(self.real))
+        old = sorted(name for name in set(self.real) & set(self.held) if self.real[name] != self.held[name])
+        every = {"missing": missing, "gone, and still held": ghosts, "out of date": old}
+        return {what: names for what, names in every.items() if names}
+
     def told(self) -> str:
         """The difference in words."""
         if not isinstance(self.held, dict):
             return f"held() is {str(self.held)[:100]!r}, not a dictionary of names and words"
-        missing = sorted(set(self.real) - set(self.held))
-        ghosts = sorted(set(self.held) - set(self.real))
-        old = sorted(name for name in set(self.real) & set(self.held) if self.real[name] != self.held[name])
-        words = [
-            f"{what}: {', '.join(names)}"
-            for what, names in (("missing", missing), ("gone, and still held", ghosts), ("out of date", old))
-            if names
-        ]
+        words = [f"{what}: {', '.join(names)}" for what, names in self.wrong().items()]
         asked = ", ".join(_short(each) for each in self.asked)
         return f"{'; '.join(words) or f'all {len(self.real)} objects as they are'} (it asked: {asked or 'nothing'})"
 
@@ -91,20 +96,25 @@ class Keeper:
         self.path = f"/api/v1/namespaces/{self.room.namespace}/configmaps"
         self.query = {"labelSelector": f"{OURS}=mirrored"}
         self.asked: list[Any] = []
+        #: A row for each object, as the API has it, and one for the mirror.
+        self.story = Story()
 
     def write(self, name: str) -> None:
         """Create or change an object: it gets a new word."""
+        word = secrets.token_hex(3)
         item = {
             "apiVersion": "v1",
             "kind": KIND,
             "metadata": {"name": name, "labels": LABEL},
-            "data": {"word": secrets.token_hex(3)},
+            "data": {"word": word},
         }
         self.room.api.apply(item, self.room.namespace)
+        self.story.state(name, word)
 
     def remove(self, name: str) -> None:
         """Delete an object."""
         self.room.api.delete(KIND, name, self.room.namespace)
+        self.story.state(name, "")
 
     def real(self) -> dict[str, str]:
         """What the API has: words by name."""
@@ -115,18 +125,26 @@ class Keeper:
         """What the mirror wants to ask."""
         asked = self.talk.ask("it.request")
         self.asked.append(asked)
+        self.story.event("the mirror", f"asks: {_short(asked)}")
         return asked
 
     def list(self) -> None:
         """Answer a list."""
         answer = self.room.api.request("GET", self.path, query=self.query)
         items = [_plain(item) for item in answer["items"]]
+        self.story.event("the mirror", f"is given: {', '.join(item['metadata']['name'] for item in items)}")
         self.talk.ask("it.listed", {"metadata": answer["metadata"], "items": items})
 
     def watch(self, version: Any) -> None:
         """Answer a watch with what the API sends until it ends."""
         for event in self.events(version):
-            self.talk.ask("it.event", {**event, "object": _plain(event["object"])})
+            self.tell(event)
+
+    def tell(self, event: Object) -> None:
+        """Give the mirror an event."""
+        name = event["object"].get("metadata", {}).get("name", "")
+        self.story.event("the mirror", f"is told: {event['type']} {name}".strip())
+        self.talk.ask("it.event", {**event, "object": _plain(event["object"])})
 
     def other(self, number: int) -> None:
         """Make an object that is none of the mirror's."""
@@ -166,7 +184,16 @@ class Keeper:
                     break
             else:
                 break
-        self.scene.phases[phase] = Phase(self.talk.ask("it.held"), self.real(), self.asked)
+        self.end(phase)
+
+    def end(self, name: str) -> None:
+        """A phase is over: what does the mirror hold?"""
+        phase = Phase(self.talk.ask("it.held"), self.real(), list(self.asked))
+        for what, names in phase.wrong().items():
+            for each in names:
+                self.story.event(each, f"{what} in the mirror")
+        phase.moment = self.story.moment()
+        self.scene.phases[name] = phase
 
 
 def _refusal(code: int, reason: str, message: str) -> Object:
@@ -194,7 +221,7 @@ def play(scene: Scene) -> None:
         first = keeper.next()
         if first == {"list": True}:
             keeper.list()
-        scene.phases["list"] = Phase(talk.ask("it.held"), keeper.real(), list(keeper.asked))
+        keeper.end("list")
         # Between the list and the watch: one comes, one changes, one goes.
         keeper.write("dora")
         keeper.write("bert")
@@ -226,7 +253,7 @@ def _bookmark(scene: Scene, keeper: Keeper) -> None:
     else:
         raise Inconclusive(f"the API server sent no bookmark before the end of {MOST_WATCHES} watches")
     for event in events:
-        keeper.talk.ask("it.event", {**event, "object": _plain(event["object"])})
+        keeper.tell(event)
     scene.bookmark = max(marks)
     scene.after_bookmark = keeper.talk.ask("it.request")
 
@@ -241,8 +268,7 @@ def _expire(scene: Scene, keeper: Keeper) -> None:
     keeper.remove("dora")
     keeper.write("fritz")
     if isinstance(asked, dict) and "watch" in asked:
-        message = f"too old resource version: {asked['watch']}"
-        keeper.talk.ask("it.event", _refusal(410, "Expired", message))
+        keeper.tell(_refusal(410, "Expired", f"too old resource version: {asked['watch']}"))
     keeper.catch_up("expired")
 
 
@@ -280,7 +306,7 @@ EXERCISE = Exercise(
 def _phase(scene: Scene, name: str, cause: str, next_step: str) -> str | Problem:
     play(scene)
     phase = scene.phases[name]
-    return phase.told() if phase.right else Problem(phase.told(), cause, next_step)
+    return phase.told() if phase.right else Problem(phase.told(), cause, next_step, phase.moment)
 
 
 @EXERCISE.check("list", "It begins with a list", weight=1)
@@ -300,11 +326,13 @@ def lists(scene: Scene, world: World) -> str | Problem:
 def gap(scene: Scene, world: World) -> str | Problem:
     """The watch must go on from where the list ended."""
     play(scene)
-    if not any(isinstance(each, dict) and "watch" in each for each in scene.phases["gap"].asked):
+    phase = scene.phases["gap"]
+    if not any(isinstance(each, dict) and "watch" in each for each in phase.asked):
         return Problem(
-            scene.phases["gap"].told(),
+            phase.told(),
             "It lists again and again: each time the whole of it, and nothing is known in between.",
             'After a list, request() should be {"watch": version}.',
+            phase.moment,
         )
     return _phase(
         scene,
@@ -339,6 +367,7 @@ def expired(scene: Scene, world: World) -> str | Problem:
             phase.told(),
             "It goes on to watch from a version that the API does not have any more.",
             'After an event of type ERROR, request() should be {"list": True} again.',
+            phase.moment,
         )
     if phase.right:
         return phase.told()
@@ -346,4 +375,5 @@ def expired(scene: Scene, world: World) -> str | Problem:
         phase.told(),
         "The new list was added to what was there: what went meanwhile is still held.",
         "A list replaces everything. What is not in it does not exist.",
+        phase.moment,
     )

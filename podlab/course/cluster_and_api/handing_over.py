@@ -11,6 +11,7 @@ from podlab.checks.contract import Answer, Exercise, HandIn, Hint, Inconclusive,
 from podlab.checks.world import Room, World
 from podlab.course import workload
 from podlab.course.cluster_and_api import LESSON
+from podlab.course.moments import Story, cluster_map
 from podlab.course.plain import Problem, judged
 from podlab.course.scenes import once
 
@@ -58,6 +59,27 @@ class Scene:
     counts: list[int] = field(default_factory=list)
     refused: str = ""
     after: set[str] = field(default_factory=set)
+    #: Who owns the number, how large it is, and what became of the pods.
+    story: Story = field(default_factory=Story)
+
+    def tell(self, now: Object) -> None:
+        """What the API says of the Deployment."""
+        owners = {each["manager"] for each in now["metadata"]["managedFields"] if _names_the_number(each)}
+        for manager in MANAGERS:
+            self.story.state(manager, "owns the number" if manager in owners else "")
+        count = now["spec"]["replicas"]
+        self.story.state("replicas", f"{count}", "good" if count == COUNT else "bad")
+
+    def look(self) -> bool:
+        """Which pods there are; always True."""
+        self.after = {pod["metadata"]["uid"] for pod in self.room.live()}
+        left = len(self.pods & self.after)
+        self.story.state("the first pods", f"{left} left", "good" if left == COUNT else "bad")
+        return True
+
+
+def _names_the_number(entry: Mapping[str, Any]) -> bool:
+    return "f:replicas" in entry.get("fieldsV1", {}).get("f:spec", {})
 
 
 def apply(room: Room, manager: str, text: str, force: bool = False) -> Object:
@@ -121,17 +143,23 @@ def _steps(value: Any) -> list[Mapping[str, Any]]:
 @once
 def play(scene: Scene) -> None:
     """The episode: the steps one after the other; after each, what the API says of the number."""
+    scene.look()
+    if began := scene.room.api.get("Deployment", "serving", scene.room.namespace):
+        scene.tell(began)
     for number, step in enumerate(scene.steps, 1):
+        scene.story.event(step["manager"], f"step {number}{', forced' if step.get('force') is True else ''}")
         try:
             now = apply(scene.room, step["manager"], step["manifest"], step.get("force") is True)
         except ApiError as error:
             if error.server:
                 raise
             scene.refused = f"step {number} ({step['manager']}): {error.status} {error.reason}: {error.message}"
+            scene.story.event(step["manager"], f"is refused: {error.status} {error.reason}")
             return
         scene.counts.append(now["spec"]["replicas"])
-    scene.room.constantly(lambda: True, 2)
-    scene.after = {pod["metadata"]["uid"] for pod in scene.room.live()}
+        scene.tell(now)
+    scene.room.constantly(scene.look, 2)
+    scene.look()
 
 
 EXERCISE = Exercise(
@@ -179,12 +207,14 @@ def accepted(scene: Scene, world: World) -> str | Problem:
             if " 409 " in scene.refused
             else "The manifest cannot be applied as it is.",
             "Let the second say what is there already, or read the message: it names the manager and the field.",
+            scene.story.moment(),
         )
     if not any(step["manager"] == "scaler" for step in scene.steps):
         return Problem(
             f"{len(scene.steps)} steps, all by the team",
             "A scaler that has said nothing owns nothing.",
             "Which manifest would the scaler apply? It needs to name the Deployment and the number only.",
+            scene.story.moment(),
         )
     return f"{len(scene.steps)} steps, numbers after each: {scene.counts}"
 
@@ -203,26 +233,35 @@ def unnoticed(scene: Scene, world: World) -> str | Problem:
         cause = "A step said another number than the one that was there."
     else:
         cause = "A step changed the template, so that the pods were replaced."
-    return Problem(told, cause, "Let each step change who owns the number, and nothing else.")
+    next_step = "Let each step change who owns the number, and nothing else."
+    return Problem(told, cause, next_step, scene.story.moment("bad"))
 
 
 @EXERCISE.check("scaler-alone", "The scaler decides", weight=3, needs=["accepted"])
 @judged("afterwards the scaler changes the number without insisting, and there are so many pods")
 def scaler_alone(scene: Scene, world: World) -> str | Problem:
     """A change by the scaler without force must be accepted and come true."""
+    scene.story.event("scaler", f"asks for {COUNT + 1}")
     try:
         apply(scene.room, "scaler", count_only(COUNT + 1))
     except ApiError as error:
         if error.server:
             raise
+        scene.story.event("scaler", f"is refused: {error.status} {error.reason}")
         return Problem(
             f"{error.status} {error.reason}: {error.message}",
             "The team still owns the number too, so the scaler cannot change it without a conflict.",
             "The team's last manifest must not speak of replicas.",
+            scene.story.moment(),
         )
     if scene.room.eventually(lambda: len(scene.room.ready()) == COUNT + 1, "one pod more", 20):
         return f"the scaler asked for {COUNT + 1}; {len(scene.room.ready())} pods are ready"
-    return Problem(scene.room.states(), "The number was changed, and the pods did not follow.", "lab.events().")
+    return Problem(
+        scene.room.states(),
+        "The number was changed, and the pods did not follow.",
+        "lab.events().",
+        cluster_map(scene.room),
+    )
 
 
 def last_of_team(scene: Scene) -> str:

@@ -6,16 +6,18 @@ real API, and asks again.
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from podlab.checks.api import ApiError, Object
-from podlab.checks.contract import Answer, Exercise, HandIn, Hint, Inconclusive
+from podlab.checks.contract import Answer, Exercise, HandIn, Hint, Inconclusive, Json
 from podlab.checks.talks import Talk
 from podlab.checks.world import PYTHON_IMAGE, Room, World, is_ready
 from podlab.course.cluster_and_api import LESSON
+from podlab.course.moments import cluster_map, opened_at
 from podlab.course.plain import Problem, judged
 from podlab.course.scenes import once
 
@@ -43,12 +45,14 @@ class Phase:
     live: list[str] = field(default_factory=list)
     versions: Counter[str] = field(default_factory=Counter)
     actions: list[Any] = field(default_factory=list)
-    #: What it did when it was first asked, and which pods were on their way out then.
+    #: When it was first asked (seconds since the epoch), what it did, and which pods were on their way out then.
+    began: float = 0.0
     first: list[Any] = field(default_factory=list)
     ending: set[str] = field(default_factory=set)
     quiet: bool = False
     fewest: int = 99
     trouble: str = ""
+    moment: Mapping[str, Json] = field(default_factory=dict)
 
     def told(self) -> str:
         """The phase in words."""
@@ -130,6 +134,7 @@ class Driver:
         idle = 0
         for number in range(MOST_ROUNDS):
             before = self.room.pods()
+            phase.began = phase.began or time.time()
             actions = self.talk.ask(NAME, dict(self.wanted), [_plain(pod) for pod in before])
             if not isinstance(actions, list):
                 phase.trouble = f"it returned {str(actions)[:100]!r}, not a list"
@@ -157,6 +162,7 @@ class Driver:
         members = self.members()
         phase.live = [pod["metadata"]["uid"] for pod in members]
         phase.versions = Counter(pod["metadata"]["labels"]["version"] for pod in members)
+        phase.moment = cluster_map(self.room)
         return phase
 
     def _started(self) -> bool:
@@ -248,12 +254,14 @@ def reached(scene: Scene, name: str) -> Phase | Problem:
     phase = scene.phases.get(name)
     if phase is None:
         last = list(scene.phases.values())[-1]
-        return Problem(last.told(), "It was not reached: an earlier phase ended otherwise.", "First see to that.")
+        cause = "It was not reached: an earlier phase ended otherwise."
+        return Problem(last.told(), cause, "First see to that.", last.moment)
     if phase.trouble:
         return Problem(
             phase.told(),
             "The API refuses what the function asks for: a name that is taken, or a pod that is gone.",
             "Look at the names of all pods, those that are ending too, before you make one up.",
+            phase.moment,
         )
     return phase
 
@@ -271,6 +279,7 @@ def makes(scene: Scene, world: World) -> str | Problem:
         phase.told(),
         "It makes too few, too many, or never comes to rest.",
         "How many members are there, and how many are wanted? Return that many actions, and [] when it fits.",
+        phase.moment,
     )
 
 
@@ -291,6 +300,7 @@ def heals(scene: Scene, world: World) -> str | Problem:
         phase.told(),
         "A pod that is being deleted (it has a deletionTimestamp) was counted as a member, or deleted again.",
         "Count only pods that are yours and not on their way out.",
+        opened_at(phase.moment, phase.began),
     )
 
 
@@ -307,6 +317,7 @@ def shrinks(scene: Scene, world: World) -> str | Problem:
                 phase.told(),
                 "The surplus stays, too many go, or it goes on and on.",
                 "The difference of the two numbers is the number of actions, in either direction.",
+                phase.moment,
             )
     return f"{scene.phases['shrunk'].told()}; then {scene.phases['grown'].told()}"
 
@@ -317,11 +328,12 @@ def strangers(scene: Scene, world: World) -> str | Problem:
     """The stranger is the same pod in the end."""
     play(scene)
     pod = scene.room.pod(scene.stranger)
-    touched = [each for phase in scene.phases.values() for each in phase.actions if each == {"delete": "stranger"}]
+    touched = [phase for phase in scene.phases.values() if {"delete": "stranger"} in phase.actions]
     if pod is not None and not touched:
         return "the pod of the others runs on"
     return Problem(
         "the pod of the others was deleted",
         "It was taken for a member: the label group says whose a pod is.",
         'Look at pod["metadata"]["labels"].get("group").',
+        touched[0].moment if touched else cluster_map(scene.room),
     )

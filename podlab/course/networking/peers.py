@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from podlab.checks.api import Object
-from podlab.checks.contract import Answer, Exercise, HandIn, Hint, Inconclusive
+from podlab.checks.contract import Answer, Exercise, HandIn, Hint, Inconclusive, Json
 from podlab.checks.traffic import Client, Window
 from podlab.checks.world import Room, World, is_ready
+from podlab.course.moments import cluster_map, visited
 from podlab.course.networking.sites import LESSON
 from podlab.course.plain import Problem, judged
 from podlab.course.scenes import bring_up, mentions
@@ -40,6 +41,10 @@ class Scene:
     def visit(self, number: int, times: int = 1) -> Window:
         """Ask a shard by its name."""
         return self.client.visit(f"http://{self.name(number)}:8080/recommend/1", times)
+
+    def asked(self, *numbers: int) -> dict[str, Json]:
+        """Evidence: who answers under the names of these shards, beside the endpoints of the Service."""
+        return visited(self.room, SERVICE, Window([record for each in numbers for record in self.visit(each).records]))
 
     def led(self, number: int) -> bool:
         """Whether a shard's name leads to its present pod: to its address, and to its answer."""
@@ -119,6 +124,7 @@ def own_name(scene: Scene, world: World) -> str | Problem:
         "Which kind gives its pods numbered names?"
         if missing
         else "Compare serviceName, the Service's name, and its selector with the labels.",
+        scene.asked(*range(COUNT)),
     )
 
 
@@ -158,7 +164,7 @@ def found_while_starting(scene: Scene, world: World) -> str | Problem:
     if not scene.room.eventually(unready, "the shard being called not ready", 60):
         raise Inconclusive(f"shard-{number} says 503 and is still called ready: {scene.room.states()}")
     kept = scene.room.constantly(lambda: scene.client.resolve(scene.name(number)) == [address], world.deadline(3))
-    told = f"not ready, and {scene.seen(number)}"
+    told, moment = f"not ready, and {scene.seen(number)}", {} if kept else scene.asked(number)
     scene.room.trouble(pod, "unready", seconds=0)
     scene.room.eventually(lambda: not unready(), "the shard being ready again", 25)
     if kept:
@@ -167,6 +173,7 @@ def found_while_starting(scene: Scene, world: World) -> str | Problem:
         told,
         "By default DNS leaves out the pods that are not ready, and peers that start together never meet.",
         "Look at publishNotReadyAddresses of the Service.",
+        moment,
     )
 
 
@@ -193,4 +200,5 @@ def follows(scene: Scene, world: World) -> str | Problem:
         f"the pod at {old} was deleted; now {scene.seen(number)}; {scene.room.states()}",
         "Nobody makes a successor of that name: pods without an owner do not come back.",
         "Who owns the pods? lab.get('pods', NAME)['metadata']['ownerReferences'].",
+        cluster_map(scene.room),
     )

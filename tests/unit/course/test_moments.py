@@ -11,7 +11,7 @@ from podlab.checks import results
 from podlab.checks.contract import Line, Report, failed
 from podlab.checks.traffic import Record, Window
 from podlab.checks.world import Room
-from podlab.course.moments import Film, cluster_map, staircase, visited
+from podlab.course.moments import LARGEST, Film, Story, cluster_map, opened_at, staircase, visited
 from podlab.lab import start
 from podlab.widgets import replays
 
@@ -82,6 +82,13 @@ def test_the_map_has_the_nodes_and_goes_back_to_where_the_pod_still_was(room):
     assert [tile["name"] for tile in shown.view["pods"]] == ["a"]
 
 
+def test_a_map_is_opened_as_it_was_at_a_time(room):
+    room.looks.extend([(100.123456, "pod", [pod("a")]), (101.0, "pod", [])])
+    shown = replays.of(opened_at(cluster_map(room), 100.123456)["replay"], "t", "it was there")
+    assert [tile["name"] for tile in shown.view["pods"]] == ["a"] and shown.length > 1
+    assert opened_at({}, 100.0) == {}
+
+
 def test_a_look_that_saw_nothing_new_is_not_kept(room):
     for _ in range(3):
         looked(room, pod("a"))
@@ -147,3 +154,31 @@ def test_the_visits_of_a_client_stand_beside_the_endpoints(room):
     kept = visited(room, "serving", Window([request(0, "a"), request(1, "stray")]))
     shown = replays.of(kept["replay"], "t", "")
     assert [row[:2] for row in shown.table()[1]] == [["a", "ready"], ["stray", "no endpoint"]]
+
+
+def test_a_story_opens_at_its_last_event_or_where_something_was_bad_first():
+    times = iter([0, 1, 1.00001, 2, 3, 4, 4.00001, 5, 6, 7, 8, 9])
+    story = Story(lambda: next(times))
+    story.state("number", "2", "good")
+    story.event("team", "step 1")
+    story.state("number", "1", "bad")
+    story.state("number", "1", "bad")
+    story.event("team", "step 2")
+    story.state("number", "2", "good")
+    story.event("scaler", "is refused")
+    shown = replays.of(story.moment("bad")["replay"], "t", "2, 1, 2")
+    assert shown.now == 2 and shown.holding("number") == ["1"]
+    assert [row[3] for row in shown.table()[1]] == ["2", "step 1", "1"]
+    shown = replays.of(story.moment()["replay"], "t", "")
+    assert shown.now == 5 and shown.holding("number") == ["2"] and shown.table()[1][-1][3] == "is refused"
+    story.state("number", "")
+    assert [bar.words for bar in replays.of(story.moment()["replay"], "t", "").bars] == ["2", "1", "2"]
+
+
+def test_of_a_long_story_the_last_events_are_kept():
+    story = Story()
+    story.state("row", "there")
+    for number in range(2000):
+        story.event("row", f"event {number}")
+    kept = story.moment()["replay"]
+    assert len(json.dumps(kept)) <= LARGEST and kept["marks"][-1][2] == "event 1999" and len(kept["bars"]) == 1
