@@ -1,4 +1,8 @@
-"""The live map in a real JupyterLab: milliseconds from a change in the kernel to the page, and the modules' sizes."""
+"""The live map in a real JupyterLab: milliseconds from a change in the kernel to the page, and the modules' sizes.
+
+A change is one that the map's feeder publishes, which it does at most 15 times a second; the page shows it when the
+attribute that tells of it has changed. Kernel and page are on one machine and read one clock.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +15,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +25,8 @@ from podlab.waiting import until
 from podlab.widgets import news
 
 RATE, LIMIT, MODULE = 15, 50.0, 20_000
+#: Changes a second below which it was not the rate that is asked for.
+LEAST_RATE = 0.98 * RATE
 PATIENCE = 300_000
 SETUP = """
 import json, time
@@ -76,17 +83,30 @@ def main() -> None:
     given = options(__doc__, updates=(900, 45, "changes of one pod"), pods=(200, 200, "pods on the map"))
     here = machine()
     announce("widget-latency", here)
-    sizes = {name: len(news.script(name).encode()) for name in ("cluster_map.js", "replay.js", "stairs.js")}
+    sizes = modules()
     table("bytes of each module", ("module", "bytes"), list(sizes.items()))
     sent, seen = measured(given.pods, given.updates)
     late = latencies(sent, seen)
     p50, p99 = percentile(late, 50), percentile(late, 99)
+    rate = rate_of(sent)
     rows = [("p50", p50), ("p95", percentile(late, 95)), ("p99", p99), ("most", max(late))]
     table(f"milliseconds from kernel to page, {len(seen)} of {given.updates} changes seen", ("", "ms"), rows)
-    met = p99 <= LIMIT and max(sizes.values()) <= MODULE
+    met = p99 <= LIMIT and rate >= LEAST_RATE and max(sizes.values()) <= MODULE
     more = {"p50": round(p50, 1), "seen": len(seen), "updates": given.updates, "pods": given.pods, "modules": sizes}
+    more["hertz"] = round(rate, 2)
     limit = f"p99 at most {LIMIT:g} ms at {RATE} Hz, every module at most {MODULE} bytes"
     finish(Figure("widget-latency", p99, "ms", None, limit, met, more), here)
+
+
+def modules() -> dict[str, int]:
+    """Bytes of every view's module as a page gets it, with what all share."""
+    names = sorted(each.name for each in resources.files("podlab.widgets").iterdir() if each.name.endswith(".js"))
+    return {name: len(news.script(name).encode()) for name in names if name != "news.js"}
+
+
+def rate_of(sent: Sequence[float]) -> float:
+    """Changes a second, as they were really made: a kernel that cannot follow makes fewer."""
+    return 1000 * (len(sent) - 1) / (sent[-1] - sent[0])
 
 
 def latencies(sent: Sequence[float], seen: Mapping[int, float]) -> list[float]:

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from podlab import waiting
+from podlab.widgets import timeline, views
 
 FOLDER = Path(__file__).parents[3] / "benchmarks"
 sys.path.insert(0, str(FOLDER))
@@ -179,6 +180,15 @@ def test_every_benchmark_says_what_it_measures(name: str) -> None:
 
 def test_a_change_that_was_overtaken_counts_until_a_later_one_is_shown() -> None:
     assert widget_latency.latencies([0.0, 60.0, 120.0, 180.0], {1: 10.0, 4: 500.0}) == [10.0, 440.0, 380.0, 320.0]
+
+
+def test_the_rate_of_changes_is_that_at_which_they_were_made() -> None:
+    assert widget_latency.rate_of([0.0, 50.0, 200.0]) == 10.0
+
+
+def test_the_modules_of_the_widgets_are_all_weighed() -> None:
+    shown = {view._esm for view in (views.ClusterMap, views.Staircase, timeline.Timeline)}
+    assert sorted(widget_latency.modules().values()) == sorted(len(str(text).encode()) for text in shown)
 
 
 def test_wrong_stores_of_chapter_03_are_caught_in_simulated_elections_and_right_ones_are_not() -> None:
