@@ -14,7 +14,16 @@ FOLDER = Path(__file__).parents[2] / "benchmarks"
 pytestmark = [pytest.mark.sandbox, pytest.mark.slow]
 
 
-@pytest.mark.parametrize(("name", "unit"), [("sandbox_overhead", "s"), ("grade_cpu", "submissions/min")])
+@pytest.mark.parametrize(
+    ("name", "unit"),
+    [
+        ("sandbox_overhead", "s"),
+        ("grade_cpu", "submissions/min"),
+        ("grade_repeat", "different results"),
+        ("grade_kills", "different gradebooks"),
+        ("self_check", "s"),
+    ],
+)
 def test_a_benchmark_in_small(name: str, unit: str) -> None:
     done = subprocess.run(
         [sys.executable, str(FOLDER / f"{name}.py"), "--small"], capture_output=True, text=True, check=False
