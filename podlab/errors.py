@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
+from collections.abc import Iterator
+from pathlib import Path
 
 
 class PodlabError(Exception):
@@ -36,17 +39,36 @@ class EnvironmentUnsuitable(PodlabError):
     exit_status = 3
 
 
+#: The disk is full; what is there may not be changed.
+_FULL, _REFUSED = (errno.ENOSPC, errno.EDQUOT), (errno.EACCES, errno.EPERM, errno.EROFS)
+
+
 def of_a_file(error: OSError) -> EnvironmentUnsuitable | None:
     """An error of the system about a file or a disk, in words; None if it is about something else (a socket, say)."""
-    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-    if error.filename is None and not full:
-        return None
+    return None if error.filename is None and error.errno not in _FULL else _in_words(error)
+
+
+@contextlib.contextmanager
+def disk_errors(path: Path) -> Iterator[None]:
+    """Raise EnvironmentUnsuitable where `path`, podlab's own, cannot be written to; other errors stay what they are."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (*_FULL, *_REFUSED):
+            raise
+        error.filename = error.filename or str(path)
+        said = _in_words(error)
+        said.hint = f"{said.hint} PODLAB_HOME moves podlab's own files."
+        raise said from error
+
+
+def _in_words(error: OSError) -> EnvironmentUnsuitable:
     name = os.fsdecode(error.filename) if isinstance(error.filename, bytes) else error.filename
     what = "A file cannot be written" if name is None else f"{name} cannot be used"
     hint = "Give a place of which you may read and write the files, or change its rights, and try again."
-    if full:
+    if error.errno in _FULL:
         hint = "Make room there (`df -h` shows which disk is full), then try again."
-    elif error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
+    elif error.errno not in _REFUSED:
         hint = "Is it the right place? PODLAB_DEBUG=1 shows what podlab was doing."
     return EnvironmentUnsuitable(f"{what}: {error.strerror}.", hint=hint)
 

@@ -13,7 +13,7 @@ import typer
 from typer.testing import CliRunner
 
 from podlab import cli
-from podlab.errors import EnvironmentUnsuitable, PodlabError, UsageError
+from podlab.errors import EnvironmentUnsuitable, PodlabError, UsageError, disk_errors
 
 
 def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -120,6 +120,21 @@ def test_a_file_that_cannot_be_used_is_said_without_a_traceback(monkeypatch, cap
     monkeypatch.setenv("PODLAB_DEBUG", "1")
     with pytest.raises(OSError, match=r"\[Errno"):
         cli.main()
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM])
+def test_where_podlab_cannot_write_its_own_files_the_cure_is_said(tmp_path, number):
+    with pytest.raises(EnvironmentUnsuitable) as caught, disk_errors(tmp_path):
+        raise OSError(number, os.strerror(number))
+    assert caught.value.message == f"{tmp_path} cannot be used: {os.strerror(number)}."
+    assert "PODLAB_HOME" in caught.value.hint
+    with pytest.raises(EnvironmentUnsuitable, match=r"^/else cannot be used"), disk_errors(tmp_path):
+        raise OSError(number, os.strerror(number), "/else")
+
+
+def test_other_errors_are_not_blamed_on_the_disk(tmp_path):
+    with pytest.raises(FileNotFoundError), disk_errors(tmp_path):
+        (tmp_path / "none").read_text()
 
 
 def test_an_error_of_the_system_that_is_about_no_file_keeps_its_traceback(monkeypatch):

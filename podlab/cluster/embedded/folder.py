@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from podlab import paths
 from podlab.cluster import folder
 from podlab.cluster.folder import Record, write_private
-from podlab.errors import EnvironmentUnsuitable
 from podlab.node.runtime.sandbox.sweep import remove_tree
 
-__all__ = ["COMPONENTS", "ClusterFolder", "Record", "cluster_folder", "disk_errors", "environment", "write_private"]
+__all__ = ["COMPONENTS", "ClusterFolder", "Record", "cluster_folder", "environment", "write_private"]
 
 #: Control plane components, in the order in which they start.
 COMPONENTS = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler")
@@ -100,17 +97,3 @@ _INHERITED = (
 def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
     """The environment of the cluster's processes: enough to run, no proxies and nothing private of the user's."""
     return {**{name: os.environ[name] for name in _INHERITED if name in os.environ}, **(extra or {})}
-
-
-@contextmanager
-def disk_errors(folder: Path) -> Iterator[None]:
-    """Turn the errors of a full or read-only disk into what a user can act on."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM):
-            raise
-        raise EnvironmentUnsuitable(
-            f"{folder} cannot be written: {error.strerror}.",
-            hint="Free some space, or set PODLAB_HOME to a folder on another disk.",
-        ) from error

@@ -15,13 +15,13 @@ from podlab import paths
 from podlab.cluster import user_kubeconfig
 from podlab.cluster.embedded import control, warden
 from podlab.cluster.embedded.components import PROFILES
-from podlab.cluster.embedded.folder import COMPONENTS, ClusterFolder, Record, cluster_folder, disk_errors, environment
+from podlab.cluster.embedded.folder import COMPONENTS, ClusterFolder, Record, cluster_folder, environment
 from podlab.cluster.embedded.processes import last_lines
 from podlab.cluster.embedded.usage import outer_numbers
 from podlab.cluster.folder import check_name
 from podlab.cluster.progress import step
 from podlab.cluster.provider import ClusterSpec, ClusterStatus, ComponentStatus, Progress
-from podlab.errors import ClusterError, EnvironmentUnsuitable, PodlabError, StepFailed, UsageError
+from podlab.errors import ClusterError, EnvironmentUnsuitable, PodlabError, StepFailed, UsageError, disk_errors
 from podlab.network import addresses
 from podlab.node.runtime import choice
 from podlab.node.runtime.sandbox import kernel

@@ -8,10 +8,9 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from podlab.cluster.embedded import bring_up, faults, steps
-from podlab.cluster.embedded.folder import disk_errors
 from podlab.cluster.embedded.system import SHUT_DOWN, System
 from podlab.cluster.provider import Progress, StepReport
-from podlab.errors import ClusterError, PodlabError, StepFailed, UsageError
+from podlab.errors import ClusterError, PodlabError, StepFailed, UsageError, disk_errors
 
 log = logging.getLogger("podlab.supervisor")
 

@@ -12,7 +12,6 @@ import pytest
 
 from podlab import cluster
 from podlab.cluster.embedded import binaries, bring_up, provider
-from podlab.cluster.embedded.folder import disk_errors
 from podlab.cluster.embedded.requests import FAILED, Requests
 from podlab.cluster.kind import provider as kind
 from podlab.cluster.provider import StepReport
@@ -82,19 +81,6 @@ def test_the_sizes_of_what_is_fetched_are_said(monkeypatch: pytest.MonkeyPatch, 
     said = [report.detail for report in reports]
     assert "download etcd: 12 of 96 MB" in said
     assert "build kube-apiserver: 30 of at most 2077 packages" in said
-
-
-@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM])
-def test_a_disk_that_cannot_be_written_is_told_with_a_cure(home: Path, number: int) -> None:
-    with pytest.raises(EnvironmentUnsuitable) as caught, disk_errors(home):
-        raise OSError(number, os.strerror(number))
-    assert caught.value.message == f"{home} cannot be written: {os.strerror(number)}."
-    assert "PODLAB_HOME" in (caught.value.hint or "")
-
-
-def test_other_errors_are_not_blamed_on_the_disk(home: Path) -> None:
-    with pytest.raises(FileNotFoundError), disk_errors(home):
-        (home / "none").read_text()
 
 
 async def test_a_record_that_cannot_be_written_ends_the_bring_up(monkeypatch: pytest.MonkeyPatch, home: Path) -> None:

@@ -25,7 +25,7 @@ from podlab.cluster.embedded.binaries import build, store
 from podlab.cluster.embedded.binaries.programs import PROGRAMS
 from podlab.cluster.embedded.binaries.progress import Progress, Report
 from podlab.cluster.embedded.binaries.versions import architecture, version_of, wanted
-from podlab.errors import BinaryError, EnvironmentUnsuitable, PodlabError
+from podlab.errors import BinaryError, EnvironmentUnsuitable, PodlabError, disk_errors
 
 #: Seconds for the first small request: a network that is not there is found out soon.
 PROBE_TIMEOUT = 6.0
@@ -184,10 +184,10 @@ def _stream(what: Release, part: Path, offset: int, progress: Progress) -> bool:
     try:
         with _open(what.url, headers, READ_TIMEOUT) as response:
             begin, total = _extent(response, offset)
-            with store.disk_errors(part):
+            with disk_errors(part):
                 _need_space(part, total - begin)
                 file = part.open("r+b" if begin else "wb")
-            with file, store.disk_errors(part):
+            with file, disk_errors(part):
                 file.seek(begin)
                 file.truncate()
                 done = begin
@@ -262,7 +262,7 @@ def _member(what: Release, archive: Path, into: Path) -> Path:
     """Unpack the one wanted file of a verified archive beside it."""
     out = into / f"{what.name}.unpacked"
     try:
-        with tarfile.open(archive, "r:gz") as tar, store.disk_errors(out):
+        with tarfile.open(archive, "r:gz") as tar, disk_errors(out):
             source = tar.extractfile(what.member or "")
             if source is None:
                 raise KeyError(what.member)

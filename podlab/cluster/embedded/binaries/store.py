@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import fcntl
 import hashlib
 import json
@@ -14,7 +13,7 @@ from pathlib import Path
 from podlab import paths, waiting
 from podlab.cluster.embedded.binaries.progress import Progress, Report
 from podlab.cluster.embedded.binaries.versions import VERSION, architecture, wanted
-from podlab.errors import BinaryError, EnvironmentUnsuitable
+from podlab.errors import BinaryError, disk_errors
 
 _RECORD = "checksums.json"
 #: Seconds for which a second set-up waits for the first (a cold build on a slow machine takes long).
@@ -106,29 +105,6 @@ def _write(path: Path, text: str) -> None:
     """Write a small private file by atomic rename; the caller holds the lock."""
     with paths.whole_file(path) as file:
         file.write(text)
-
-
-_MEANINGS = {
-    errno.ENOSPC: "the disk is full",
-    errno.EDQUOT: "the disk quota is used up",
-    errno.EROFS: "the file system is read-only",
-    errno.EACCES: "permission is denied",
-    errno.EPERM: "it is not permitted",
-}
-
-
-@contextlib.contextmanager
-def disk_errors(path: Path) -> Iterator[None]:
-    """Turn a failure to write at `path` into an EnvironmentUnsuitable that says what to do."""
-    try:
-        yield
-    except OSError as error:
-        if isinstance(error, ConnectionError | TimeoutError) or error.errno not in _MEANINGS:
-            raise
-        hint = "Set PODLAB_HOME to a folder that you can write to."
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            hint = "Free some space, or set PODLAB_HOME to a folder on another disk. Nothing is lost."
-        raise EnvironmentUnsuitable(f"{path} cannot be written: {_MEANINGS[error.errno]}.", hint=hint) from error
 
 
 @contextlib.contextmanager

