@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -162,8 +163,9 @@ def complaints(log: str) -> str:
     """What a log of Prometheus says of the rules, or else of the configuration, that it refused last."""
     newest = [line for line in log.rpartition('msg="Loading configuration file"')[2].splitlines() if "ERROR" in line]
     of_rules = [line for line in newest if 'msg="loading groups failed"' in line]
-    said = [found[1] for line in of_rules or newest if (found := re.search(r' err="((?:[^"\\]|\\.)*)"', line))]
-    return "; ".join(dict.fromkeys(said)).replace('\\"', '"')
+    said = [found[1] for line in of_rules or newest if (found := re.search(r' err=("(?:[^"\\]|\\.)*")', line))]
+    # Go quotes as Python does.
+    return "; ".join(dict.fromkeys(map(ast.literal_eval, said)))
 
 
 def shown(labels: Labels) -> str:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from podlab.addons.prometheus import Prometheus
+from podlab.addons.prometheus import Prometheus, complaints
 from podlab.checks.contract import Inconclusive
 from podlab.course.monitoring.remote_write import HEADERS, TimeSeries, request
 from podlab.course.service import Service
@@ -17,6 +16,8 @@ from podlab.waiting import until
 _CONFIGURATION = "global: {}\nrule_files: [rules/*.yaml]\n"
 #: Seconds until what it has said of rules is read from its log, too: not a verdict on speed.
 _HEARD = 60.0
+#: Its last words on a configuration that it refuses.
+_LAST = "Error reloading config"
 #: Series in one request.
 _BATCH = 200
 
@@ -69,10 +70,8 @@ class Engine(Service):
         name = str(self._rules())
         # It answers that it has refused them when it has said why; who reads its log may be later.
         with suppress(WaitTimeout):
-            line = until(lambda: next((line for line in self.said if name in line), ""), "its words", timeout=_HEARD)
-            if words := re.search(r'err="?(.*?)"?$', line):
-                return words[1].replace(name, "rules.yaml").replace('\\"', '"')
-        return ""
+            until(lambda: _LAST in "\n".join(self.said).partition(name)[2], "its words", timeout=_HEARD)
+        return complaints("\n".join(self.said)).replace(name, "rules.yaml")
 
     def _rules(self) -> Path:
         return self.folder / "rules" / f"rules-{self._loads}.yaml"

@@ -171,15 +171,17 @@ def test_why_rules_were_refused_is_read_from_the_log_when_it_has_come(tmp_path: 
     """The answer that they are refused and the log that says why come on two ways."""
 
     class Log:
-        """A log in which the second refusal stands from the third look on."""
+        """A log in which the second refusal stands from the third look on, and whole from the fifth."""
 
         looks = 0
 
         def __iter__(self) -> Iterator[str]:
             self.looks += 1
             of = 'level=ERROR msg="loading groups failed" err="{}/rules/rules-{}.yaml: 3:1: {}"'.format
-            lines = [of(tmp_path, 1, "an older fault"), of(tmp_path, 2, 'could not parse \\"x\\"')]
-            return iter(lines[: 2 if self.looks > 2 else 1])
+            begin, last = 'msg="Loading configuration file"', 'level=ERROR msg="Error reloading config" err="errors"'
+            old = [begin, of(tmp_path, 1, "an older fault"), last]
+            new = [begin, of(tmp_path, 2, 'could not parse \\"x\\"'), of(tmp_path, 2, "another\\nfault"), last]
+            return iter([*old, *new[: 4 if self.looks > 4 else 2 if self.looks > 2 else 0]])
 
     def reload() -> None:
         raise QueryError("Prometheus keeps its old configuration.")
@@ -188,6 +190,7 @@ def test_why_rules_were_refused_is_read_from_the_log_when_it_has_come(tmp_path: 
     engine = object.__new__(Engine)
     engine.folder, engine.said, engine._loads = tmp_path, Log(), 1  # type: ignore[assignment]
     engine.ask = SimpleNamespace(reload=reload)  # type: ignore[assignment]
-    with pytest.raises(ValueError, match=r'Prometheus says: rules\.yaml: 3:1: could not parse "x"'):
+    with pytest.raises(ValueError, match="Prometheus says") as refused:
         rules.load(engine, "groups: []")
+    assert str(refused.value)[17:] == 'rules.yaml: 3:1: could not parse "x"; rules.yaml: 3:1: another\nfault'
     assert not list(tmp_path.glob("rules/*"))
