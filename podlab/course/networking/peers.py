@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from podlab.checks.api import Object
 from podlab.checks.contract import Answer, Exercise, HandIn, Hint, Inconclusive, Json
 from podlab.checks.traffic import Client, Window
-from podlab.checks.world import Room, World, is_ready
+from podlab.checks.world import OURS, Room, World, is_ready
 from podlab.course.moments import cluster_map, visited
 from podlab.course.networking.sites import LESSON
 from podlab.course.plain import Problem, judged
 from podlab.course.scenes import bring_up, mentions
 
 NAME = "manifest_16_3"
-SERVICE = "shards"
+SERVICE, WITNESS = "shards", "witness"
 COUNT = 3
 
 
@@ -156,6 +156,16 @@ def found_while_starting(scene: Scene, world: World) -> str | Problem:
     pod = scene.pod(number)
     assert pod is not None
     uid, address = pod["metadata"]["uid"], pod["status"]["podIP"]
+    # A Service of ours that introduces only who is ready: whether DNS has heard of it.
+    spec = {"clusterIP": "None", "selector": pod["metadata"]["labels"], "ports": [{"port": 8080}]}
+    named = {"name": WITNESS, "labels": {OURS: "control"}}
+    scene.room.api.apply({"apiVersion": "v1", "kind": "Service", "metadata": named, "spec": spec}, scene.room.namespace)
+
+    def introduced() -> bool:
+        return address in scene.client.resolve(f"{WITNESS}.{scene.room.namespace}.svc.cluster.local")
+
+    if not scene.room.eventually(introduced, "a Service of ours in DNS", 15, interval=0.5):
+        raise Inconclusive(f"DNS does not know the Service {WITNESS}, which the check has made")
     scene.room.trouble(pod, "unready", seconds=600)
 
     def unready() -> bool:
@@ -163,6 +173,8 @@ def found_while_starting(scene: Scene, world: World) -> str | Problem:
 
     if not scene.room.eventually(unready, "the shard being called not ready", 60):
         raise Inconclusive(f"shard-{number} says 503 and is still called ready: {scene.room.states()}")
+    if not scene.room.eventually(lambda: not introduced(), "DNS leaving it out", 30, interval=0.5):
+        raise Inconclusive(f"DNS has not heard that shard-{number} is not ready")
     kept = scene.room.constantly(lambda: scene.client.resolve(scene.name(number)) == [address], world.deadline(3))
     told, moment = f"not ready, and {scene.seen(number)}", {} if kept else scene.asked(number)
     scene.room.trouble(pod, "unready", seconds=0)
