@@ -19,6 +19,7 @@ from podlab.errors import GradingError
 from podlab.grading import (
     basis,
     contained,
+    exports,
     kernel_image,
     own_cluster,
     queue,
@@ -165,9 +166,10 @@ def _grade_and_book(
 
 def results(books: Books) -> Graded:
     """Write what is made of all records in a folder: grades.csv, feedback.csv, the report of the class."""
-    everything = records.read_all(books.folder, books.assignment)
+    facts = exports.facts_of(books)
+    everything = list(facts.records.values())
     grades, words = books.export(everything)
-    page = report.write(books, everything)
+    page = report.write(books, facts)
     return Graded(everything, grades, words, books.folder / "feedback", page)
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from podlab import paths
 from podlab.checks import registry
-from podlab.grading import exports, figures
+from podlab.grading import figures
 from podlab.grading.bookkeeping import Books, write_csv
 from podlab.grading.exports import Facts
 from podlab.grading.figures import CheckFigures
@@ -34,14 +34,15 @@ svg text { font: 12px system-ui, sans-serif; fill: #1a1a1a; }
 """
 
 
-def write(books: Books, records: Sequence[Record]) -> Path:
+def write(books: Books, facts: Facts) -> Path:
     """Write the report of an assignment into its course folder; returns the page's path."""
+    records = list(facts.records.values())
     folder = books.folder / "reports" / books.assignment
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     release = json.loads(books.release.read_text())
     exercises = registry.chapter(books.assignment[:2])
     found = suspicions(records, _notebooks(books, records), release, exercises)
-    lines, facts = figures.checks(records), exports.facts_of(books)
+    lines = figures.checks(records)
     for name, (head, rows) in tables(records, facts, lines, found).items():
         write_csv(folder / name, head, rows)
     with paths.whole_file(folder / "report.html") as file:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import os
 import shutil
 import sqlite3
@@ -13,7 +14,7 @@ import pytest
 from test_records_and_books import COURSE, RECORDS
 
 from podlab.errors import GradingError
-from podlab.grading import exports, receipts, records
+from podlab.grading import exports, receipts, records, report
 from podlab.grading.bookkeeping import BACKUPS, Books
 from podlab.grading.receipts import Receipt
 from podlab.grading.samples import ASSIGNMENT
@@ -63,6 +64,16 @@ def test_only_who_has_handed_in_nothing_has_a_zero_without_being_graded(books: B
     assert exports.facts_of(books, NOW).ungraded == ["dan"]
     for path in exports.export(exports.facts_of(books, NOW), tmp_path / "to", list(exports.FORMS)):
         assert "ada" in path.read_text()
+
+
+@pytest.mark.slow
+def test_the_report_is_of_what_it_is_given_whatever_is_written_meanwhile(books: Books) -> None:
+    facts = exports.facts_of(books, NOW)
+    shutil.rmtree(books.folder / "records")
+    page = report.write(books, facts)
+    with (page.parent / "submissions.csv").open() as file:
+        found = {row["learner"]: row["final"] for row in csv.DictReader(file)}
+    assert found == {who: facts.final(who) for who in RECORDS}
 
 
 @pytest.mark.slow
