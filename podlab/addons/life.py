@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -60,8 +61,7 @@ def enable(name: str, cluster: str = clusters.DEFAULT, *, progress: Progress = s
     wanted = objects(addon, own=own)
     with step("Room", progress) as say:
         _settled(api, addon)
-        made = addon.made(api.get)
-        _unserved(api, addon, [*wanted, *made])
+        _unserved(api, addon, [*wanted, *addon.made()])
         say(_room(api, addon, wanted))
     if own and addon.images:
         with step("Programs", progress) as say:
@@ -76,9 +76,11 @@ def enable(name: str, cluster: str = clusters.DEFAULT, *, progress: Progress = s
         with step("Images", progress) as say:
             name = addon.own_image(paths.committed(f"images/{addon.name}"), say)
             clusters.get(cluster).load_image(name)
-    with step("Objects", progress) as say:
+    lock = paths.private(paths.data() / "locks") / f"{addon.name}-{cluster}"
+    with step("Objects", progress) as say, lock.open("a") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)  # two at once would each make a certificate
         # Pods hold the certificate with which they started: another one starts new pods, as any configuration does.
-        for thing in versioned([*wanted, *made]):
+        for thing in versioned([*wanted, *addon.made(api.get)]):
             say(f"{thing['kind']} {thing['metadata']['name']}")
             api.apply(thing, addon.namespace, manager=MANAGER)
     with step("Ready", progress) as say:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import fcntl
 from collections.abc import Sequence
 
-from podlab import addons, paths
+from podlab import addons
 from podlab.checks.contract import Inconclusive, NotGradable
 from podlab.checks.world import World
 from podlab.cluster.embedded import binaries
@@ -13,23 +12,17 @@ from podlab.errors import PodlabError, WaitTimeout
 
 
 def bring_in(world: World, name: str, programs: Sequence[str]) -> None:
-    """Enable it if it is not ready; NotGradable where its `programs` are not.
-
-    One check at a time, whatever its process: two that begin together would each make a certificate for monitoring.
-    """
-    file = paths.private(paths.data() / "locks") / f"{name}-{world.cluster}"
-    with file.open("a") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if addons.status(name, world.cluster).state == "ready":
-            return
-        located = binaries.locate(list(programs))
-        if missing := [program for program in programs if located[program] is None]:
-            raise NotGradable(
-                f"The add-on {name} is not in this cluster, and {', '.join(missing)} not on this machine: "
-                f"podlab binaries ensure {' '.join(missing)}"
-            )
-        world.say(f"the add-on {name}")
-        try:
-            addons.enable(name, world.cluster)
-        except (PodlabError, WaitTimeout) as error:
-            raise Inconclusive(f"the add-on {name} did not come: {error}") from error
+    """Enable it if it is not ready; NotGradable where its `programs` are not."""
+    if addons.status(name, world.cluster).state == "ready":
+        return
+    located = binaries.locate(list(programs))
+    if missing := [program for program in programs if located[program] is None]:
+        raise NotGradable(
+            f"The add-on {name} is not in this cluster, and {', '.join(missing)} not on this machine: "
+            f"podlab binaries ensure {' '.join(missing)}"
+        )
+    world.say(f"the add-on {name}")
+    try:
+        addons.enable(name, world.cluster)
+    except (PodlabError, WaitTimeout) as error:
+        raise Inconclusive(f"the add-on {name} did not come: {error}") from error

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
+import threading
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -32,6 +35,10 @@ class Table:
             self.things |= {(kind, namespace or "", name): thing("Pod", name, owner=owner)}
         return True
 
+    def apply(self, thing: Object, namespace: str | None = None, *, manager: str) -> Object:
+        self.things[thing["kind"], thing["metadata"].get("namespace", ""), thing["metadata"]["name"]] = thing
+        return thing
+
     def resource(self, kind: str, version: str) -> Any:
         return SimpleNamespace(path=lambda namespace, name: (kind, namespace or "", name))
 
@@ -60,6 +67,48 @@ def test_an_add_ons_end_is_that_of_all_pods_there_whoever_made_them(monkeypatch:
     monkeypatch.setattr(life.Api, "connect", lambda kubeconfig: table)
     life.disable("spark", "any")
     assert table.things == {}
+
+
+def test_two_who_enable_monitoring_at_once_make_one_certificate(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    made: list[str] = []
+    there = threading.Event()
+    second = threading.Thread(target=lambda: life.enable("monitoring", "any"))
+
+    class Slow(Table):
+        """The first who looks for the certificate goes on when the second looks for it, or waits for its turn."""
+
+        def get(self, kind: str, name: str, namespace: str | None = None) -> Object | None:
+            found = super().get(kind, name, namespace)
+            if kind == "Secret" and second.ident is None:
+                second.start()
+                assert there.wait(60)
+            elif kind == "Secret":
+                there.set()
+            return found
+
+        def apply(self, thing: Object, namespace: str | None = None, *, manager: str) -> Object:
+            if thing["kind"] == "Secret":
+                made.append(thing["data"]["tls.crt"])
+            return super().apply(thing, namespace, manager=manager)
+
+    def flock(file: Any, how: int, lock: Any = fcntl.flock) -> None:
+        if second.ident is not None:
+            there.set()
+        lock(file, how)
+
+    table = Slow()
+    monkeypatch.setenv("PODLAB_HOME", str(tmp_path))
+    monkeypatch.setattr("fcntl.flock", flock)
+    monkeypatch.setattr(life.clusters, "get", lambda name: SimpleNamespace(kubeconfig=None))
+    monkeypatch.setattr(life.clusters, "provider_of", lambda name: SimpleNamespace(name="kind"))
+    monkeypatch.setattr(life.Api, "connect", lambda kubeconfig: table)
+    for part in ("_room", "_unserved", "_wait"):
+        monkeypatch.setattr(life, part, lambda *_: "")
+    life.enable("monitoring", "any")
+    second.join(60)
+    assert len(made) == 2 and len(set(made)) == 1
 
 
 def test_spark_is_refused_where_its_image_cannot_be(monkeypatch: pytest.MonkeyPatch) -> None:
