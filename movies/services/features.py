@@ -78,6 +78,7 @@ class Features:
             _log.info("filling the store", extra={"dataset": found.version, "rows": found.rows})
             await asyncio.to_thread(self.store.restart, found.version, self._blocks(asyncio.get_running_loop()))
         self._position = self.store.position
+        POSITION.set(self._position)
         self._follower.start()
 
     def _blocks(self, loop: asyncio.AbstractEventLoop) -> Iterator[Interactions]:

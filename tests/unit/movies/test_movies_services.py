@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from parts import NOW, Parts, data, parts, rating
+from prometheus_client import REGISTRY
 
 from movies import artefact, models, snapshot
 from movies import store as store_module
@@ -23,6 +24,7 @@ from movies.errors import DataError, NotEnoughData, Unavailable
 from movies.services import serving as serving_service
 from movies.services import training as training_service
 from movies.services.features import POISON as POISON_SEEN
+from movies.services.features import POSITION
 from movies.services.training import train_on
 from movies.store import Store
 from podlab import waiting
@@ -413,6 +415,17 @@ async def test_a_restarted_store_goes_on_where_it_was(tmp_path: Path) -> None:
         history = await all_.features.history(9_001, at_least=two.position)
         assert {row.movie for row in history.rows} == {3, 5}
         assert (await all_.features.status()).events == len(data()[1]) + 2
+
+
+async def test_a_restarted_store_shows_at_once_how_far_it_is(tmp_path: Path) -> None:
+    async with parts(tmp_path) as all_:
+        one = await all_.ingestion.accept(rating("r-1", user=9_001))
+        assert isinstance(one, Accepted)
+        await all_.features.history(1, at_least=one.position)
+        await all_.features.stop()
+        POSITION.set(0)  # as in a new process
+        await all_.features.start()
+        assert REGISTRY.get_sample_value("movies_features_position") == all_.features.store.position
 
 
 async def test_a_lost_store_is_made_again_from_the_log(tmp_path: Path) -> None:
