@@ -83,6 +83,7 @@ def quiet(scene: scaling.Scene, world: World) -> str | Problem:
     scaling.play(scene)
     if scene.calm <= 1:
         return f"one pod, with {scene.quiet_rate:.1f} viewers a second"
+    scaling.held_up(scene.early.records)
     return Problem(
         f"{scene.calm} pods, with {scene.quiet_rate:.1f} viewers a second",
         "Two or three viewers at once are more than you want for one pod, or there are more pods from the beginning.",

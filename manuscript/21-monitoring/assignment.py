@@ -408,7 +408,7 @@ cinema_manifest = cinema_manifest.replace(
     """  - type: Resource
     resource:
       name: cpu
-      target: {type: Utilization, averageUtilization: 60}
+      target: {type: Utilization, averageUtilization: 600}
 """,
 )
 
@@ -416,9 +416,9 @@ cinema_manifest = cinema_manifest.replace(
 # fails grows: that no pod shows
 cinema_manifest = cinema_manifest.replace("http_requests_in_progress", "queue_length")
 
-# %% wrong="21.4" title="twice as many as a pod has seats"
+# %% wrong="21.4" title="ten times as many as a pod has seats"
 # fails grows: leaves too many viewers for one
-cinema_manifest = cinema_manifest.replace('averageValue: "5"', 'averageValue: "24"')
+cinema_manifest = cinema_manifest.replace('averageValue: "5"', 'averageValue: "120"')
 
 # %% wrong="21.4" title="five minutes of looking back"
 # fails back: 300 seconds

@@ -1,0 +1,139 @@
+"""What checks take for a proof: neither a machine that stands still for a moment nor an answer that is late decides."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from podlab.checks import answers, registry
+from podlab.checks.bench import Bench
+from podlab.checks.contract import Inconclusive, Result, Verdict
+from podlab.checks.traffic import Record, Window
+from podlab.course import manuscript
+from podlab.course.closed_stall import page
+from podlab.course.lead_node import detector
+from podlab.course.monitoring import scaling
+from podlab.course.networking import sticky
+from podlab.course.scenes import time_to_ready
+from podlab.course.self_healing import node_loss
+
+MANUSCRIPT = Path(__file__).parents[3] / "manuscript"
+
+
+def reference(exercise: str) -> str:
+    """The program of an exercise as its manuscript answers it."""
+    for document in manuscript.documents(MANUSCRIPT):
+        if document.part == "assignment" and str(document.about["chapter"]) == exercise.split(".")[0]:
+            names = next(
+                case.names
+                for case in manuscript.cases(document)
+                if case.exercise == exercise and case.kind == "reference"
+            )
+            (source,) = answers.collect([registry.exercise(exercise)], names)[exercise].values()
+            assert isinstance(source, str)
+            return source
+    raise LookupError(exercise)
+
+
+def checked(exercise: str, check: str, source: str, old: str, new: str) -> Result:
+    """The result of one check on the reference with `new` in place of `old`."""
+    assert old in source
+    (found,) = [each for each in registry.exercise(exercise).checks if each.id == check]
+    with Bench(seed=1) as bench:
+        return found.function(source.replace(old, new), bench)
+
+
+def records(text: str, step: float = 1.0) -> list[Record]:
+    """One request a step: a letter is the pod that answered, - is none."""
+    return [
+        Record(number * step, 0 if pod == "-" else 200, "" if pod == "-" else pod, "", "", 0.0)
+        for number, pod in enumerate(text)
+    ]
+
+
+def test_a_program_that_ends_a_moment_after_its_listener_has_lost_what_was_under_way() -> None:
+    old = 'idle.wait_for(lambda: under_way == 0, float(os.environ["STOP_SECONDS"]))'
+    result = checked("12.3", "in-flight", reference("12.3"), old, "threading.Event().wait(0.3)")
+    assert result.verdict is Verdict.FAIL and "got no answer" in result.observed
+
+
+def test_a_program_that_listens_for_a_part_of_the_drain_only_is_found_out() -> None:
+    old = 'threading.Event().wait(float(os.environ["DRAIN_SECONDS"]))'
+    new = 'threading.Event().wait(0.2 * float(os.environ["DRAIN_SECONDS"]))'
+    result = checked("12.3", "unready", reference("12.3"), old, new)
+    assert result.verdict is Verdict.FAIL and "It stops listening at once" in result.cause
+
+
+NAPS = """
+import os, signal, time
+
+def nap(seconds):
+    # The whole process stands still; a child of it wakes it up.
+    pid = os.fork()
+    if pid == 0:
+        os.kill(os.getppid(), signal.SIGSTOP)
+        time.sleep(seconds)
+        os.kill(os.getppid(), signal.SIGCONT)
+        os._exit(0)
+    os.waitpid(pid, 0)
+
+awake = page
+
+def page(calls, seconds):
+    nap(2 * %d * seconds)
+    return awake(calls, seconds)
+"""
+
+
+def test_a_process_that_stands_still_is_no_page_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(page, "SECONDS", 0.1)
+    with Bench(seed=1) as bench:
+        scene = page.Scene(reference("11.3") + NAPS % page.FACTOR)
+        run = scene.page(bench, popular="answers", recommended="stopped", rated="answers")
+    assert not run["late"] and run["stood"] > page.STARVED
+
+
+def test_a_healthy_stall_that_was_not_heard_while_all_stood_still_proves_nothing() -> None:
+    run = {"error": "", "value": {"popular": None}, "waited": {}, "stood": 2 * page.STARVED}
+    with pytest.raises(Inconclusive):
+        page.missing(run, {"popular": "here"})
+    assert "should be 'here'" in page.missing(run | {"stood": 0.0}, {"popular": "here"})
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("aaaa", 0), ("a---b", 2), ("-a--b---", 2), ("", 0), ("----", 3)])
+def test_a_site_is_dark_while_requests_are_sent_and_all_fail(text: str, seconds: float) -> None:
+    assert node_loss.longest_dark(Window(records(text))) == seconds
+
+
+def test_a_span_without_any_request_is_not_dark() -> None:
+    late = [Record(one.sent + 60, one.status, one.pod, "", "", 0.0) for one in records("a")]
+    assert node_loss.longest_dark(Window([*records("a-"), *late])) == 0
+
+
+def test_a_client_is_remembered_for_as_long_as_was_promised() -> None:
+    assert not sticky.moved(records("aaaa"))
+    assert sticky.moved(records("aab"), within=1) and sticky.moved(records("aab"))
+    assert not sticky.moved(records("aab", step=5), within=4) and sticky.moved(records("aab", step=5))
+
+
+def test_viewers_of_a_cinema_that_stood_still_prove_nothing() -> None:
+    scaling.held_up([Record(0, 503, "a", "", "", scaling.TRAILER + 0.2)])
+    with pytest.raises(Inconclusive):
+        scaling.held_up([Record(0, 503, "a", "", "", scaling.TRAILER + 2)])
+
+
+def test_a_story_of_processes_that_were_all_silent_for_long_proves_nothing() -> None:
+    peace = [(node, number, at) for number, at in ((1, 0.1), (2, 1.2)) for node in detector.NODES]
+    assert detector.undisturbed(detector.Story(peace)).beats == peace
+    with pytest.raises(Inconclusive):
+        detector.undisturbed(detector.Story([*peace, ("n1", 3, 1.3 + detector.PATIENCE)]))
+
+
+def test_the_time_until_a_pod_is_ready() -> None:
+    state = {"running": {"startedAt": "2026-01-01T00:00:01Z"}}
+    ready = {"type": "Ready", "status": "True", "lastTransitionTime": "2026-01-01T00:00:04Z"}
+    status = {"conditions": [ready], "containerStatuses": [{"restartCount": 0, "state": state}]}
+    assert time_to_ready({"status": status}) == 3
+    assert time_to_ready({"status": status | {"conditions": [ready | {"status": "False"}]}}) is None
+    assert time_to_ready({"status": status | {"containerStatuses": [{"restartCount": 1, "state": state}]}}) is None
