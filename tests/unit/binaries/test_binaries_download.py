@@ -40,7 +40,7 @@ def path_of(name: str) -> str:
 
 def test_all_come_verified_from_a_server_of_the_release_shape(server: ReleaseServer, no_build):
     server.publish()
-    said = []
+    said: list[binaries.Report] = []
     found = binaries.ensure(progress=said.append)
     for name, path in found.items():
         assert path.read_bytes() == script(name, "v3.7.0" if name == "etcd" else "v1.37.2")
@@ -81,7 +81,7 @@ def test_a_warm_cache_needs_no_network(server: ReleaseServer, no_build, monkeypa
 
     monkeypatch.setattr(urllib.request, "build_opener", refuse)
     monkeypatch.setattr(socket.socket, "connect", refuse)
-    said = []
+    said: list[binaries.Report] = []
     assert binaries.ensure(progress=said.append) == first
     assert len(server.log) == asked
     assert said == []
@@ -161,7 +161,7 @@ def test_a_damaged_cache_is_noticed_reported_and_fetched_anew(server: ReleaseSer
     good = path.read_bytes()
     path.write_bytes(good[:-1] + b"y")
     assert binaries.find("kubectl") is None
-    said = []
+    said: list[binaries.Report] = []
     assert binaries.ensure(["kubectl"], said.append)["kubectl"].read_bytes() == good
     assert "damaged" in said[0].detail and len(re.findall(r"[0-9a-f]{64}", said[0].detail)) == 2
 

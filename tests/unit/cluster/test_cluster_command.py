@@ -108,7 +108,7 @@ def test_up_ends_with_a_kubectl_that_is_there(
 def test_the_picture_shows_each_step_once() -> None:
     steps = Steps()
     for state in ("running", "done"):
-        steps.report(StepReport("etcd", state, 1.0))  # type: ignore[arg-type]
+        steps.report(StepReport("etcd", state, 1.0))
     steps.report(StepReport("Nodes Ready", "running", 3.0, "detail"))
     console = Console(width=100, file=io.StringIO())
     console.print(steps)

@@ -70,7 +70,7 @@ def test_the_current_context_is_meant_unless_one_is_named(tmp_path: Path) -> Non
     assert existing.pick(config(), "", tmp_path)[0] == "class"
     with pytest.raises(UsageError, match="no context other") as caught:
         existing.pick(config(), "other", tmp_path)
-    assert "class, broken" in caught.value.hint
+    assert "class, broken" in (caught.value.hint or "")
     with pytest.raises(UsageError, match="user nobody"):
         existing.pick(config(), "broken", tmp_path)
 
@@ -107,7 +107,7 @@ def test_nothing_is_made_before_the_full_name_was_given(tmp_path: Path, home: Pa
     path = written(tmp_path, config())
     with pytest.raises(UsageError, match="This would use the context class") as caught:
         existing.ExistingProvider().up(ClusterSpec("mine", kubeconfig=str(path), confirmed=confirmed), silent)
-    assert "--confirm class" in caught.value.hint
+    assert "--confirm class" in (caught.value.hint or "")
     assert not list((home / "data" / "clusters").glob("*"))
 
 
@@ -164,7 +164,7 @@ def test_a_cluster_whose_namespaces_could_not_be_deleted_is_not_forgotten(tmp_pa
         taken(path)
     with pytest.raises(ClusterError, match="not forgotten") as caught:
         existing.ExistingProvider().down("mine", silent)
-    assert "--forget --name mine" in caught.value.hint and f"{path} (context class)" in caught.value.message
+    assert "--forget --name mine" in (caught.value.hint or "") and f"{path} (context class)" in caught.value.message
     assert clusters.list_clusters() == ["mine"]
     clusters.forget("mine")
     assert clusters.list_clusters() == []
@@ -213,7 +213,7 @@ def test_credentials_that_have_expired_are_called_so(tmp_path: Path, user: dict[
         path = api.kubeconfig(tmp_path / "config", user=user)
         with pytest.raises(ClusterError, match="401 Unauthorized") as caught:
             taken(path)
-    assert said in caught.value.message and "fresh kubeconfig" in caught.value.hint
+    assert said in caught.value.message and "fresh kubeconfig" in (caught.value.hint or "")
     assert f"{path} (context class)" in caught.value.message, "our copy is gone by now: the user's file is meant"
     assert clusters.list_clusters() == []
 
@@ -226,10 +226,10 @@ def test_what_is_said_of_expired_credentials_can_be_done(tmp_path: Path) -> None
         api.refuse = 401
         with pytest.raises(ClusterError) as caught:
             clusters.start("mine")
-        assert "`podlab cluster down --forget --name NAME`" in caught.value.hint
+        assert "`podlab cluster down --forget --name NAME`" in (caught.value.hint or "")
         with pytest.raises(ClusterError, match="401 Unauthorized") as caught:
             clusters.down("mine")
-        assert "--forget --name mine" in caught.value.hint
+        assert "--forget --name mine" in (caught.value.hint or "")
         clusters.forget("mine")
         api.refuse = 0  # the fresh one is taken
         taken(path)

@@ -176,7 +176,7 @@ def test_in_wsl_a_failure_says_what_is_different_there(
     monkeypatch.delenv(runtime.VARIABLE, raising=False)
     with pytest.raises(EnvironmentUnsuitable) as caught:
         runtime.find()
-    assert ("integration of this distribution" in caught.value.hint) is expected
+    assert ("integration of this distribution" in (caught.value.hint or "")) is expected
 
 
 def test_a_runtime_that_is_not_known_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -190,7 +190,7 @@ def test_without_any_runtime_the_embedded_cluster_is_named(monkeypatch: pytest.M
     monkeypatch.delenv(runtime.VARIABLE, raising=False)
     with pytest.raises(EnvironmentUnsuitable) as caught:
         runtime.find()
-    assert "podlab cluster up" in caught.value.hint
+    assert "podlab cluster up" in (caught.value.hint or "")
 
 
 def test_a_docker_that_does_not_run_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

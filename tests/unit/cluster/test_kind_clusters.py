@@ -119,8 +119,8 @@ def test_a_docker_that_stops_in_the_middle_is_said_and_the_rest_can_be_deleted_l
     machine.mood("docker stops")
     with pytest.raises(EnvironmentUnsuitable, match="does not run") as caught:
         KindProvider().up(SPEC, silent)
-    assert "systemctl start docker" in caught.value.hint
-    assert "`podlab cluster down --name k` deletes the rest" in caught.value.hint
+    assert "systemctl start docker" in (caught.value.hint or "")
+    assert "`podlab cluster down --name k` deletes the rest" in (caught.value.hint or "")
     (state / "down").unlink()
     KindProvider().down("k", silent)
     assert names(state / "containers") == [] and not (paths.clusters() / "k").exists()
@@ -132,7 +132,7 @@ def test_a_kind_that_hangs_is_ended_with_its_children(machine: Machine, monkeypa
     monkeypatch.setattr(provider, "CREATE", 3.0)
     with pytest.raises(StepFailed, match="kind had not ended after 3 s") as caught:
         KindProvider().up(SPEC, silent)
-    assert "docker info" in caught.value.hint and not (paths.clusters() / "k").exists()
+    assert "docker info" in (caught.value.hint or "") and not (paths.clusters() / "k").exists()
 
 
 def test_a_load_that_fails_says_why_and_leaves_nothing(machine: Machine) -> None:
@@ -140,7 +140,7 @@ def test_a_load_that_fails_says_why_and_leaves_nothing(machine: Machine) -> None
     machine.mood("load fails")
     with pytest.raises(ClusterError, match=r"podlab/python:3.* could not be loaded .* a reason") as caught:
         KindProvider().up(SPEC, silent)
-    assert "docker system df" in caught.value.hint
+    assert "docker system df" in (caught.value.hint or "")
     assert names(state / "containers") == [] and not (paths.clusters() / "k").exists()
 
 
@@ -149,7 +149,7 @@ def test_a_node_image_for_another_processor_is_refused_before_anything_is_made(m
     (state / "architecture").write_text("s390x")
     with pytest.raises(EnvironmentUnsuitable, match=rf"is for s390x, and this machine is {architecture()}") as caught:
         KindProvider().up(SPEC, silent)
-    assert provider.IMAGE_VARIABLE in caught.value.hint
+    assert provider.IMAGE_VARIABLE in (caught.value.hint or "")
     assert not (paths.clusters() / "k").exists() and names(state / "containers") == []
 
 
@@ -193,5 +193,5 @@ def test_a_disk_that_fills_up_is_an_error_that_says_what_to_do(machine: Machine,
             images.carry(runtime.find(), tmp_path / "kind", "podlab-k", "test/large:1")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    assert "PODLAB_HOME" in caught.value.hint
+    assert "PODLAB_HOME" in (caught.value.hint or "")
     assert not list(paths.cache().glob("podlab-image-*"))

@@ -64,7 +64,7 @@ async def keep(tmp_path: Path) -> AsyncIterator[object]:
 FOREVER = "import signal; print('up', flush=True); signal.pause()"
 
 
-async def test_what_dies_is_started_again_and_says_so(keep) -> None:  # type: ignore[no-untyped-def]
+async def test_what_dies_is_started_again_and_says_so(keep) -> None:
     kept = keep(FOREVER)
     kept.begin()
     first = await kept.up()
@@ -78,7 +78,7 @@ async def test_what_dies_is_started_again_and_says_so(keep) -> None:  # type: ig
     assert (kept.state, kept.restarts) == ("running", 1)
 
 
-async def test_an_exit_status_is_told(keep) -> None:  # type: ignore[no-untyped-def]
+async def test_an_exit_status_is_told(keep) -> None:
     kept = keep("print('first'); print('last words'); raise SystemExit(3)")
     kept.begin()
     assert (await kept.end(0)).startswith("exited with status 3 after ")
@@ -99,7 +99,7 @@ async def test_a_program_that_cannot_be_started_is_told(tmp_path: Path) -> None:
     assert kept.state == "stopped"
 
 
-async def test_stopped_for_good_even_if_it_will_not_listen_or_is_frozen(keep) -> None:  # type: ignore[no-untyped-def]
+async def test_stopped_for_good_even_if_it_will_not_listen_or_is_frozen(keep) -> None:
     kept = keep("import signal; signal.signal(15, signal.SIG_IGN); print('up', flush=True)\nwhile True: signal.pause()")
     kept.begin()
     running = await kept.up()

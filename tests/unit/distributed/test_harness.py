@@ -181,7 +181,7 @@ def test_workers_die_with_the_process_that_started_them() -> None:
 
 def test_misuse_is_refused(harness: Harness) -> None:
     with pytest.raises(UsageError):
-        harness.run("ls -l")  # type: ignore[arg-type]
+        harness.run("ls -l")
     with pytest.raises(LaboratoryError, match="no program"):
         harness.run(["no-such-program-anywhere"])
     announce("outside a worker this does nothing")

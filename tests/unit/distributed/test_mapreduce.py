@@ -149,7 +149,8 @@ def test_a_straggler_that_raises_after_its_backup_has_counted_fails_nothing(tmp_
 
 def test_kills_at_random_change_nothing(tmp_path: Path) -> None:
     calm = run(COUNT, SPLITS, tmp_path / "calm", workers=2)
-    chance, killed = random.Random(4), []
+    chance = random.Random(4)
+    killed: list[str] = []
 
     def strike(event: Event, engine: Engine) -> None:
         if event["event"] == "start" and len(killed) < 5 and chance.random() < 0.3:

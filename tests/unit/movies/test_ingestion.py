@@ -154,7 +154,7 @@ async def test_arrivals_wait_while_the_log_is_full_and_are_not_lost(tmp_path: Pa
     async with parts(tmp_path) as all_:
         publish, full = all_.bus.publish, asyncio.Event()
 
-        async def refusing(stream: str, *rest, **more):  # type: ignore[no-untyped-def]
+        async def refusing(stream: str, *rest, **more):
             if stream == EVENTS and not full.is_set():
                 full.set()
                 raise StorageFull("There is no room left.")
@@ -190,7 +190,7 @@ async def test_an_arrival_with_an_endless_name_is_set_aside_and_those_behind_it_
     async with parts(tmp_path, start=False) as all_:
         publish = all_.bus.publish
 
-        async def as_a_broker(stream: str, data: bytes, **more):  # type: ignore[no-untyped-def]
+        async def as_a_broker(stream: str, data: bytes, **more):
             if len(data) > 1_000_000:
                 raise BrokerError("The message is too large.")
             return await publish(stream, data, **more)
@@ -216,7 +216,7 @@ async def test_before_it_knows_the_movies_it_refuses_no_rating_for_good(tmp_path
         assert isinstance(await all_.ingestion.accept(rating()), Accepted)
 
 
-async def _all(all_):  # type: ignore[no-untyped-def]
+async def _all(all_):
     last = await all_.bus.last(EVENTS)
     async for batch in all_.bus.follow(EVENTS):
         for message in batch:

@@ -19,7 +19,7 @@ class Other:
     def __init__(self, *codes: int | str) -> None:
         self.codes, self.asked = list(codes), list[dict[str, str]]()
 
-    async def __call__(self, scope, receive, send):  # type: ignore[no-untyped-def]
+    async def __call__(self, scope, receive, send):
         self.asked.append({name.decode(): value.decode() for name, value in scope["headers"]})
         code = self.codes.pop(0) if self.codes else 200
         if code == "hangs":

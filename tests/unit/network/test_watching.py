@@ -236,7 +236,7 @@ async def test_a_node_network_waits_for_what_it_cannot_have_yet(monkeypatch: pyt
     settings = SimpleNamespace(
         name="node-1", address="127.0.0.1", dns_service="127.0.0.1", cluster_domain="cluster.local", labels={}
     )
-    network = NodeNetwork(Silent(), settings)  # type: ignore[arg-type]
+    network = NodeNetwork(Silent(), settings)
     monkeypatch.setattr(network.proxy, "_open", opened)
     starts = [OSError(98, "in use"), None]
 

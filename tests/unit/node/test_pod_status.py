@@ -210,7 +210,7 @@ def test_a_pod_is_ready_only_if_all_its_containers_are(pod: Pod) -> None:
 
 
 def test_what_the_api_leaves_out_is_no_difference() -> None:
-    wanted = {
+    wanted: dict[str, Any] = {
         "conditions": [{"type": "Ready", "lastProbeTime": None}],
         "reason": None,
         "containerStatuses": [{"lastState": {}}],

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -109,7 +110,7 @@ def test_sweeping_deletes_depth_links_and_closed_folders_and_nothing_outside(tmp
 
 
 def test_a_container_s_request_is_checked_field_by_field() -> None:
-    good = {
+    good: dict[str, Any] = {
         **{name: [] for name in ("argv", "mounts", "supplemental_groups")},
         **{name: {} for name in ("environment", "files", "labels")},
         **dict.fromkeys(
@@ -126,6 +127,7 @@ def test_a_container_s_request_is_checked_field_by_field() -> None:
         "working_directory": "/",
     }
     assert fields.check_container(good) == good
+    wrong: dict[str, Any]
     for wrong in (
         {"argv": "text"},
         {"argv": [1]},

@@ -235,7 +235,7 @@ class Requests:
     service = "web"
 
     def __init__(self) -> None:
-        self.asked_by = set()
+        self.asked_by: set[threading.Thread] = set()
 
     def records(self):
         self.asked_by.add(threading.current_thread())

@@ -197,7 +197,7 @@ class Silent:
 
 
 def test_pods_are_rows_by_what_the_api_tells_of_them():
-    strip = PodStrip(Silent(), "space", "web")  # type: ignore[arg-type]
+    strip = PodStrip(Silent(), "space", "web")
     strip.feeder.stop()
     zero = strip._zero
     strip.apply("pod", "ADDED", pod("a"), zero + 1)
