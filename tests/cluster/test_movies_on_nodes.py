@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
+from conftest import PROVIDER
 from deployments import TROUBLE
 
+from podlab import paths
 from podlab.checks.api import Api
 from podlab.cluster import Cluster
 from podlab.commands import movies_pods
@@ -21,7 +25,17 @@ PATIENCE = 240
 
 
 @pytest.fixture(scope="module")
-def site(shared: Cluster) -> Iterator[str]:
+def packages(home: Path) -> None:
+    """What pods on kind need, from the user's own cache: the lab cannot reach an index."""
+    if PROVIDER == "kind":
+        with pytest.MonkeyPatch.context() as patch:
+            patch.delenv("PODLAB_HOME")
+            kept = movies_pods.packages("3.11")
+        shutil.copytree(kept, home / "cache" / "images-made" / kept.name, copy_function=paths.link_or_copy)
+
+
+@pytest.fixture(scope="module")
+def site(shared: Cluster, packages: None) -> Iterator[str]:
     """The address of the site."""
     yield movies_pods.up(shared.name, lambda text: None, ratings=2_000)
     movies_pods.down(shared.name, lambda text: None)

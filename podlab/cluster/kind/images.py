@@ -6,6 +6,7 @@ again on top of those from its own layers.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import shutil
@@ -27,6 +28,8 @@ from podlab.images.reference import DEFAULT_REGISTRY, Reference
 
 #: The bundled images, and the tags that mean them on every machine.
 BASES: Mapping[str, tuple[str, ...]] = {"python": ("latest", "3"), "toolbox": ("latest", "1")}
+#: Says what a bundled image was made from: an older one is made again.
+RECIPE_LABEL = f"{catalogue.LABEL_PREFIX}recipe"
 #: Seconds for kind to load an archive into the nodes.
 LOAD = 900.0
 #: What the images that podlab writes may say in their configuration, and the instruction that says it again.
@@ -55,27 +58,37 @@ def _full(base: str, tag: str) -> str:
 
 
 def is_base(runtime: Runtime, name: str, base: str) -> bool:
-    """Whether the runtime has an image of that name that is our bundled one."""
+    """Whether the runtime has an image of that name that is our bundled one, made from what is here."""
     try:
         labels = json.loads(runtime.run("image", "inspect", "--format", "{{json .Config.Labels}}", name))
     except ClusterError:
         return False
-    return (labels or {}).get(catalogue.BASE_LABEL) == base
+    labels = labels or {}
+    return (labels.get(catalogue.BASE_LABEL), labels.get(RECIPE_LABEL)) == (base, recipe(base))
+
+
+def recipe(base: str) -> str:
+    """The SHA-256 of what a bundled image is made from, in hexadecimal digits."""
+    return hashlib.sha256(b"".join(file.read_bytes() for file in _recipe(base))).hexdigest()
+
+
+def _recipe(base: str) -> list[Path]:
+    tools = Path(catalogue.__file__).parent / "tools"
+    return [paths.committed("images") / base / "Dockerfile", tools / "fetch.py", tools / "lookup.py"]
 
 
 def python_of(runtime: Runtime) -> str:
     """The version of Python in the bundled image, such as "3.13"."""
     version = "import sys; print('%d.%d' % sys.version_info[:2])"
     name = _full("python", BASES["python"][-1])
-    return runtime.run("run", "--rm", "--network", "none", name, "python3", "-c", version).strip()
+    return runtime.run("run", "--rm", "--pull", "never", "--network", "none", name, "python3", "-c", version).strip()
 
 
 def _build_base(runtime: Runtime, base: str, name: str) -> None:
     with _scratch() as context:
-        shutil.copytree(paths.committed("images") / base, context, dirs_exist_ok=True)
-        for tool in ("fetch", "lookup"):
-            shutil.copy(Path(catalogue.__file__).parent / "tools" / f"{tool}.py", context)
-        runtime.run("build", "--tag", name, str(context), timeout=1800.0)
+        for file in _recipe(base):
+            shutil.copy(file, context)
+        runtime.run("build", "--label", f"{RECIPE_LABEL}={recipe(base)}", "--tag", name, str(context), timeout=1800.0)
 
 
 def load(runtime: Runtime, program: Path, cluster: str, *names: str) -> None:

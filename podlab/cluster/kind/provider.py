@@ -169,8 +169,8 @@ class KindProvider:
 
     def opens(self, name: str, port: int) -> bool:
         """Whether a NodePort of the cluster answers at this port of this machine."""
-        taken = json.loads(_Made.read(name).record.details.get("taken", "[]"))
-        return port in configuration.host_ports(configuration.read()) and port not in taken
+        made = yaml.safe_load((_Made.read(name).folder.path / "kind.yaml").read_text())
+        return port in configuration.host_ports(made)
 
     def python(self, name: str) -> str:
         """The Python of podlab/python on the nodes, such as "3.13": what is built for them needs its wheels."""

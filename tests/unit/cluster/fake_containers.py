@@ -47,8 +47,8 @@ match arguments:
                 one["State"]["Running"] = False
                 (state / "containers" / id).write_text(json.dumps(one))
     case ["image", "inspect", "--format", what, name]:
-        answer = state / "architecture"
-        if "Architecture" in what and answer.exists():
+        answer = state / ("architecture" if "Architecture" in what else "labels")
+        if answer.exists():
             print(answer.read_text())
         else:
             sys.exit(f"no such image: {name}")

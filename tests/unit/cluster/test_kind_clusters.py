@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 from fake_containers import Machine, container
 
 from podlab import paths
@@ -54,7 +55,7 @@ def test_a_cluster_lives_and_goes_with_each_runtime(machine: Machine, name: str)
     log = (state / "log").read_text()
     assert f"kind load {kind_name('k')}" in log and ("--multi-image-archive" in log) == (name == "podman")
     for base in ("python", "toolbox"):  # as pods ask for it: a short name would be Podman's localhost/...
-        assert f"build --tag docker.io/podlab/{base}:latest" in log
+        assert f"--tag docker.io/podlab/{base}:latest" in log
     KindProvider().stop("k", silent)
     assert KindProvider().status("k").state == "stopped"
     KindProvider().down("k", silent)
@@ -168,6 +169,20 @@ def test_a_port_that_is_taken_is_told_with_what_to_do(machine: Machine) -> None:
         KindProvider().up(SPEC, lambda step: said.append(step.detail))
     for told in (" ".join(said), " ".join(KindProvider().status("k").notes)):
         assert f"Port {port} of this machine is taken" in told and "port-forward" in told
+    assert not KindProvider().opens("k", port)
+    mapped = yaml.safe_load((paths.clusters() / "k" / "kind.yaml").read_text())
+    assert all(KindProvider().opens("k", other) for other in configuration.host_ports(mapped))
+
+
+@pytest.mark.parametrize("older", [False, True])
+def test_a_bundled_image_is_made_again_when_its_recipe_is_another(machine: Machine, older: bool) -> None:
+    state = machine.install("docker")
+    recipe = "0" * 64 if older else images.recipe("python")
+    (state / "labels").write_text(json.dumps({"dev.podlab.base": "python", "dev.podlab.recipe": recipe}))
+    KindProvider().up(SPEC, silent)
+    log = (state / "log").read_text()
+    made = f"build --label dev.podlab.recipe={images.recipe('python')} --tag docker.io/podlab/python:latest" in log
+    assert made == older
 
 
 def test_what_podman_says_of_itself_is_understood(machine: Machine) -> None:
