@@ -103,6 +103,24 @@ async def test_what_the_api_server_does_not_accept_is_told_at_once(served: Serve
         await bring_up.storage(room(administrator, served, tmp_path))
 
 
+@pytest.mark.parametrize(("taken", "needed"), [("kube-scheduler", False), ("kube-dns", True)])
+async def test_a_service_of_somebodys_own_matters_if_the_cluster_needs_that_name(taken: str, needed: bool) -> None:
+    class Administration(Administrator):
+        def _answer(self, method: str, path: str) -> dict[str, Any]:
+            if path.endswith(f"/services/{taken}"):
+                raise Invalid("spec.clusterIPs[0]: may not change once set", status=422)
+            return super()._answer(method, path)
+
+    administrator = Administration()
+    writing = bring_up.api_objects(SimpleNamespace(api=administrator))  # type: ignore[arg-type]
+    if needed:
+        with pytest.raises(ClusterError, match="may not change once set"):
+            await writing
+    else:
+        await writing
+        assert any(line.endswith("/services/kube-dns") for line in administrator.done)
+
+
 async def test_the_version_is_asked_for_again() -> None:
     async def started(*_: Any) -> None:
         pass
