@@ -182,6 +182,8 @@ class Sitting:
 
     def execute(self, paths: Sequence[Path]) -> None:
         """Run these notebooks, so many at once; ended from outside, it ends those that are under way."""
+        if time.monotonic() >= self.until:
+            return  # no turn would begin: no cluster is brought up for that
         over = threading.Event()
         calm, faults = ThreadPoolExecutor(self.at_once), ThreadPoolExecutor(1)
         with clustered(paths), calm, faults:

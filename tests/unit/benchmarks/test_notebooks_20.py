@@ -99,6 +99,7 @@ def test_started_again_it_makes_only_the_runs_that_are_missing(kept: Path, capsy
 
 
 def test_a_part_of_the_runs_is_not_recorded(kept: Path, monkeypatch) -> None:
+    monkeypatch.setattr(notebooks_20, "clustered", lambda paths: pytest.fail("clusters, and no time to use them"))
     monkeypatch.setattr(sys, "argv", ["notebooks_20.py", "--record", "--minutes=0"])
     with pytest.raises(SystemExit, match="Nothing was recorded"):
         main()
