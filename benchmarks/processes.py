@@ -57,11 +57,11 @@ _BURNER = "import os\nparent = os.getppid()\nwhile os.getppid() == parent: pass"
 
 
 @contextmanager
-def burning(cores: int) -> Iterator[None]:
-    """So many cores have something to compute meanwhile."""
+def burning(cores: int) -> Iterator[list[int]]:
+    """So many cores have something to compute meanwhile; yields the PIDs of what does so."""
     burners = [subprocess.Popen([sys.executable, "-S", "-c", _BURNER]) for _ in range(cores)]
     try:
-        yield
+        yield [burner.pid for burner in burners]
     finally:
         for burner in burners:
             burner.kill()
