@@ -83,13 +83,13 @@ def own(path: Path, user: int | None, group: int | None) -> None:
             os.chown(path, -1 if user is None else user, -1 if group is None else group, follow_symlinks=False)
 
 
-def can_own(group: int) -> bool:
-    """Whether a file here can belong to that group: not where an ordinary user's one id owns everything."""
-    with tempfile.TemporaryFile() as file:
-        try:
+def can_own(folder: Path, group: int) -> bool:
+    """Whether a file in `folder` can belong to that group: not where an ordinary user's one id owns everything."""
+    try:
+        with tempfile.TemporaryFile(dir=folder) as file:
             os.fchown(file.fileno(), -1, group)
-        except OSError:
-            return False
+    except OSError:
+        return False
     return True
 
 

@@ -184,7 +184,7 @@ def give_to_group(top: Path, group: int, policy: str = "Always") -> None:
     """Let `group` read and write everything below `top`; with OnRootMismatch only if it cannot yet."""
     now = top.stat()
     right = now.st_mode & _GROUP_ENTERS == _GROUP_ENTERS
-    if policy == "OnRootMismatch" and right and (now.st_gid == group or not atomic.can_own(group)):
+    if policy == "OnRootMismatch" and right and (now.st_gid == group or not atomic.can_own(top, group)):
         return
     # The top last: what was cut short is done again.
     for folder, names, files in os.walk(top, topdown=False):

@@ -6,6 +6,7 @@ import os
 import stat
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,7 +14,7 @@ from typing import Any
 import pytest
 from pods import container, made
 
-from podlab.node import volume_places
+from podlab.node import atomic, volume_places
 from podlab.node.credentials import anchors, clean_chain, matches
 from podlab.node.environment import ConfigError
 from podlab.node.volume_files import Bundle, VolumeError
@@ -124,6 +125,17 @@ def test_a_group_is_given_everything_once_where_one_id_owns_everything(tmp_path:
     command = ["unshare", "--user", "--map-root-user", sys.executable, "-c", _ONE_ID, str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.stdout.split() == ["0o700", "0o2770"], done.stderr
+
+
+def test_whether_a_file_can_belong_to_a_group_is_asked_where_the_volume_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Temporary files may be on another file system, with other rules or full."""
+    missing = tmp_path / "missing"
+    monkeypatch.setattr(tempfile, "tempdir", str(missing))
+    assert atomic.can_own(tmp_path, os.getgid())
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    assert not atomic.can_own(missing, os.getgid())
 
 
 # Trust
