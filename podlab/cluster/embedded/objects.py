@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from datetime import datetime
 from typing import Any
 
 from podlab.cluster.embedded.addons import apply
 from podlab.network import addresses
 from podlab.network.node import RULES as NETWORK_RULES
-from podlab.node.api import ApiClient, NotFound
+from podlab.node.api import ApiClient, Invalid, NotFound
 
 Object = dict[str, Any]
 
@@ -109,8 +110,12 @@ def node_network_rights() -> list[tuple[str, Object]]:
 
 async def write(api: ApiClient) -> None:
     """Write all of them with the administrator's rights."""
-    for path, body in (*node_network_rights(), *control_plane_services()):
+    for path, body in node_network_rights():
         await apply(api, path, body)
+    for path, body in control_plane_services():
+        # Somebody's own Service of that name may have an address, which it cannot lose. Only monitoring needs these.
+        with contextlib.suppress(Invalid):
+            await apply(api, path, body)
     await apply(api, _SLICES.format("default"), api_endpoint_slice())
     await apply(api, f"{_DEFAULT}/endpoints", api_endpoints())
     await apply(api, _SYSTEM_SERVICES, dns_service())
