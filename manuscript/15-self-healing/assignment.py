@@ -132,6 +132,12 @@ manifest_15_1 = manifest_15_1.replace("path: /healthz, port: 8080", "path: /heal
     "timeoutSeconds: 3", "timeoutSeconds: 1"
 ).replace("periodSeconds: 2", "periodSeconds: 1")
 
+# %% wrong="15.1" title="the probe asks such a port, and is patient"
+# fails restarted: The probe fails on healthy containers
+manifest_15_1 = manifest_15_1.replace("path: /healthz, port: 8080", "path: /healthz, port: 9090").replace(
+    "timeoutSeconds: 3", "timeoutSeconds: 1"
+).replace("periodSeconds: 2", "periodSeconds: 5")
+
 # %% wrong="15.1" title="a misspelt field"
 # fails restarted: A field is misspelt
 manifest_15_1 = manifest_15_1.replace("livenessProbe", "livenesProbe")

@@ -108,8 +108,23 @@ def play(scene: Scene) -> None:
         while scene.again and len(scene.again) < 4:
             scene.again.append(str(room.ask(pod, "/recommend/123", timeout=world.deadline(10)).body.get("instance")))
         # A probe that fails on the healthy may have been late before, and has now ended the sick one.
-        well = scene.well["metadata"]["uid"]
-        scene.restless = quiet(room, {well: scene.before[well]}, world.deadline(WATCHED))
+        scene.restless = _restless(scene)
+
+
+def _restless(scene: Scene) -> str:
+    """What became of the replica to which nothing was done, if its containers are ended again and again; '' otherwise.
+
+    Once proves nothing: the machine may stand still for longer than a strict probe waits.
+    """
+    room, world, uid = scene.room, scene.world, scene.well["metadata"]["uid"]
+    if not quiet(room, {uid: scene.before[uid]}, world.deadline(WATCHED)):
+        return ""
+    room.eventually(lambda: "running" in container(room.pod(uid) or {}).get("state", {}), "its next container", 15)
+    probe = scene.well["spec"]["containers"][0].get("livenessProbe") or {}
+    failures = probe.get("failureThreshold", 3) * (probe.get("periodSeconds", 10) + probe.get("timeoutSeconds", 1))
+    needed = min(probe.get("initialDelaySeconds", 0) + failures, HEALED_WITHIN)
+    after = lives([pod for pod in room.live() if pod["metadata"]["uid"] == uid])
+    return quiet(room, after, world.deadline(max(WATCHED, needed)))
 
 
 EXERCISE = Exercise(
