@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -15,6 +15,7 @@ from podlab.grading import term as terms
 if TYPE_CHECKING:
     from podlab.grading.bookkeeping import Books
     from podlab.grading.classes import Settings
+    from podlab.grading.records import Record
 
 app = typer.Typer(help="A term: collect, give feedback out, export grades.")
 
@@ -148,8 +149,21 @@ def _graded(term: terms.Term, assignment: str) -> Books:
     if not (term.folder / "records" / assignment).is_dir():
         raise GradingError(f"{assignment} has not been graded.", hint="Run `podlab grade` first.")
     facts = exports.facts_of(books)
+    graded = [who for who in facts.records if who in facts.booked and not facts.is_ungraded(who)]
     with room_in(term.folder):
-        books.book(
-            record for who, record in facts.records.items() if who in facts.booked and not facts.is_ungraded(who)
-        )
+        books.book(_as_they_are(books, graded))
     return books
+
+
+def _as_they_are(books: Books, learners: Sequence[str]) -> Iterator[Record]:
+    """Each learner's record as it is when it is booked, and again what `podlab grade` has made of it meanwhile.
+
+    Otherwise a record that was read before would be booked over the newer one.
+    """
+    from podlab.grading import records
+
+    for learner in learners:
+        booked = None
+        while (record := records.read(books.folder, books.assignment, learner)) not in (None, booked):
+            yield record
+            booked = record

@@ -90,7 +90,8 @@ class Books:
         """Make the course folder with source, release and gradebook; returns the release notebook's path.
 
         A damaged or locked gradebook is refused before anything is changed, and so is an assignment that has changed
-        since, unless `renew`: then the new version replaces the old one and all of its grades.
+        since, unless `renew`: then the new version replaces the old one and all of its grades and records,
+        which stay in backups/.
         """
         self._check_gradebook()
         inside = self.folder / "source" / self.assignment / self.source.name
@@ -135,7 +136,11 @@ class Books:
                 "graded again (answers are found by their exercise; the old grades stay in backups/); with "
                 "--out another folder is used; or take the course back to the version that was released.",
             )
-        self._back_up(f"before-renew-of-{self.assignment}")
+        why = f"before-renew-of-{self.assignment}"
+        self._back_up(why)
+        # Before the grades go: whatever is cut off, nobody takes records of this version for grades of the next.
+        if (old := self.folder / "records" / self.assignment).is_dir():
+            shutil.move(old, self._backup(f"{why}-records"))
         with self._gradebook() as book:
             from nbgrader.api import MissingEntry
 
@@ -275,7 +280,7 @@ class Books:
         file = self.folder / "gradebook.db"
         if not file.exists():
             return
-        copy = paths.private(self.folder / "backups") / f"{why and f'{why}-'}{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}.db"
+        copy = self._backup(why, ".db")
         draft, state = copy.with_suffix(".new"), file.stat()
         try:
             with (
@@ -288,6 +293,11 @@ class Books:
             draft.replace(copy)
         finally:
             draft.unlink(missing_ok=True)
+
+    def _backup(self, why: str, ending: str = "") -> Path:
+        """Where in backups/ something is kept from now on."""
+        name = f"{why and f'{why}-'}{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}{ending}"
+        return paths.private(self.folder / "backups") / name
 
     def _convert(self, step: str, **options: Any) -> None:
         """Run one of nbgrader's converters as its own commands do."""

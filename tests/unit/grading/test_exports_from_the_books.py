@@ -11,15 +11,20 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from test_records_and_books import COURSE, RECORDS
+from test_records_and_books import COURSE, HALF, RECORDS, another_version
+from test_records_and_books import report as reported
+from typer.testing import CliRunner
 
+from podlab.commands.term import app
 from podlab.errors import GradingError
 from podlab.grading import exports, receipts, records, report
 from podlab.grading.bookkeeping import BACKUPS, Books
+from podlab.grading.ledger import Ledger
 from podlab.grading.receipts import Receipt
+from podlab.grading.records import Record
 from podlab.grading.samples import ASSIGNMENT
 from podlab.grading.submissions import Submission
-from podlab.grading.term import Member, Term
+from podlab.grading.term import FILE, ROSTER, Member, Term
 
 DUE = datetime(2026, 10, 2, 9, tzinfo=UTC)
 NOW = datetime(2026, 11, 1, tzinfo=UTC)
@@ -81,6 +86,50 @@ def test_a_later_version_that_nobody_has_graded_has_no_grade(books: Books) -> No
     known = receipts.read(books.folder, ASSIGNMENT)
     receipts.write(books.folder, ASSIGNMENT, [*known, Receipt("bob", NOW, "new", "", "new.ipynb")])
     assert finals(books)["bob"] == ""
+
+
+def feedback(books: Books) -> None:
+    """`podlab feedback`, which books the records once more."""
+    (books.folder / FILE).write_text(f'course = "{COURSE}"\n[deadlines]\n"{ASSIGNMENT}" = {DUE:%Y-%m-%dT%H:%M:%SZ}\n')
+    (books.folder / ROSTER).write_text("\n".join(["learner,first_name,last_name,email,login,canvas_id", *CLASS]))
+    words = ["feedback", "--assignment", ASSIGNMENT, "--term", str(books.folder)]
+    CliRunner().invoke(app, words, catch_exceptions=False)
+
+
+@pytest.mark.slow
+def test_the_grades_of_another_version_are_none_of_a_renewed_assignment(books: Books, tmp_path: Path) -> None:
+    old = {file.name: file.read_bytes() for file in (books.folder / "records" / ASSIGNMENT).iterdir()}
+    books.source = another_version(tmp_path, "15.3")
+    release = books.open(renew=True)
+    books.enter([Submission(who, ASSIGNMENT, release, received=DUE) for who in CLASS[:4]], release, None)
+    books.set_deadlines(CLASS[:4])
+    dan = replace(RECORDS["ada"], learner="dan", digest="dan")  # the first that is graded by the new one
+    records.write(books.folder, dan)
+    books.book([dan])
+    feedback(books)
+    assert finals(books) == {"ada": "", "bob": "", "cyd": "", "dan": "15", "eve": "0"}
+    assert exports.facts_of(books, NOW).ungraded == ["ada", "bob", "cyd"]
+    (kept,) = (books.folder / "backups").glob(f"before-renew-of-{ASSIGNMENT}-records-*")
+    assert {file.name: file.read_bytes() for file in kept.iterdir()} == old
+
+
+@pytest.mark.slow
+def test_what_is_graded_while_the_class_is_booked_again_stays(books: Books, monkeypatch: pytest.MonkeyPatch) -> None:
+    before, book = finals(books), Ledger.book
+
+    def overtaken(self: Ledger, record: Record) -> None:
+        """Between the reading of a record and its booking, what a running `podlab grade` does."""
+        monkeypatch.setattr(Ledger, "book", book)
+        reports = {"15.1": reported("15.1", HALF), "15.2": reported("15.2", HALF)}
+        for who in ("ada", "bob"):
+            newer = replace(RECORDS["ada"], learner=who, digest=who, reports=reports)
+            records.write(books.folder, newer)
+            books.book([newer])
+        book(self, record)
+
+    monkeypatch.setattr(Ledger, "book", overtaken)
+    feedback(books)
+    assert finals(books) == {**before, "ada": "10", "bob": "10"}
 
 
 @pytest.mark.slow
