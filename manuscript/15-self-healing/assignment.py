@@ -107,6 +107,16 @@ manifest_15_1 = manifest_15_1.replace(
     "        livenessProbe:\n          httpGet: {path: /recommend/1, port: web}\n          initialDelaySeconds: 1\n",
 )
 
+# %% alternative="15.1" title="a strict liveness probe that asks rarely, and a readiness probe that asks often"
+manifest_15_1 = manifest_15_1.replace(
+    "          periodSeconds: 2\n          timeoutSeconds: 3\n",
+    "          periodSeconds: 5\n          timeoutSeconds: 2\n",
+).replace(
+    "        livenessProbe:",
+    "        readinessProbe:\n          httpGet: {path: /readyz, port: 8080}\n          periodSeconds: 2\n"
+    "          timeoutSeconds: 5\n        livenessProbe:",
+)
+
 # %% wrong="15.1" title="readiness in place of liveness"
 # fails restarted: that is what a readiness probe does
 # fails only-the-sick: has not passed
@@ -126,11 +136,29 @@ manifest_15_1 = manifest_15_1.replace("failureThreshold: 3", "failureThreshold: 
     "timeoutSeconds: 3", "timeoutSeconds: 2"
 )
 
+# %% wrong="15.1" title="one failure is enough, and other probes ask for the same page"
+# fails short-pause: One failed question is enough
+manifest_15_1 = (
+    manifest_15_1.replace("failureThreshold: 3", "failureThreshold: 1")
+    .replace("timeoutSeconds: 3", "timeoutSeconds: 2")
+    .replace(
+        "        livenessProbe:",
+        "        readinessProbe:\n          httpGet: {path: /healthz, port: 8080}\n          periodSeconds: 1\n"
+        "          timeoutSeconds: 5\n        livenessProbe:",
+    )
+)
+
 # %% wrong="15.1" title="the probe asks a port at which nobody listens"
 # fails restarted: The probe fails on healthy containers
 manifest_15_1 = manifest_15_1.replace("path: /healthz, port: 8080", "path: /healthz, port: 9090").replace(
     "timeoutSeconds: 3", "timeoutSeconds: 1"
 ).replace("periodSeconds: 2", "periodSeconds: 1")
+
+# %% wrong="15.1" title="the probe asks such a port, and ends the healthy while the others are harmed"
+# fails restarted: The probe fails on healthy containers
+manifest_15_1 = manifest_15_1.replace("path: /healthz, port: 8080", "path: /healthz, port: 9090").replace(
+    "timeoutSeconds: 3\n          failureThreshold: 3", "timeoutSeconds: 1\n          failureThreshold: 4"
+)
 
 # %% wrong="15.1" title="the probe asks such a port, and is patient"
 # fails restarted: The probe fails on healthy containers

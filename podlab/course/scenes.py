@@ -148,14 +148,15 @@ def why_not_ready(room: Room) -> str:
     return "The pods do not get a place, or do not start."
 
 
-def unhealthy(room: Room, uid: str) -> int:
-    """How often probes of a pod have failed, as the cluster's Events say."""
-    return sum(event.get("count") or 1 for event in _events(room, uid, "Unhealthy"))
+def unhealthy(room: Room, uid: str, probe: str = "") -> int:
+    """How often probes of a pod ("Liveness": only those) have failed, as the cluster's Events say."""
+    found = _events(room, uid, "Unhealthy")
+    return sum(event.get("count") or 1 for event in found if f"{probe} probe failed" in event["message"])
 
 
-def killing(room: Room, uid: str) -> float | None:
-    """When a node began to end a pod (seconds since the epoch, whole ones), as the cluster's Events say."""
-    return min((_moment(event["firstTimestamp"]).timestamp() for event in _events(room, uid, "Killing")), default=None)
+def killing(room: Room, uid: str) -> bool:
+    """Whether a node has begun to end a pod, as the cluster's Events say."""
+    return bool(_events(room, uid, "Killing"))
 
 
 def _events(room: Room, uid: str, reason: str) -> list[Object]:

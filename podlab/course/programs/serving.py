@@ -23,7 +23,8 @@ STARTED = time.time()
 STOP = threading.Event()
 #: Whoever answers a request for recommendations or for health needs this lock; a wedge never gives it back.
 MODEL = threading.Lock()
-TROUBLE = {"unready_until": 0.0, "slow_until": 0.0, "delay": 0.0, "wedged": False, "stall_next": 0.0, "stalls": 0}
+TROUBLE: dict = {"unready_until": 0.0, "slow_until": 0.0, "delay": 0.0, "wedged": False}
+TROUBLE.update(stall_next=0.0, stall_page="", stalls=0)
 SERVED = {"recommend": 0, "healthz": 0, "readyz": 0}
 #: For Prometheus (/metrics): requests by page and code, and how many took at most so many seconds, by page.
 COUNTING = threading.Lock()
@@ -45,10 +46,13 @@ def wedge(_arguments):
 
 
 def stall(arguments):
-    """Pause for some seconds, once, as for a garbage collection: at once, or (when=asked) at the next request."""
+    """Pause for some seconds, once, as for a garbage collection: at once, or (when=asked) at the next request.
+
+    page=healthz: at the next request for that page.
+    """
     seconds = float(arguments.get("seconds", 3))
     if arguments.get("when") == "asked":
-        TROUBLE["stall_next"] = seconds
+        TROUBLE.update(stall_next=seconds, stall_page=arguments.get("page", ""))
     else:
         hold(seconds)
     return {"stall": seconds}
@@ -98,7 +102,7 @@ class Serving(http.server.BaseHTTPRequestHandler):
         if time.time() < TROUBLE["slow_until"]:
             # An event of its own: whoever is told to stop meanwhile answers no sooner for it.
             threading.Event().wait(TROUBLE["delay"])
-        if TROUBLE["stall_next"]:
+        if TROUBLE["stall_next"] and TROUBLE["stall_page"] in ("", part):
             seconds, TROUBLE["stall_next"] = TROUBLE["stall_next"], 0.0
             hold(seconds)
         with MODEL:

@@ -130,6 +130,13 @@ def test_a_pause_can_wait_for_the_next_question_and_happens_once(serving):
     assert ask(port, "/trouble")[1]["stalls"] == 1
 
 
+def test_a_pause_can_wait_for_the_next_question_for_a_page(serving):
+    _, port = serving
+    ask(port, "/trouble/stall?seconds=0.8&when=asked&page=healthz", method="POST")
+    assert ask(port, "/readyz")[0] == 200 and ask(port, "/trouble")[1]["stalls"] == 0
+    assert ask(port, "/healthz", timeout=0.3)[0] == 0 and ask(port, "/trouble")[1]["stalls"] == 1
+
+
 def test_a_crash_ends_it_with_the_status_asked_for(serving):
     process, port = serving
     ask(port, "/trouble/crash?status=7", method="POST")

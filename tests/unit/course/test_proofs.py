@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import itertools
+import threading
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
 from podlab.checks import answers, registry
 from podlab.checks.bench import Bench
 from podlab.checks.contract import Inconclusive, Result, Verdict
-from podlab.checks.traffic import Record, Window
+from podlab.checks.traffic import Record, Reply, Window
+from podlab.checks.world import Room, World
 from podlab.course import manuscript
 from podlab.course.closed_stall import page
 from podlab.course.lead_node import detector
 from podlab.course.monitoring import scaling
-from podlab.course.networking import sticky
-from podlab.course.scenes import time_to_ready
-from podlab.course.self_healing import node_loss
+from podlab.course.networking import moving, sticky
+from podlab.course.scenes import Life, time_to_ready, unhealthy
+from podlab.course.self_healing import hanging, node_loss
 
 MANUSCRIPT = Path(__file__).parents[3] / "manuscript"
 
@@ -137,3 +142,80 @@ def test_the_time_until_a_pod_is_ready() -> None:
     assert time_to_ready({"status": status}) == 3
     assert time_to_ready({"status": status | {"conditions": [ready | {"status": "False"}]}}) is None
     assert time_to_ready({"status": status | {"containerStatuses": [{"restartCount": 1, "state": state}]}}) is None
+
+
+class Stage(Room):
+    """A room of three pods without a cluster: `found` are its Events, and the pods answer nothing."""
+
+    def __init__(self, found: list[dict[str, Any]], *, restless: bool = False) -> None:
+        self.deleted, self.seen = threading.Event(), threading.Event()
+        api = SimpleNamespace(list=lambda *_, **__: found, delete=lambda *_: self.deleted.set())
+        super().__init__(World(cast(Any, api), seed=1, namespaces=["stage"]), "stage", "stage")
+        self.numbers = itertools.count() if restless else itertools.repeat(0)
+
+    def pods(self) -> list[dict[str, Any]]:
+        """With new containers at each look, if they are restless."""
+        running = {"containerID": f"c-{next(self.numbers)}", "restartCount": 0, "state": {"running": {}}}
+        status = {"conditions": [{"type": "Ready", "status": "True"}], "containerStatuses": [running]}
+        spec: dict[str, Any] = {"containers": [{}]}
+        return [{"metadata": {"name": name, "uid": name}, "spec": spec, "status": status} for name in "abc"]
+
+    def ask(self, *_: Any, **__: Any) -> Reply:
+        return Reply(0, {})
+
+
+class Leaving(Stage):
+    """The page is answered when the check has seen which came first, or (`late`) before the node has told anything."""
+
+    def __init__(self, found: list[dict[str, Any]], *, late: bool) -> None:
+        super().__init__(found)
+        self.awaited = self.deleted if late else self.seen
+
+    def ask(self, *_: Any, method: str = "GET", **__: Any) -> Reply:
+        assert method == "POST" or self.awaited.wait(30)
+        return Reply(200, {})
+
+    def eventually(self, *arguments: Any, **options: Any) -> Any:
+        found = super().eventually(*arguments, **options)
+        self.seen.set()
+        return found
+
+
+@pytest.mark.parametrize("year", [1970, 2100])
+def test_what_is_seen_first_tells_whether_a_pod_answered_while_it_was_going_whatever_its_nodes_clock(year: int) -> None:
+    killing = {"firstTimestamp": f"{year}-01-01T00:00:00Z"}
+    assert moving.leave(cast(Any, SimpleNamespace(room=Leaving([killing], late=False)))) == ("a", True)
+
+
+def test_a_pod_that_answered_before_its_node_began_to_end_it_proves_nothing() -> None:
+    with pytest.raises(Inconclusive):
+        moving.leave(cast(Any, SimpleNamespace(room=Leaving([], late=True))))
+
+
+def hung(*, restless: bool) -> hanging.Scene:
+    room = Stage([], restless=restless)
+    a, b, c = room.pods()
+    return hanging.Scene(room, room.world, {pod["metadata"]["uid"]: Life.of(pod) for pod in (a, b, c)}, a, b, c, "")
+
+
+def test_replicas_that_a_probe_ends_while_they_are_harmed_are_restless() -> None:
+    scene = hung(restless=True)
+    result = hanging.restarted(scene, scene.world)
+    assert result.verdict is Verdict.FAIL and "The probe fails on healthy containers" in result.cause
+
+
+def test_a_slow_replica_that_was_ended_before_it_could_answer_was_taken_for_dead() -> None:
+    scene = hung(restless=True)
+    assert hanging.slow_is_not_dead(scene, scene.world).verdict is Verdict.FAIL
+
+
+def test_a_replica_that_is_silent_and_was_not_ended_proves_nothing() -> None:
+    scene = hung(restless=False)
+    with pytest.raises(Inconclusive):
+        hanging.restarted(scene, scene.world)
+
+
+def test_probes_are_counted_by_kind() -> None:
+    late = "probe failed: it was late"
+    found: list[dict[str, Any]] = [{"message": f"Readiness {late}", "count": 3}, {"message": f"Liveness {late}"}]
+    assert unhealthy(Stage(found), "a", "Liveness") == 1 and unhealthy(Stage(found), "a") == 4
