@@ -10,7 +10,10 @@ from lifecycle import PATIENCE, PYTHON, Pods, container, pod
 from podlab.cluster import Cluster
 from podlab.waiting import until
 
-pytestmark = pytest.mark.namespaces("the plain runtime enforces no policies")
+pytestmark = [
+    pytest.mark.namespaces("the plain runtime enforces no policies"),
+    pytest.mark.embedded("the network of the kind lab enforces no policies; kind's own does"),
+]
 
 _CONNECT = """
 import socket, sys

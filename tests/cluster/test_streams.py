@@ -144,6 +144,7 @@ def test_logs(run: Run) -> None:
     assert "set up" in run("logs", "web", "--all-containers").stdout
 
 
+@pytest.mark.embedded("a kubelet has the choice with the gate PodLogsQuerySplitStreams only")
 def test_one_stream_of_a_log(run: Run) -> None:
     """Asked of the node itself: the API server passes the choice on only with the gate PodLogsQuerySplitStreams."""
     node = run("get", "pod", "web", "-o", "jsonpath={.spec.nodeName}").stdout
@@ -460,8 +461,10 @@ def test_autoscaler_reads_the_metrics(run: Run) -> None:
 
 def test_nodes_own_metrics_through_the_api_server(run: Run) -> None:
     node = run("get", "pod", "web", "-o", "jsonpath={.spec.nodeName}").stdout
-    text = run("get", "--raw", f"/api/v1/nodes/{node}/proxy/metrics/resource").stdout
-    assert f'container_memory_working_set_bytes{{container="main",pod="web",namespace="{NAMESPACE}"}}' in text
+    line = f'container_memory_working_set_bytes{{container="main",pod="web",namespace="{NAMESPACE}"}}'
+    path = f"/api/v1/nodes/{node}/proxy/metrics/resource"
+    # A kubelet looks at its containers now and then.
+    until(lambda: line in run("get", "--raw", path).stdout, "the memory of a young container", timeout=60, interval=0.5)
     summary = json.loads(run("get", "--raw", f"/api/v1/nodes/{node}/proxy/stats/summary").stdout)
     (pod,) = (
         entry

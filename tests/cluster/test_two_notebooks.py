@@ -33,7 +33,7 @@ spec:
     spec:
       terminationGracePeriodSeconds: 1
       topologySpreadConstraints:
-      - {maxSkew: 1, topologyKey: kubernetes.io/hostname, whenUnsatisfiable: DoNotSchedule,
+      - {maxSkew: 1, topologyKey: kubernetes.io/hostname, whenUnsatisfiable: DoNotSchedule, nodeTaintsPolicy: Honor,
          labelSelector: {matchLabels: {app: web}}}
       containers:
       - {name: web, image: podlab/python:3, imagePullPolicy: IfNotPresent, command: [sleep, "3600"]}

@@ -58,7 +58,7 @@ def test_a_volume_in_memory_is_one_and_has_its_size(pods: Pods) -> None:
     )
     pods.phase("memory", "Succeeded")
     lines = pods.logs("memory").splitlines()
-    assert lines[:3] == ["tmpfs /mem tmpfs", "777", "777"]
+    assert lines[:3] == ["tmpfs /mem tmpfs", "1777", "777"]
     assert lines[-1] == str(8 << 20)
 
 

@@ -17,7 +17,7 @@ def mount(path: str, size: int, files: int = 0) -> None:
     """
     if path in mounted():
         return
-    limits = f"mode=777,size={size}" + (f",nr_inodes={files}" if files else "")
+    limits = f"mode=1777,size={size}" + (f",nr_inodes={files}" if files else "")
     kernel.mount("tmpfs", path, "tmpfs", kernel.MS_NOSUID | kernel.MS_NODEV, limits)
 
 
