@@ -19,7 +19,7 @@ from podlab.course.self_healing import hanging, node_loss, slow_start, traffic
 #: A pause that a healthy program may make (seconds); said in the task.
 PAUSE = 3
 #: Pauses at most, until the liveness probe has noticed one: another probe may have asked first.
-PAUSES = 5
+PAUSES = 10
 #: Replicas that are added at most, until one of them was asked before it could answer: a node that stands still for a
 #: moment may be too late for that.
 NEWCOMERS = 3
@@ -53,12 +53,17 @@ def short_pause(scene: hanging.Scene, world: World) -> Result:
     def noticed() -> bool:
         return unhealthy(room, uid, "Liveness") > before or not still(room, life)
 
+    # Two questions that are further apart than a pause is long do not both fail by it.
+    patient = probe.get("timeoutSeconds", 1) >= PAUSE
+    patient = patient or (probe.get("failureThreshold", 3) > 1 and probe.get("periodSeconds", 10) >= PAUSE)
     for number in range(1, PAUSES + 1):
         room.trouble(scene.well, "stall", seconds=PAUSE, when="asked", page=page)
         if not room.eventually(partial(paused, number), "the pause", 30):
             raise Inconclusive(f"nobody asked {life.pod} for anything, so that it never paused")
-        if probe.get("timeoutSeconds", 1) >= PAUSE or room.eventually(noticed, "the pause being noticed", PAUSE + 2):
+        if patient or room.eventually(noticed, "the pause being noticed", PAUSE + 2):
             break
+        # Out of step with the probe that had it.
+        room.constantly(lambda: True, world.random.uniform(0, probe.get("periodSeconds", 10)))
     else:
         raise Inconclusive(f"the probe of {life.pod} noticed none of {PAUSES} pauses, though it has no patience")
     if room.constantly(lambda: still(room, life), world.deadline(10)):

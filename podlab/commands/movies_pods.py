@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -277,10 +278,12 @@ def packages(python: str) -> Path:
                 f"pip could not get the recommender's packages for Python {python} of the nodes: {said}",
                 hint="It needs pip in this environment and, the first time, a network.",
             )
-        for older in folder.glob(f"movies-packages-{python}-{machine}-*"):
-            shutil.rmtree(older, ignore_errors=True)
         with contextlib.suppress(OSError):  # another one was here first
             made.rename(kept)
+    for older in folder.glob(f"movies-packages-{python}-{machine}-*"):
+        # What is young may be in use.
+        if older != kept and older.stat().st_mtime < time.time() - 86_400:
+            shutil.rmtree(older, ignore_errors=True)
     return kept
 
 

@@ -196,7 +196,7 @@ def _network(pids: Iterable[int]) -> tuple[int, int] | None:
 def resource_metrics(statistics: NodeStatistics) -> list[Family]:
     """Return the families of /metrics/resource, which metrics-server and autoscalers read."""
     at = statistics.time
-    pods = [(pod, {"pod": pod.name, "namespace": pod.namespace}) for pod in statistics.pods]
+    pods = [(pod, {"namespace": pod.namespace, "pod": pod.name}) for pod in statistics.pods]
     containers = [
         (container, {"container": container.name, **labels}) for pod, labels in pods for container in pod.containers
     ]

@@ -461,7 +461,7 @@ def test_autoscaler_reads_the_metrics(run: Run) -> None:
 
 def test_nodes_own_metrics_through_the_api_server(run: Run) -> None:
     node = run("get", "pod", "web", "-o", "jsonpath={.spec.nodeName}").stdout
-    line = f'container_memory_working_set_bytes{{container="main",pod="web",namespace="{NAMESPACE}"}}'
+    line = f'container_memory_working_set_bytes{{container="main",namespace="{NAMESPACE}",pod="web"}}'
     path = f"/api/v1/nodes/{node}/proxy/metrics/resource"
     # A kubelet looks at its containers now and then.
     until(lambda: line in run("get", "--raw", path).stdout, "the memory of a young container", timeout=60, interval=0.5)

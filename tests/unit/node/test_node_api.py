@@ -141,11 +141,11 @@ async def test_metrics_resource(room: Room):
     status, text = await room.get("/metrics/resource")
     assert status == 200
     metrics = parse_exposition(text)
-    labels = 'container="main",pod="web",namespace="default"'
+    labels = 'container="main",namespace="default",pod="web"'
     assert metrics["container_memory_working_set_bytes"][labels] > 100_000
     assert metrics["container_start_time_seconds"][labels] == room.runtime.containers["main"].started_at
     assert labels in metrics["container_cpu_usage_seconds_total"]
-    pod = 'pod="web",namespace="default"'
+    pod = 'namespace="default",pod="web"'
     assert metrics["pod_memory_working_set_bytes"][pod] == metrics["container_memory_working_set_bytes"][labels]
     assert metrics["node_memory_working_set_bytes"][""] > metrics["pod_memory_working_set_bytes"][pod]
     assert metrics["node_cpu_usage_seconds_total"][""] > 0
