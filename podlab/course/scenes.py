@@ -143,7 +143,7 @@ def why_not_ready(room: Room) -> str:
         return "The image cannot be had: its name is misspelt."
     if any("CreateContainer" in reason for reason in waiting):
         return "The container cannot be made: a ConfigMap or a mount that it names does not exist."
-    if any(pod.get("status", {}).get("phase") == "Running" for pod in pods):
+    if any(pod.get("status", {}).get("phase") == "Running" and not is_ready(pod) for pod in pods):
         return "The containers run, but their readiness probe does not succeed: look at its path and port."
     return "The pods do not get a place, or do not start."
 

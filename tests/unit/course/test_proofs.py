@@ -20,7 +20,7 @@ from podlab.course.closed_stall import page
 from podlab.course.lead_node import detector
 from podlab.course.monitoring import scaling
 from podlab.course.networking import moving, sticky
-from podlab.course.scenes import Life, time_to_ready, unhealthy
+from podlab.course.scenes import Life, time_to_ready, unhealthy, why_not_ready
 from podlab.course.self_healing import hanging, node_loss
 
 MANUSCRIPT = Path(__file__).parents[3] / "manuscript"
@@ -219,3 +219,14 @@ def test_probes_are_counted_by_kind() -> None:
     late = "probe failed: it was late"
     found: list[dict[str, Any]] = [{"message": f"Readiness {late}", "count": 3}, {"message": f"Liveness {late}"}]
     assert unhealthy(Stage(found), "a", "Liveness") == 1 and unhealthy(Stage(found), "a") == 4
+
+
+def _pod(phase: str, ready: bool) -> dict[str, Any]:
+    condition = {"type": "Ready", "status": str(ready)}
+    return {"metadata": {"name": "web"}, "status": {"phase": phase, "conditions": [condition]}}
+
+
+@pytest.mark.parametrize(("ready", "said"), [(True, "do not get a place"), (False, "readiness probe")])
+def test_a_pod_without_a_place_is_no_fault_of_its_neighbours_probes(ready: bool, said: str) -> None:
+    pods = [_pod("Running", ready), _pod("Pending", False)]
+    assert said in why_not_ready(cast(Room, SimpleNamespace(pods=lambda: pods)))
