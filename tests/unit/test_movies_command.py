@@ -118,6 +118,8 @@ def test_the_monolith_starts_outlives_the_command_and_ends(tmp_path):
 @pytest.mark.slow
 def test_the_processes_run_on_ones_own_table_and_past_the_proxy_of_the_environment(tmp_path, monkeypatch):
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")  # nobody is there
+    # urllib keeps the proxies that it met first for the whole process.
+    monkeypatch.setattr(urllib.request, "_opener", None)
     for name in ("no_proxy", "NO_PROXY"):
         monkeypatch.setenv(name, "")
     table = tmp_path / "mine.csv"
