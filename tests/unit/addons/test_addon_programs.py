@@ -287,7 +287,7 @@ def test_what_prometheus_refuses_is_told_in_its_words(status: int, body: str, to
             pass
 
     with HTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.handle_request)
+        thread = threading.Thread(target=server.handle_request, daemon=True)  # a failure must end the run, too
         thread.start()
         known = {"rate": "http_requests_total{{selector}}"}
         api = SimpleNamespace(list=lambda *_: [POD])

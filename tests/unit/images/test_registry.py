@@ -276,7 +276,7 @@ def test_a_host_of_ipv6_is_named_in_brackets_to_a_proxy(tmp_path: Path) -> None:
             with proxy.accept()[0] as connection:
                 heard.append(connection.recv(1000))
 
-        thread = threading.Thread(target=answer)
+        thread = threading.Thread(target=answer, daemon=True)
         thread.start()
         with pytest.raises((OSError, http.client.HTTPException)):
             through(tmp_path / "proxy")("::1", 5000)
