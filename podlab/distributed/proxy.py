@@ -172,12 +172,11 @@ class Proxy:
     # Inside the thread
 
     async def _listening(self, source: str, destination: str, server: Address, listen: Path | None) -> Address:
-        async def accepted(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            task = asyncio.current_task()
-            assert task is not None
+        # No coroutine: Python 3.11 writes a traceback to stderr about one that is cancelled.
+        def accepted(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            task = self._loop.create_task(self._relay(source, destination, server, reader, writer))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
-            await self._relay(source, destination, server, reader, writer)
 
         if listen is None:
             opened = await asyncio.start_server(accepted, "127.0.0.1", 0)

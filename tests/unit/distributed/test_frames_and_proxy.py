@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socket
 import threading
@@ -190,6 +191,16 @@ def test_what_is_on_its_way_still_arrives_after_the_sender_hangs_up() -> None:
         assert receive(client) == {"answer": 1}
         assert receive(client) is None
         assert server.heard == [{"n": 1}]
+
+
+def test_a_proxy_that_closes_before_its_connections_says_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    with contextlib.ExitStack() as stack:
+        with Proxy(seed=1) as proxy:
+            _, client = stack.enter_context(connected(proxy))
+            send(client, {"n": 1})
+            assert receive(client) == {"answer": 1}
+        assert receive(client) is None
+    assert not caplog.records
 
 
 def test_a_server_that_is_not_there(tmp_path: Path) -> None:
