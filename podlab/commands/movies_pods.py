@@ -78,11 +78,12 @@ def up(cluster: str, say: Say, *, ratings: int | None = None) -> str:
         )
     found = clusters.get(cluster)
     provider = provider_of(cluster)
+    kind = provider if isinstance(provider, KindProvider) else None
     takes = provider.name != "existing"
-    image = WHOLE_IMAGE if isinstance(provider, KindProvider) else IMAGE
+    image = WHOLE_IMAGE if kind else IMAGE
     if takes:
         say(f"image {image}")
-        _make_image(provider.python(cluster) if isinstance(provider, KindProvider) else "")
+        _make_image(kind.python(cluster) if kind else "")
         say(f"image {BROKER_IMAGE}")
         _make_broker_image()
         found.load_image(image, BROKER_IMAGE)
@@ -93,7 +94,7 @@ def up(cluster: str, say: Say, *, ratings: int | None = None) -> str:
             _aim(thing, ratings)
         for container in _containers(thing):
             container["image"] = image if container["image"] == IMAGE else container["image"]
-        if _name(thing) == "Service ui" and isinstance(provider, KindProvider) and provider.opens(cluster, SITE_PORT):
+        if kind and _name(thing) == "Service ui" and kind.opens(cluster, SITE_PORT):
             thing["spec"]["ports"][0]["nodePort"] = SITE_PORT
         say(_name(thing))
         if thing["kind"] != "Job" or _to_be_made(api, thing["metadata"]["name"]):

@@ -171,11 +171,7 @@ def time_to_ready(pod: Mapping[str, Any]) -> float | None:
     changed = next(entry.get("lastTransitionTime") for entry in pod["status"]["conditions"] if entry["type"] == "Ready")
     if not started or not changed:
         raise Inconclusive(f"times are missing in {describe(pod)}")
-    return (_moment(changed) - _moment(started)).total_seconds()
-
-
-def _moment(text: str) -> datetime:
-    return datetime.fromisoformat(text.replace("Z", "+00:00"))
+    return (datetime.fromisoformat(changed) - datetime.fromisoformat(started)).total_seconds()
 
 
 def quiet(room: Room, before: Mapping[str, Life], seconds: float) -> str:
