@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import math
 import os
 import platform
 from collections.abc import Iterable, Iterator, Mapping
@@ -29,13 +30,13 @@ def read(course: Path, notebook: Path) -> Mapping[str, Any]:
 
 
 def record(course: Path, executions: Iterable[Execution]) -> None:
-    """Put new times in place of older ones; others may do the same at the same time."""
+    """Put new times in place of older ones, in whole seconds begun; others may do the same at the same time."""
     (course / FOLDER).mkdir(parents=True, exist_ok=True)
     for done in executions:
         file, key = place(done.notebook)
         entry = {"cells": done.cells, "load": round(os.getloadavg()[2], 1), "machine": machine()}
         with _alone(course / FOLDER):
-            times = _times(course / file) | {key: {**entry, "seconds": round(done.seconds)}}
+            times = _times(course / file) | {key: {**entry, "seconds": math.ceil(done.seconds)}}
             (course / file).write_text(json.dumps(times, indent=1, sort_keys=True) + "\n")
 
 

@@ -134,6 +134,12 @@ def test_times_of_a_test_run_are_kept_apart_and_leave_the_course_as_it_is(tmp_pa
     assert not (course / measured.FOLDER).exists()
 
 
+def test_a_notebook_of_less_than_half_a_second_is_not_said_to_take_none(tmp_path):
+    part = tmp_path / "notebooks" / "01-x.ipynb"
+    measured.record(tmp_path, [execute.Execution(part, 0.2, 1)])
+    assert measured.read(tmp_path, part)["seconds"] == 1
+
+
 def test_times_that_are_recorded_side_by_side_are_all_kept(tmp_path):
     parts = [tmp_path / "notebooks" / "01-x.ipynb", tmp_path / "source" / "01-x" / "01-x.ipynb"]
     for number in range(20):
