@@ -68,7 +68,7 @@ def main() -> None:
     located = binaries.locate([image.name for addon in addons.TABLE.values() for image in addon.images])
     names = [addon.name for addon in addons.TABLE.values() if addon.images or addon.own_image]
     lacking = {name for name in names if any(located[one.name] is None for one in addons.TABLE[name].images)}
-    lacking |= {"opensearch"} if opensearch.missing() or opensearch.find() is None else set()
+    lacking |= {"opensearch"} if opensearch.lacks_java() or opensearch.find() is None else set()
     lacking |= {"spark"} if missing() else set()
     names = [name for name in names if name not in lacking]
     for name in sorted(lacking):

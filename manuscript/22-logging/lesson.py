@@ -46,8 +46,8 @@ lab.enable("logging")
 # %% [markdown]
 # ## Three stalls, five pods
 #
-# `ui` asks `features`, and `features` asks `serving`. Each writes one line of JSON for each thing that happens, to its
-# standard output, and knows nothing of a log system.
+# `ui` asks `features`, and `features` asks `serving`. Each writes one line of JSON for each thing that happens, and knows
+# nothing of a log system: `LOG_FILE` is `-`, standard output. That is all that a program has to do.
 
 # %%
 STALL = """
@@ -61,7 +61,7 @@ spec:
     matchLabels: {{app: {name}}}
   template:
     metadata:
-      labels: {{app: {name}}}
+      labels: {{app: {name}{labels}}}
     spec:
       terminationGracePeriodSeconds: 2
       containers:
@@ -93,12 +93,9 @@ spec:
   - {{port: 80, targetPort: 8080}}
 """
 
-# %% [markdown]
-# `LOG_FILE` is `-`, standard output. That is all that a program has to do.
-
 # %%
-def stall(name, replicas, next="", format="json"):
-    lab.apply(STALL.format(name=name, replicas=replicas, next=next, format=format))
+def stall(name, replicas, next="", format="json", labels=""):
+    lab.apply(STALL.format(name=name, replicas=replicas, next=next, format=format, labels=labels))
 
 
 stall("serving", 2)
@@ -259,14 +256,26 @@ lab.measure(lambda: any("KeyError" in line["_msg"] for line in lab.search(PRINTE
 pieces = lab.search(PRINTED)
 for line in pieces:
     print(line["_msg"])
-
-# %%
 lab.reconcile("lines of one stack trace", len(pieces))
 
 # %% [markdown]
 # A search for `KeyError` finds the last of them, which says neither where nor for whom. Shippers can guess: Filebeat's
-# `multiline` puts lines together that do not begin like an event. It is a guess for each program anew. One line of
-# JSON for each event leaves nothing to guess.
+# `multiline` puts lines together that do not begin like an event. Ours does so for a pod with the label
+# `podlab.dev/multiline`, whose value is the language that its stack traces are in.
+
+# %%
+stall("serving", 1, format="text", labels=", podlab.dev/multiline: python")
+lab.rollout("serving")
+alone = next(pod for pod in lab.pods() if pod["metadata"]["labels"]["app"] == "serving")
+lab.ask(alone, "/visit", user=0)
+TOGETHER = f'kubernetes.pod_name:="{alone["metadata"]["name"]}" "KeyError"'
+lab.measure(lambda: lab.search(TOGETHER), "the error being found")
+(event,) = lab.search(TOGETHER)
+print(event["_msg"])
+
+# %% [markdown]
+# One event, from its first line to its last. But it is a guess, for each language anew, and two threads that print at
+# once are more than it can tell apart. One line of JSON for each event leaves nothing to guess.
 #
 # ## The shipper dies
 #

@@ -51,8 +51,11 @@ class Addon:
     _: KW_ONLY
     programs: Sequence[str] = ()
     made: Callable[..., list[Object]] = nothing
-    #: Makes one more image, from a folder with a Dockerfile, and says what it does; returns its name.
-    own_image: Callable[[Path, Callable[[str], None]], str] | None = None
+    #: Packages that its programs need besides Python: what podlab/python borrows on embedded nodes.
+    packages: Sequence[str] = ()
+    #: Makes one more image, from a folder with a Dockerfile, and says what it does; returns its name. The last is the
+    #: Python of nodes that cannot borrow this machine's packages, such as "3.13", or empty.
+    own_image: Callable[[Path, Callable[[str], None], str], str] | None = None
     #: Its name, and the official one.
     own_official: tuple[str, str] | None = None
     #: Seconds that its pods have to become ready.
@@ -114,7 +117,8 @@ TABLE: Mapping[str, Addon] = {
                 Image("victoria-logs", "docker.io/victoriametrics/victoria-logs:v1.51.0"),
                 Image("vlagent", "docker.io/victoriametrics/vlagent:v1.51.0"),
             ),
-            programs=("opensearch_store", "spool"),
+            programs=("multiline", "opensearch_store", "packing", "spool"),
+            packages=("zstandard",),
             doors=(
                 "VictoriaLogs: kubectl --namespace logging port-forward service/victoria-logs 9428",
                 "              and then http://127.0.0.1:9428/select/vmui/",
@@ -124,7 +128,8 @@ TABLE: Mapping[str, Addon] = {
             "opensearch",
             "OpenSearch, with Elasticsearch's API, and vlagent on every node, which ships what containers print",
             (Image("vlagent", "docker.io/victoriametrics/vlagent:v1.51.0"),),
-            programs=("opensearch_store", "opensearch_life", "spool"),
+            programs=("multiline", "opensearch_store", "opensearch_life", "packing", "spool"),
+            packages=("zstandard",),
             own_image=opensearch.make_image,
             own_official=(opensearch.IMAGE, f"docker.io/opensearchproject/opensearch:{opensearch.VERSION}"),
             patience=600.0,

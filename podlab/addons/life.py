@@ -10,11 +10,12 @@ from typing import Any
 from podlab import paths
 from podlab.addons import images
 from podlab.addons.catalogue import LABEL, Addon, find
-from podlab.addons.objects import WORKLOADS, Amounts, homeless, left, objects, versioned
+from podlab.addons.objects import WORKLOADS, Amounts, give, homeless, left, objects, versioned
 from podlab.checks.api import Api, ApiError
 from podlab.checks.pods import hindrance
 from podlab.cluster import clusters
 from podlab.cluster.embedded import binaries
+from podlab.cluster.kind.provider import KindProvider
 from podlab.cluster.progress import step
 from podlab.cluster.provider import Progress, StepReport
 from podlab.errors import AddonError, ClusterError
@@ -52,10 +53,13 @@ def enable(name: str, cluster: str = clusters.DEFAULT, *, progress: Progress = s
     """
     addon = find(name)
     api = Api.connect(clusters.get(cluster).kubeconfig)
-    own = clusters.provider_of(cluster).name == "embedded"
+    provider = clusters.provider_of(cluster)
+    own = provider.name != "existing"
+    #: That of nodes which cannot borrow this machine's packages.
+    python = provider.python(cluster) if isinstance(provider, KindProvider) else ""
     if addon.own_image and not own and not addon.own_official:
         raise AddonError(
-            f"The image of {addon.name} borrows Python packages of this machine, which only embedded clusters can.",
+            f"The image of {addon.name} is made on this machine, and podlab can give {cluster} no image.",
             hint=f"Make one, podlab cluster up --name here, and then: podlab addon enable {addon.name} --name here",
         )
     wanted = objects(addon, own=own)
@@ -74,8 +78,14 @@ def enable(name: str, cluster: str = clusters.DEFAULT, *, progress: Progress = s
                 clusters.get(cluster).load_image(image.reference)
     if own and addon.own_image:
         with step("Images", progress) as say:
-            name = addon.own_image(paths.committed(f"images/{addon.name}"), say)
+            name = addon.own_image(paths.committed(f"images/{addon.name}"), say, python)
             clusters.get(cluster).load_image(name)
+    if python and addon.packages:
+        with step("Packages", progress) as say:
+            say(" ".join(addon.packages))
+            name = images.make_python(addon, python)
+            clusters.get(cluster).load_image(name)
+            give(wanted, name)
     lock = paths.private(paths.data() / "locks") / f"{addon.name}-{cluster}"
     with step("Objects", progress) as say, lock.open("a") as held:
         fcntl.flock(held, fcntl.LOCK_EX)  # two at once would each make a certificate

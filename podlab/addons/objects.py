@@ -11,6 +11,7 @@ from podlab.addons import images
 from podlab.addons.catalogue import LABEL, Addon
 from podlab.addons.programs.object_metrics import quantity
 from podlab.checks.api import documents
+from podlab.checks.world import PYTHON_IMAGE
 from podlab.errors import AddonError
 
 Object = dict[str, Any]
@@ -36,6 +37,15 @@ def objects(addon: Addon, *, own: bool) -> list[Object]:
     for thing in found:
         thing["metadata"].setdefault("labels", {})[LABEL] = addon.name
     return found
+
+
+def give(things: Sequence[Object], python: str) -> None:
+    """Have what runs Python run it in this image."""
+    for thing in things:
+        if thing["kind"] in WORKLOADS:
+            for container in thing["spec"]["template"]["spec"]["containers"]:
+                if container["image"] == PYTHON_IMAGE:
+                    container["image"] = python
 
 
 def versioned(things: Sequence[Object]) -> list[Object]:

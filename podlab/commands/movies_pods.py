@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import importlib.metadata
 import importlib.util
-import platform
 import re
 import shutil
-import subprocess
-import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +23,7 @@ from podlab.cluster.kind.provider import KindProvider
 from podlab.errors import ClusterError, EnvironmentUnsuitable, UsageError
 from podlab.images.build import build
 from podlab.images.layout import ImageLayout
+from podlab.images.packages import wheels
 from podlab.images.reference import Reference
 from podlab.waiting import until
 
@@ -251,41 +247,9 @@ def _make_image(python: str) -> None:
 
 
 def packages(python: str) -> Path:
-    """A folder of the cache with what the recommender needs, for a Python such as "3.13": the versions that are here.
-
-    EnvironmentUnsuitable if it has to be made and pip cannot do it.
-    """
-    here = {one.name: one.version for one in importlib.metadata.distributions() if one.name != "podlab"}
-    pins = "\n".join(f"{name}=={version}" for name, version in sorted(here.items()))
+    """A folder of the cache with what the recommender needs, for a Python such as "3.13" of the nodes."""
     needed = [one.partition(";")[0] for one in importlib.metadata.requires("podlab") or () if _is_ours(one)]
-    machine, digest = platform.machine(), hashlib.sha256(pins.encode()).hexdigest()[:12]
-    folder = paths.private(paths.cache() / "images-made")
-    kept = folder / f"movies-packages-{python}-{machine}-{digest}"
-    if kept.exists():
-        return kept
-    arguments = ["install", "--quiet", "--disable-pip-version-check", "--no-compile", "--only-binary", ":all:"]
-    arguments += ["--python-version", python]
-    for libc in ("manylinux_2_28", "manylinux_2_27", "manylinux_2_17", "manylinux2014"):
-        arguments += ["--platform", f"{libc}_{machine}"]
-    with _scratch("packages") as scratch:
-        made, constraints = scratch / "packages", scratch / "constraints.txt"
-        constraints.write_text(pins)
-        command = [sys.executable, "-m", "pip", *arguments, "--target", str(made)]
-        command += ["--constraint", str(constraints), *needed]
-        done = subprocess.run(command, capture_output=True, text=True)
-        if done.returncode:
-            said = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
-            raise EnvironmentUnsuitable(
-                f"pip could not get the recommender's packages for Python {python} of the nodes: {said}",
-                hint="It needs pip in this environment and, the first time, a network.",
-            )
-        with contextlib.suppress(OSError):  # another one was here first
-            made.rename(kept)
-    for older in folder.glob(f"movies-packages-{python}-{machine}-*"):
-        # What is young may be in use.
-        if older != kept and older.stat().st_mtime < time.time() - 86_400:
-            shutil.rmtree(older, ignore_errors=True)
-    return kept
+    return wheels("movies", needed, python)
 
 
 def _is_ours(requirement: str) -> bool:

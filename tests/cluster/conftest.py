@@ -58,7 +58,7 @@ def programs() -> dict[str, Path]:
 def opensearch_home() -> Path | None:
     """OpenSearch's jars, in the user's own cache; fetched once, where they can be used and had."""
     try:
-        return None if opensearch.missing() else opensearch.ensure()
+        return None if opensearch.lacks_java() else opensearch.ensure()
     except BinaryError:
         return None
 

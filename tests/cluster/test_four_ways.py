@@ -15,7 +15,6 @@ from podlab.waiting import until
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.embedded("Spark's image and the provisioner of volumes are of the embedded cluster"),
     pytest.mark.skipif(bool(missing()), reason=f"{', '.join(missing())} not on this machine: pip install '.[spark]'"),
 ]
 

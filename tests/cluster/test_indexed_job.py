@@ -13,7 +13,7 @@ from podlab.distributed.mapreduce import Job, order, sequential, splits_of
 from podlab.errors import LaboratoryError, UsageError
 from podlab.waiting import until
 
-pytestmark = [pytest.mark.slow, pytest.mark.embedded("the lab's node image has no provisioner of volumes")]
+pytestmark = pytest.mark.slow
 
 #: Not a verdict on speed.
 PATIENCE = 300

@@ -20,7 +20,6 @@ from podlab.waiting import until
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.embedded("Spark's image borrows Python packages of this machine"),
     pytest.mark.skipif(bool(missing()), reason=f"{', '.join(missing())} not on this machine: pip install '.[spark]'"),
 ]
 

@@ -78,7 +78,7 @@ def test_an_image_is_a_volume_that_cannot_be_written(pods: Pods) -> None:
     assert "nowhere/at-all:1 is not in the image store" in pods.event("without", "FailedMount")["message"]
 
 
-@pytest.mark.embedded("the lab's node image has no provisioner of volumes")
+@pytest.mark.embedded("kind's provisioner makes folders of the node, which no group is given")
 def test_the_pods_group_owns_its_volumes(pods: Pods) -> None:
     """The ids as root; as an ordinary user the one id owns everything, and the same modes are seen."""
     script = """
@@ -105,7 +105,7 @@ def volume_of(pods: Pods, name: str) -> dict[str, Any]:
     return pods.get("pv", pods.get("pvc", name)["spec"]["volumeName"])
 
 
-@pytest.mark.embedded("the lab's node image has no provisioner of volumes")
+@pytest.mark.embedded("it looks into the node's folder on this machine")
 def test_a_claim_keeps_its_data_until_it_is_given_up(shared: Cluster, pods: Pods, home: Path) -> None:
     writer = container(script="mkdir -p /data; echo kept > /data/file", volumeMounts=mounts(data="/data"))
     writer["volumeMounts"].append({"name": "data", "mountPath": "/sub", "subPath": "a/b"})
@@ -131,7 +131,7 @@ def test_a_claim_keeps_its_data_until_it_is_given_up(shared: Cluster, pods: Pods
     assert not folder.exists()
 
 
-@pytest.mark.embedded("the lab's node image has no provisioner of volumes")
+@pytest.mark.embedded("it looks into the node's folder on this machine")
 def test_a_retained_volume_stays_when_its_claim_goes(shared: Cluster, pods: Pods, home: Path) -> None:
     pods.apply(
         claim("mine"),
@@ -152,7 +152,6 @@ def test_a_retained_volume_stays_when_its_claim_goes(shared: Cluster, pods: Pods
     pods.run("delete", "pv", name)
 
 
-@pytest.mark.embedded("the lab's node image has no provisioner of volumes")
 def test_a_claim_of_one_pod_keeps_the_next_one_waiting_until_it_is_gone(pods: Pods) -> None:
     def user(name: str) -> dict[str, Any]:
         return pod(name, container(volumeMounts=mounts(data="/d")), volumes=[claimed("alone")])
@@ -178,7 +177,7 @@ def test_a_pod_sees_a_thousand_config_maps(pods: Pods) -> None:
     assert pods.logs("reader").split() == [str(sum(map(len, names))), "1000"]
 
 
-@pytest.mark.embedded("the lab's node image has no provisioner of volumes")
+@pytest.mark.embedded("the words are those of podlab's own provisioner")
 def test_what_the_provisioner_cannot_do_is_said(pods: Pods) -> None:
     pods.apply(
         claim("shared", accessModes=["ReadWriteMany"]),

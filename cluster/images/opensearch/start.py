@@ -1,4 +1,4 @@
-#!/opt/podlab/bin/python3
+#!/usr/bin/env python3
 """Starts OpenSearch as its official image does: variables with a dot are settings, OPENSEARCH_JAVA_OPTS are Java's.
 
 What that image has and this one has not: its security plugin, Index State Management, and all other plugins.

@@ -1,4 +1,4 @@
-#!/opt/podlab/bin/python3
+#!/usr/bin/env python3
 """Starts what Spark asks of its image: `executor` an executor as Spark's own image does, anything else as it is.
 
 The wheel of pyspark has no entry point of its own. Spark tells an executor everything in its environment.

@@ -10,6 +10,11 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
+try:
+    from podlab.addons.programs.packing import unpacked
+except ImportError:  # in a pod the programs lie side by side
+    from packing import unpacked  # type: ignore[no-redef]
+
 Document = dict[str, Any]
 #: (method, path, body, headers) -> status and body; OSError if the store is away.
 Ask = Callable[..., tuple[int, bytes]]
@@ -46,25 +51,6 @@ TEMPLATE = {
         },
     },
 }
-
-
-def unpacked(block: bytes) -> bytes:
-    """The lines of a block, which vlagent packs with zstd; ValueError if it is damaged or cut off."""
-    if not block:
-        return b""
-    try:
-        from compression import zstd  # type: ignore[import-not-found]  # Python 3.14
-    except ImportError:
-        import zstandard as zstd
-    packed = zstd.ZstdDecompressor()
-    packed = packed if hasattr(packed, "eof") else packed.decompressobj()
-    try:
-        found: bytes = packed.decompress(block)
-    except zstd.ZstdError as error:
-        raise ValueError(str(error)) from error
-    if not packed.eof:
-        raise ValueError("it ends in the middle")
-    return found
 
 
 def document(line: Document) -> Document:

