@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import ast
 import re
+import sys
 import tomllib
 from pathlib import Path
 
@@ -8,7 +10,7 @@ import pytest
 
 from podlab.addons import TABLE, images
 from podlab.addons.catalogue import LABEL, Addon, dockerfile, find
-from podlab.addons.objects import CONFIGURATION, WORKLOADS, homeless, left, objects, requested, versioned
+from podlab.addons.objects import CONFIGURATION, WORKLOADS, give, homeless, left, objects, requested, versioned
 from podlab.cluster.embedded.binaries import PROGRAMS
 from podlab.errors import UsageError
 
@@ -188,6 +190,52 @@ def test_official_images_replace_ours_only() -> None:
     image = TABLE["monitoring"].images[0]
     text = f"image: {image.reference}\nimage: shop/own:1\n"
     assert images.official(text, [image]) == f"image: {image.official}\nimage: shop/own:1\n"
+
+
+def test_python_with_packages_is_given_to_what_runs_python_and_to_nothing_else() -> None:
+    things = objects(find("logging"), own=True)
+    before = {one["name"]: one["image"] for one in images_of(things)}
+    give(things, "podlab/logging-python:3.13")
+    after = {one["name"]: one["image"] for one in images_of(things)}
+    assert after == before | {"spool": "podlab/logging-python:3.13"} != before
+
+
+@each
+def test_what_runs_python_finds_the_packages_that_its_programs_import(addon: Addon) -> None:
+    """On embedded nodes podlab/python borrows all; elsewhere it has those that the table names."""
+    programs = (addon.program_files() or {"data": {}})["data"].values()
+    ours = set(addon.programs)
+    tops = {name for text in programs for name in imported(text)} - set(sys.stdlib_module_names) - ours - {"podlab"}
+    assert tops - {"compression"} == set(addon.packages)
+
+
+def images_of(things: list[dict]) -> list[dict]:
+    return [
+        one for thing in things if thing["kind"] in WORKLOADS for one in thing["spec"]["template"]["spec"]["containers"]
+    ]
+
+
+def imported(text: str) -> set[str]:
+    """The modules that a program imports, by their first names."""
+    found = set()
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Import):
+            found |= {one.name.partition(".")[0] for one in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found.add(node.module.partition(".")[0])
+    return found
+
+
+def test_the_images_of_other_nodes_are_ours_with_packages_in_them() -> None:
+    """A line more where packages are, and the place where Python finds them; all else is the same."""
+    for name in ("spark", "opensearch"):
+        folder = ROOT / "cluster" / "images" / name
+        own, other = (
+            [line for line in (folder / file).read_text().splitlines() if not line.startswith("#")]
+            for file in ("Dockerfile", "Dockerfile.packages")
+        )
+        more = [f"COPY packages /opt/{name}/packages", f"ENV PYTHONPATH=/opt/{name}/packages"]
+        assert [line for line in other if line not in more] == own and set(more) <= set(other)
 
 
 @each
