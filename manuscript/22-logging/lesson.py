@@ -274,8 +274,9 @@ lab.measure(lambda: lab.search(TOGETHER), "the error being found")
 print(event["_msg"])
 
 # %% [markdown]
-# One event, from its first line to its last. But it is a guess, for each language anew, and two threads that print at
-# once are more than it can tell apart. One line of JSON for each event leaves nothing to guess.
+# One event from its first line to its last, but for the line before, `[ERROR] ...`: whether that belongs to it the
+# shipper cannot know. It is a guess, for each language anew, and two threads that print at once are more than it can
+# tell apart. One line of JSON for each event leaves nothing to guess.
 #
 # ## The shipper dies
 #

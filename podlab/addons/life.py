@@ -10,9 +10,10 @@ from typing import Any
 from podlab import paths
 from podlab.addons import images
 from podlab.addons.catalogue import LABEL, Addon, find
-from podlab.addons.objects import WORKLOADS, Amounts, give, homeless, left, objects, versioned
+from podlab.addons.objects import WORKLOADS, Amounts, give, homeless, left, note, objects, versioned
 from podlab.checks.api import Api, ApiError
 from podlab.checks.pods import hindrance
+from podlab.checks.world import PYTHON_IMAGE
 from podlab.cluster import clusters
 from podlab.cluster.embedded import binaries
 from podlab.cluster.kind.provider import KindProvider
@@ -55,13 +56,14 @@ def enable(name: str, cluster: str = clusters.DEFAULT, *, progress: Progress = s
     api = Api.connect(clusters.get(cluster).kubeconfig)
     provider = clusters.provider_of(cluster)
     own = provider.name != "existing"
-    #: That of nodes which cannot borrow this machine's packages.
-    python = provider.python(cluster) if isinstance(provider, KindProvider) else ""
     if addon.own_image and not own and not addon.own_official:
         raise AddonError(
             f"The image of {addon.name} is made on this machine, and podlab can give {cluster} no image.",
             hint=f"Make one, podlab cluster up --name here, and then: podlab addon enable {addon.name} --name here",
         )
+    python = ""
+    if isinstance(provider, KindProvider) and (addon.own_image or addon.packages):
+        python = provider.python(cluster)  # its nodes cannot borrow this machine's packages
     wanted = objects(addon, own=own)
     with step("Room", progress) as say:
         _settled(api, addon)
@@ -80,12 +82,15 @@ def enable(name: str, cluster: str = clusters.DEFAULT, *, progress: Progress = s
         with step("Images", progress) as say:
             name = addon.own_image(paths.committed(f"images/{addon.name}"), say, python)
             clusters.get(cluster).load_image(name)
+            note(wanted, name)
+            if addon.own_official:
+                give(wanted, addon.own_official[0], name)
     if python and addon.packages:
         with step("Packages", progress) as say:
             say(" ".join(addon.packages))
             name = images.make_python(addon, python)
             clusters.get(cluster).load_image(name)
-            give(wanted, name)
+            give(wanted, PYTHON_IMAGE, name)
     lock = paths.private(paths.data() / "locks") / f"{addon.name}-{cluster}"
     with step("Objects", progress) as say, lock.open("a") as held:
         fcntl.flock(held, fcntl.LOCK_EX)  # two at once would each make a certificate

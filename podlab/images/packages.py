@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import importlib.metadata
-import importlib.util
 import platform
 import shutil
 import subprocess
@@ -61,10 +60,18 @@ def wheels(name: str, requirements: Sequence[str], python: str) -> Path:
 
 
 def copy(names: Sequence[str], folder: Path) -> None:
-    """Put packages of this environment into a folder: such as fit any Python, which is the caller's to know."""
+    """Put packages of this environment into a folder: such as fit any Python, which is the caller's to know.
+
+    With what is said about them, which packages ask for; without their commands. EnvironmentUnsuitable for one that is
+    not there.
+    """
     for name in names:
-        spec = importlib.util.find_spec(name)
-        if spec is None or spec.origin is None:
-            raise EnvironmentUnsuitable(f"The package {name} is not installed.")
-        ignored = shutil.ignore_patterns("__pycache__")
-        shutil.copytree(Path(spec.origin).parent, folder / name, ignore=ignored, copy_function=paths.link_or_copy)
+        try:
+            found = importlib.metadata.distribution(name)
+        except importlib.metadata.PackageNotFoundError as error:
+            raise EnvironmentUnsuitable(f"The package {name} is not installed.") from error
+        for file in found.files or ():
+            if ".." not in file.parts and "__pycache__" not in file.parts:
+                target = folder / file
+                target.parent.mkdir(parents=True, exist_ok=True)
+                paths.link_or_copy(str(found.locate_file(file)), target)

@@ -18,11 +18,13 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import packages_for_kind
 import pytest
 from lifecycle import PATIENCE
 from providers import PROVIDER
 
 from podlab import cluster as clusters
+from podlab import paths
 from podlab.addons import opensearch
 from podlab.cluster import Cluster
 from podlab.cluster.embedded import binaries
@@ -80,6 +82,17 @@ def home(programs: dict[str, Path], opensearch_home: Path | None) -> Iterator[Pa
                 clusters.down(name)
         shutil.rmtree(folder, ignore_errors=True)
         assert not left, f"clusters were left behind: {left}"
+
+
+@pytest.fixture(scope="session")
+def packages(home: Path) -> None:
+    """What pods on kind need, from the user's own cache: the lab cannot reach an index."""
+    if PROVIDER == "kind":
+        with pytest.MonkeyPatch.context() as patch:
+            patch.delenv("PODLAB_HOME")
+            found = packages_for_kind.fetch()
+        for kept in found:
+            shutil.copytree(kept, home / "cache" / "images-made" / kept.name, copy_function=paths.link_or_copy)
 
 
 @pytest.fixture(scope="session", autouse=True)

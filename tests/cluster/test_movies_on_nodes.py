@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
-from conftest import PROVIDER
 from deployments import TROUBLE
 
-from podlab import paths
 from podlab.checks.api import Api
 from podlab.cluster import Cluster
 from podlab.commands import movies_pods
@@ -22,16 +18,6 @@ from podlab.waiting import until
 
 USER = 3
 PATIENCE = 240
-
-
-@pytest.fixture(scope="module")
-def packages(home: Path) -> None:
-    """What pods on kind need, from the user's own cache: the lab cannot reach an index."""
-    if PROVIDER == "kind":
-        with pytest.MonkeyPatch.context() as patch:
-            patch.delenv("PODLAB_HOME")
-            kept = movies_pods.packages("3.11")
-        shutil.copytree(kept, home / "cache" / "images-made" / kept.name, copy_function=paths.link_or_copy)
 
 
 @pytest.fixture(scope="module")

@@ -1,10 +1,10 @@
 """What programs print in several lines, put together: a stack trace is one event, not ten lines.
 
 The label LABEL of a pod asks for it, and its value is the style, which says how a line that goes on is told from one
-that begins. That is a guess, so lines of other pods are left as they are; so are lines of JSON, which are events.
+that begins. That is a guess, so lines of other pods are left as they are; so are lines of JSON that have fields.
 
-An event stays open for WAIT seconds after its last line, since more of it may be in the next block. Until it is closed
-and has gone on, the blocks that its lines came with must be kept: this is only in memory.
+An event stays open for WAIT seconds after its last line, since more of it may be in the next block, and never longer
+than AGE. Until it has gone on, the blocks that its lines came with must be kept: what is open is only in memory.
 """
 
 from __future__ import annotations
@@ -12,17 +12,19 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 LABEL = "kubernetes.pod_labels.podlab.dev/multiline"
-#: Seconds; then most lines of an event, and most characters, after which what follows is another.
-WAIT, LINES, CHARACTERS = 2.0, 1000, 200_000
+#: Seconds.
+WAIT, AGE = 3.0, 15.0
+#: The most lines and characters of an event, after which what follows is another; and the most characters of all.
+LINES, CHARACTERS, ALL_CHARACTERS = 1000, 200_000, 2_000_000
 
 _MARK = json.dumps(LABEL).encode()
 _FILE = tuple(f"kubernetes.{name}" for name in ("pod_namespace", "pod_name", "container_name", "container_id"))
-_TRACEBACK = re.compile(r"\s*(\+ Exception Group )?Traceback \(most recent call last\):")
+_TRACEBACK = re.compile(r" *(\+ Exception Group )?Traceback \(most recent call last\):")
 _CHAINED = (
     "During handling of the above exception, another exception occurred:",
     "The above exception was the direct cause of the following exception:",
@@ -46,10 +48,14 @@ def python(lines: Sequence[str], line: str) -> bool:
     """Python's tracebacks: frames are indented, the exception itself is not; another one may follow that it led to."""
     if _TRACEBACK.match(line):
         return lines[-1] in _CHAINED
-    heads = [(number, found) for number, found in enumerate(map(_TRACEBACK.match, lines)) if found]
-    if indented(lines, line) or not heads:
-        return indented(lines, line)
-    number, head = heads[-1]
+    if indented(lines, line):
+        return True
+    number, head = next(
+        ((number, found) for number in reversed(range(len(lines))) if (found := _TRACEBACK.match(lines[number]))),
+        (0, None),
+    )
+    if head is None:
+        return False
     frames = lines[number + 1 :]
     # The exception comes once. That of a group is indented as its frames are.
     is_exception = not head[1] and bool(frames) and all(indented((), frame) for frame in frames)
@@ -62,17 +68,22 @@ STYLES: Mapping[str, Callable[[Sequence[str], str], bool]] = {"indented": indent
 
 @dataclass(frozen=True)
 class Event:
-    """An event that may go on: its first row, its lines, the blocks that they came with, and when the last one did."""
+    """An event that may go on: its first row, its lines, the blocks that they came with.
+
+    `path` is that of its first block, `began` and `since` are when its first and its last line came.
+    """
 
     row: Row
     lines: tuple[str, ...]
+    size: int
     blocks: frozenset[str]
     path: str
+    began: float
     since: float
 
-    def goes_on(self, line: str) -> bool:
+    def goes_on(self, line: str, now: float) -> bool:
         """Whether a line belongs to it."""
-        if len(self.lines) >= LINES or sum(map(len, self.lines)) + len(line) > CHARACTERS:
+        if len(self.lines) >= LINES or self.size + len(line) > CHARACTERS or now - self.began >= AGE:
             return False
         return STYLES[self.row[LABEL]](self.lines, line)
 
@@ -103,51 +114,63 @@ class Open:
         earlier: frozenset[str] = frozenset()
         events = dict(self.events)
         for text in lines.splitlines():
-            row = json.loads(text) if _MARK in text else {}
+            # Bytes that are no text become U+FFFD, as they do in the store.
+            row = json.loads(text.decode(errors="replace")) if _MARK in text else {}
             if not _asked(row):
                 gone.append(text)
                 continue
             file, line = tuple(row.get(field, "") for field in _FILE), row.get("_msg", "")
             before = events.get(file)
-            if before and _is_text(row) and before.goes_on(line):
-                events[file] = replace(before, lines=(*before.lines, line), blocks=before.blocks | {name}, since=now)
+            is_text = isinstance(line, str) and _is_text(row)
+            if before and is_text and before.goes_on(line, now):
+                size, blocks = before.size + len(line), before.blocks | {name}
+                events[file] = replace(before, lines=(*before.lines, line), size=size, blocks=blocks, since=now)
                 continue
             if before:
                 gone.append(before.text())
                 earlier |= before.blocks
                 del events[file]
-            if _is_text(row):
-                events[file] = Event(row, (line,), frozenset({name}), path, now)
+            if is_text and len(line) <= CHARACTERS:
+                events[file] = Event(row, (line,), len(line), frozenset({name}), path, now, now)
             else:
                 gone.append(text)
-        return b"\n".join(gone), earlier, Open(events)
+        return b"\n".join(gone), earlier - {name}, Open(events)
 
-    def late(self, now: float) -> Event | None:
-        """An event that has waited long enough."""
-        return next((event for event in self.events.values() if now - event.since >= WAIT), None)
+    def due(self, now: float, wait: float = WAIT) -> list[Event]:
+        """The events that go on as they are: after `wait` or AGE, and the oldest ones if there are too many."""
+        oldest = sorted(self.events.values(), key=lambda event: event.began)
+        over = sum(event.size for event in oldest) - ALL_CHARACTERS
+        found = []
+        for event in oldest:
+            if over > 0 or now - event.since >= wait or now - event.began >= AGE:
+                found.append(event)
+                over -= event.size
+        return found
 
-    def without(self, event: Event) -> Open:
-        """What is open when an event has gone on."""
-        return Open({file: one for file, one in self.events.items() if one is not event})
+    def without(self, gone: Iterable[Event]) -> Open:
+        """What is open when these have gone on."""
+        left = set(map(id, gone))
+        return Open({file: event for file, event in self.events.items() if id(event) not in left})
 
 
 NOTHING = Open({})
+#: Styles that there are not, and that were said; not all that a program may think of.
 _told: set[str] = set()
+_MOST_TOLD = 100
 
 
 def _asked(row: Row) -> bool:
     """Whether a row's pod asks for a style that there is; another one is said once."""
     style = row.get(LABEL)
-    if style in STYLES or not style:
-        return bool(style)
-    if style not in _told:
+    if not isinstance(style, str) or style in STYLES:
+        return isinstance(style, str)
+    if style not in _told and len(_told) < _MOST_TOLD:
         _told.add(style)
-        known = ", ".join(STYLES)
-        pod = f"{row.get('kubernetes.pod_namespace')}/{row.get('kubernetes.pod_name')}"
+        pod, known = f"{row.get('kubernetes.pod_namespace')}/{row.get('kubernetes.pod_name')}", ", ".join(STYLES)
         print(f"{pod} asks for lines to be put together by {style}; known are {known}", file=sys.stderr, flush=True)
     return False
 
 
 def _is_text(row: Row) -> bool:
-    """Whether a program printed text: what it printed as JSON has fields of its own."""
+    """Whether a program printed text, as far as can be seen: what it printed as JSON has fields of its own."""
     return all(name in ("_time", "_msg") or name.startswith("kubernetes.") for name in row)

@@ -98,7 +98,7 @@ class OpenSearch:
         False also of a block that cannot be read, now or ever.
         """
         try:
-            lines = [json.loads(line) for line in unpacked(block).splitlines() if line]
+            lines = [json.loads(line.decode(errors="replace")) for line in unpacked(block).splitlines() if line]
         except ValueError as error:
             print(f"a block cannot be read: {error}", file=sys.stderr, flush=True)
             return False

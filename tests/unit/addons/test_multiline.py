@@ -40,7 +40,9 @@ Caused by: java.util.NoSuchElementException
 
 def row(line: str, *, style: str | None = "python", pod: str = "shop", **more: str) -> dict[str, str]:
     label = {multiline.LABEL: style} if style else {}
-    return {"_time": "2026-01-01T00:00:00Z", "kubernetes.pod_name": pod, **label, "_msg": line, **more}
+    whose = {"pod_name": pod, "pod_namespace": "town", "container_name": "main", "container_id": "c1"}
+    fields = {f"kubernetes.{name}": more.pop(name, value) for name, value in whose.items()}
+    return {"_time": "2026-01-01T00:00:00Z", **fields, **label, "_msg": line, **more}
 
 
 def text(*rows: dict[str, str]) -> bytes:
@@ -54,12 +56,13 @@ class Store:
         self.life, self.away, self.memory, self.disk = 1, False, list[dict[str, str]](), list[dict[str, str]]()
 
     def process(self) -> str:
+        if self.away:
+            raise OSError("away")
         return str(self.life)
 
     def send(self, path: str, body: bytes) -> bool:
-        if self.away:
-            raise OSError("away")
-        assert path == "/insert"
+        self.process()
+        assert path == "/insert" and body
         self.memory += [json.loads(line) for line in unpacked(body).splitlines()]
         return True
 
@@ -71,17 +74,17 @@ class Store:
 
     @property
     def messages(self) -> list[str]:
-        return [one["_msg"] for one in self.disk + self.memory]
+        return [one.get("_msg", "") for one in self.disk + self.memory]
 
 
 class Bench:
-    def __init__(self, folder: Path) -> None:
-        self.store, self.now, self.folder = Store(), 0.0, folder
+    def __init__(self, folder: Path, hold: float = HOLD) -> None:
+        self.store, self.now, self.folder, self.hold = Store(), 0.0, folder, hold
         self.begin()
 
     def begin(self) -> None:
         self.blocks = Blocks(self.folder, 1 << 20)
-        self.sender = Sender(self.blocks, self.store, HOLD, clock=lambda: self.now)
+        self.sender = Sender(self.blocks, self.store, self.hold, clock=lambda: self.now)
 
     def comes(self, *rows: dict[str, str], later: float = 0.1) -> None:
         """A block comes, and goes on as far as it may."""
@@ -103,9 +106,7 @@ def together(style: str, *lines: str) -> list[str]:
     open_, out = multiline.NOTHING, list[dict[str, str]]()
     gone, _, open_ = open_.take("1", "/", text(*(row(line, style=style) for line in lines)), 0.0)
     out += [json.loads(line) for line in gone.splitlines()]
-    while event := open_.late(multiline.WAIT):
-        out.append(json.loads(event.text()))
-        open_ = open_.without(event)
+    out += [json.loads(event.text()) for event in open_.due(multiline.WAIT)]
     return [one["_msg"] for one in out]
 
 
@@ -155,6 +156,21 @@ def test_pods_and_lines_of_json_are_never_mixed(bench: Bench) -> None:
     assert bench.store.memory[1] == row("a1\n a2")
 
 
+@pytest.mark.parametrize("what", ["pod_namespace", "pod_name", "container_name", "container_id"])
+def test_a_line_goes_on_with_lines_of_its_own_container_only(bench: Bench, what: str) -> None:
+    bench.comes(row("one"), row("other", **{what: "another"}), row(" one"), row(" other", **{what: "another"}))
+    bench.later(multiline.WAIT)
+    assert sorted(bench.store.messages) == ["one\n one", "other\n other"]
+
+
+def test_bytes_that_are_no_text_harm_nobody(bench: Bench) -> None:
+    lines = text(row("a \x07 end"), row(" goes on")).replace(b"\\u0007", b"\xff\xfe")
+    bench.blocks.take("/insert", packed(lines + text(row("b", pod="b"), row(" b", pod="b"))))
+    bench.later(0)
+    bench.later(multiline.WAIT)
+    assert bench.store.messages == ["a \ufffd\ufffd end\n goes on", "b\n b"] and bench.sender.refused == 0
+
+
 def test_a_style_that_there_is_not_is_said_once_and_changes_nothing(bench: Bench, capfd) -> None:
     bench.comes(row("a", style="perl"), row(" b", style="perl"))
     assert bench.store.messages == ["a", " b"]
@@ -170,6 +186,51 @@ def test_an_event_that_never_ends_is_cut_and_the_rest_is_there(bench: Bench) -> 
     bench.comes(row("begin"), *(row(" " + "x" * 90_000) for _ in range(3)))
     bench.later(multiline.WAIT)
     assert [len(message) for message in bench.store.messages[3:]] == [180_009, 90_001]
+    bench.comes(row("x" * multiline.CHARACTERS), row("y" * (multiline.CHARACTERS + 1)))
+    assert [message[0] for message in bench.store.messages[5:]] == ["x", "y"], "neither is waited for"
+
+
+def test_what_waits_is_bounded_and_the_oldest_goes_first(bench: Bench) -> None:
+    most = multiline.ALL_CHARACTERS // multiline.CHARACTERS
+    for number in range(most + 3):
+        bench.comes(row("x" * multiline.CHARACTERS, pod=f"p{number:02}"), later=0.001)
+    assert [one["kubernetes.pod_name"] for one in bench.store.memory] == ["p00", "p01", "p02"]
+
+
+def test_an_event_that_goes_on_for_ever_keeps_no_block_for_ever(bench: Bench) -> None:
+    most = 0
+    for number in range(60):
+        bench.comes(row(f" {number}"), later=1)
+        bench.store.write()
+        most = max(most, len(bench.blocks.names()))
+    assert HOLD < most <= HOLD + multiline.AGE + 2
+    bench.later(multiline.WAIT)
+    assert "\n".join(bench.store.messages).split() == [str(number) for number in range(60)]
+    assert len(bench.store.messages) == 60 / multiline.AGE
+
+
+def test_a_store_that_is_slow_splits_no_event(bench: Bench) -> None:
+    """What the event goes on with came while the store was taking the block before."""
+    send = bench.store.send
+
+    def slowly(path: str, body: bytes) -> bool:
+        bench.now += 2 * multiline.WAIT
+        bench.blocks.take("/insert", packed(text(row(" 2"))))
+        bench.store.send = send  # type: ignore[method-assign]
+        return send(path, body)
+
+    bench.blocks.take("/insert", packed(text(row("a"), row("1"))))
+    bench.store.send = slowly  # type: ignore[method-assign]
+    bench.later(0)
+    bench.later(0)
+    bench.later(multiline.WAIT)
+    assert bench.store.messages == ["a", "1\n 2"]
+
+
+def test_at_the_end_nothing_is_waited_for(bench: Bench) -> None:
+    bench.blocks.take("/insert", packed(text(row("the last"))))
+    bench.sender.step(wait=0)
+    assert bench.store.messages == ["the last"]
 
 
 def test_an_event_in_two_blocks_is_one_and_waits_no_longer_than_it_has_to(bench: Bench) -> None:
@@ -184,20 +245,21 @@ def test_an_event_in_two_blocks_is_one_and_waits_no_longer_than_it_has_to(bench:
     assert not bench.blocks.names() and bench.store.messages == [TRACE]
 
 
-def test_the_blocks_of_an_event_are_kept_as_long_as_its_last_one(bench: Bench) -> None:
+def test_the_blocks_of_an_event_are_kept_as_long_as_its_last_one(tmp_path: Path) -> None:
     """An event goes on for longer than the store has to write: its beginning would be missing after a kill."""
-    lines = ["begin", *(f" {number}" for number in range(40))]
+    bench = Bench(tmp_path, hold=4)
+    lines = ["begin", *(f" {number}" for number in range(10))]
     for line in lines:
         bench.comes(row(line), later=1)
     assert len(bench.blocks.names()) == len(lines) and bench.store.messages == []
     bench.later(multiline.WAIT)
-    bench.later(HOLD - 1)
+    bench.later(bench.hold - 1)
     assert len(bench.blocks.names()) == len(lines)
     bench.store.kill()
     bench.later(1)
     bench.later(multiline.WAIT)
     bench.store.write()
-    bench.later(HOLD)
+    bench.later(bench.hold)
     assert bench.store.messages == ["\n".join(lines)] and not bench.blocks.names()
 
 
@@ -228,14 +290,26 @@ def test_a_store_that_is_away_for_a_moment_gets_no_line_twice(bench: Bench) -> N
     assert bench.store.messages == ["a1\n a2\n a3\n a4\n a5"]
 
 
-def test_a_block_that_is_no_block_of_lines_goes_to_the_store_as_it_is(bench: Bench) -> None:
-    sent: list[bytes] = []
-    bench.store.send = lambda _, body: bool(sent.append(body))  # type: ignore[method-assign]
-    odd = [b"no block", packed(b'{"kubernetes.pod_labels.podlab.dev/multiline": "pyt')]
-    for body in odd:
-        bench.blocks.take("/insert", body)
-    bench.later(0)
-    assert sent == odd and bench.sender.refused == 2 and not bench.blocks.names()
+@pytest.mark.parametrize(
+    "odd",
+    [
+        "{MARK",
+        "[MARK]",
+        "{MARK: []}",
+        "{MARK: 1}",
+        '{MARK: "python", "_msg": 1}',
+        '{MARK: "python", "_msg": [1]}',
+        "[" * 99999,
+    ],
+)
+def test_whatever_comes_what_comes_after_it_goes_on(bench: Bench, odd: str) -> None:
+    mark = json.dumps(multiline.LABEL)
+    bench.blocks.take("/insert", packed(odd.replace("MARK", mark).encode() + mark.encode() * (len(odd) > 9999)))
+    bench.comes(row("after"))
+    bench.later(multiline.WAIT)
+    assert bench.store.messages[-1] == "after"
+    bench.later(HOLD)
+    assert not bench.blocks.names()
 
 
 #: A block with so many lines, of which each goes on with the one before or begins; or a death.
