@@ -54,9 +54,9 @@ async def test_a_long_line_comes_in_pieces_that_join_to_it(node: Node) -> None:
 
 
 async def test_bytes_that_are_no_text_pass_unchanged(node: Node) -> None:
-    container = await node.start(await node.pod(), "printf", "\\377\\000\\001\\r\\n")
+    container = await node.start(await node.pod(), "printf", "\\377\\000\\r\\001\\r\\n")
     await node.runtime.wait_container(container)
-    assert node.log(container).read_bytes().endswith(b" stdout F \xff\x00\x01\r\n")
+    assert node.log(container).read_bytes().endswith(b" stdout F \xff\x00\r\x01\n"), "but for a terminal's line end"
 
 
 async def test_much_output_is_whole_when_the_exit_is_told(node: Node) -> None:

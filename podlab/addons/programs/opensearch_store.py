@@ -24,6 +24,7 @@ WRITE, READ = "logs-write", "logs"
 LABELS = "kubernetes.pod_labels"
 JSON, LINES = {"Content-Type": "application/json"}, {"Content-Type": "application/x-ndjson"}
 
+KEYWORD = {"type": "keyword", "ignore_above": 1024}
 TEMPLATE = {
     "index_patterns": ["logs-0*"],
     "template": {
@@ -39,7 +40,9 @@ TEMPLATE = {
             "numeric_detection": True,
             "date_detection": False,
             "dynamic_templates": [
-                {"words": {"match_mapping_type": "string", "mapping": {"type": "keyword", "ignore_above": 1024}}}
+                # Digits alone make no number of these.
+                {"names": {"match_pattern": "regex", "match": "^(.*_)?id$", "mapping": KEYWORD}},
+                {"words": {"match_mapping_type": "string", "mapping": KEYWORD}},
             ],
             "properties": {
                 "@timestamp": {"type": "date_nanos"},

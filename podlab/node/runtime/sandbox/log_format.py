@@ -1,7 +1,8 @@
 """The CRI log format: `2026-01-02T03:04:05.000000000Z stdout F line`. Pure functions, standard library only.
 
 A line longer than PIECE bytes is written in pieces, each but the last marked P (partial) instead of F (full),
-as container runtimes do (github.com/kubernetes/cri-api, kubelet log design).
+as container runtimes do (github.com/kubernetes/cri-api, kubelet log design). A carriage return before a line's end
+belongs to the end, as containerd has it: each line of a terminal has one.
 """
 
 from __future__ import annotations
@@ -30,14 +31,18 @@ def lines(pending: bytes, data: bytes, when: bytes, stream: int) -> tuple[bytes,
     complete, newline, rest = (pending + data).rpartition(b"\n")
     out = []
     if newline:
+        if b"\r" in complete:
+            complete = (complete + newline).replace(b"\r\n", b"\n")[:-1]
         if _longest(complete) <= PIECE:
             # The usual case, one pass in C: a container may write 100 MB/s.
             out.append(full + complete.replace(b"\n", b"\n" + full) + b"\n")
         else:
             out.extend(piece for line in complete.split(b"\n") for piece in _pieces(line, full, partial))
     while len(rest) >= PIECE:
-        out.append(partial + rest[:PIECE] + b"\n")
-        rest = rest[PIECE:]
+        # What comes next may make it the end of the line.
+        size = PIECE - (rest[PIECE - 1 : PIECE] == b"\r")
+        out.append(partial + rest[:size] + b"\n")
+        rest = rest[size:]
     return b"".join(out), rest
 
 
