@@ -116,6 +116,13 @@ def talk_and_die(cluster: Cluster, namespace: str, kubectl, name: str) -> str:
         timeout=PATIENCE,
         ignore=(AssertionError,),
     )
+    # A shipper knows of a container from the pod's status, which a kubelet writes when it gets to it.
+    identity = "jsonpath={.status.containerStatuses[0].containerID}"
+    until(
+        lambda: kubectl(cluster, "get", "pod", "-n", namespace, name, "-o", identity),
+        f"the status of {name} saying which container it has",
+        timeout=PATIENCE,
+    )
     kubectl(cluster, "delete", "pod", "-n", namespace, name, "--grace-period=0", "--force")
     return nonce
 
