@@ -76,8 +76,8 @@ test-kind: setup ## The cluster tests, answers and short conformance tests on a 
 	@# Without the suite its tests would be passed over.
 	@$(if $(filter tests/conformance%,$(KIND_TESTS)),$(BIN)/python cluster/conformance --build-only)
 	@# The lab has no network, and its nodes are of Debian 12.
-	@$(if $(filter tests/cluster tests/cluster/test_movies% tests/cluster/test_addons%,$(KIND_TESTS)),\
-		$(BIN)/python tests/cluster/packages_for_kind.py)
+	@$(if $(filter-out tests/cluster/test_any_provider.py tests/conformance%,$(KIND_TESTS)),\
+		$(BIN)/python tests/packages_for_kind.py)
 	@cluster/kind-lab/lab with sh -c 'status=0; for tests in $(KIND_TESTS); do echo "== $$tests, on kind"; \
 		PODLAB_TEST_PROVIDER=kind $(PYTEST) -q -rs $(if $(KIND_SELECT),-k "$(KIND_SELECT)") \
 			--junitxml="build/tests/kind-$$(basename "$$tests" .py).xml" $$tests || status=1; done; exit $$status'

@@ -24,7 +24,6 @@ from lifecycle import PATIENCE
 from providers import PROVIDER
 
 from podlab import cluster as clusters
-from podlab import paths
 from podlab.addons import opensearch
 from podlab.cluster import Cluster
 from podlab.cluster.embedded import binaries
@@ -86,13 +85,8 @@ def home(programs: dict[str, Path], opensearch_home: Path | None) -> Iterator[Pa
 
 @pytest.fixture(scope="session")
 def packages(home: Path) -> None:
-    """What pods on kind need, from the user's own cache: the lab cannot reach an index."""
-    if PROVIDER == "kind":
-        with pytest.MonkeyPatch.context() as patch:
-            patch.delenv("PODLAB_HOME")
-            found = packages_for_kind.fetch()
-        for kept in found:
-            shutil.copytree(kept, home / "cache" / "images-made" / kept.name, copy_function=paths.link_or_copy)
+    """What pods on kind need."""
+    packages_for_kind.give(home)
 
 
 @pytest.fixture(scope="session", autouse=True)

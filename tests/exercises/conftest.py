@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import packages_for_kind
 import pytest
 from providers import PROVIDER
 
@@ -56,6 +57,7 @@ def cluster_for() -> Iterator[Give]:
             patch.setenv(binaries.variable(name), str(path))
         for name in ("PODLAB_KUBECONFIG", "PODLAB_NAMESPACE", "PODLAB_CLUSTER", "KUBECONFIG"):
             patch.delenv(name, raising=False)
+        packages_for_kind.give(folder)
         try:
             yield give
         finally:

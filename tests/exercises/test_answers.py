@@ -15,7 +15,6 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
-import providers
 import pytest
 from turnstile import Turnstile
 
@@ -36,8 +35,6 @@ ASSIGNMENTS = [document for document in manuscript.documents(COURSE / "manuscrip
 CASES = [case for document in ASSIGNMENTS for case in manuscript.cases(document)]
 #: Chapter -> programs that it needs and that are not here; its answers are passed over then.
 MISSING = {str(document.about["chapter"]): needs.missing(document.about) for document in ASSIGNMENTS}
-#: Chapter -> why the answers that need a cluster cannot be checked on the one under test.
-LACKS = {str(document.about["chapter"]): providers.lacks_add_ons(document.about) for document in ASSIGNMENTS}
 #: How many answers are checked side by side: without a cluster (they compute), on one (they mostly wait), and with
 #: nodes that are lost (on a cluster each, since nobody else may be disturbed).
 AT_ONCE = {"plain": 2, "quiet": 14, "nodes": 2}
@@ -78,9 +75,8 @@ def marks(case: manuscript.Case) -> list[pytest.MarkDecorator]:
 
 def passed_over(exercise: Exercise) -> str:
     """Why the answers of an exercise are not checked here; "" if they are."""
-    if lacks := MISSING[exercise.chapter]:
-        return needs.told(lacks)
-    return LACKS[exercise.chapter] if exercise.cluster else ""
+    lacks = MISSING[exercise.chapter]
+    return needs.told(lacks) if lacks else ""
 
 
 class Desk:

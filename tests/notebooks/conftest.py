@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import packages_for_kind
 import pytest
 from providers import PROVIDER
 
@@ -36,6 +37,7 @@ def notebook_clusters() -> Iterator[dict[str, Cluster]]:
             patch.setenv(binaries.variable(name), str(path))
         for name in ("PODLAB_CLUSTER", "PODLAB_KUBECONFIG", "PODLAB_NAMESPACE", "KUBECONFIG"):
             patch.delenv(name, raising=False)
+        packages_for_kind.give(folder)
         try:
             yield {name: clusters.up(name, nodes=3, provider_name=PROVIDER) for name in (CALM, FAULTS)}
         finally:

@@ -21,7 +21,6 @@ from typing import Any
 import pytest
 from answered import COURSE, answered
 from conftest import CALM, FAULTS
-from providers import lacks_add_ons
 from turnstile import Turnstile
 
 from podlab.checks import registry
@@ -38,9 +37,9 @@ pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.timeout(3600)]
 
 #: Where the times of the runs are kept, beside the tests' own reports.
 TIMES = COURSE / "build" / "tests" / "times"
-#: Notebook -> why it is passed over: programs that it needs and that are not here, or add-ons; "" for the others.
+#: Notebook -> why it is passed over: programs that it needs and that are not here; "" for the others.
 MISSING = {
-    builder.target(each): needs.told(lacks) if (lacks := needs.missing(each.about)) else lacks_add_ons(each.about)
+    builder.target(each): needs.told(lacks) if (lacks := needs.missing(each.about)) else ""
     for each in manuscript.documents(COURSE / "manuscript")
 }
 LESSONS, SOURCES = (

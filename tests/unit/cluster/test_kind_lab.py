@@ -7,7 +7,6 @@ import os
 import subprocess
 from pathlib import Path
 
-import providers
 import pytest
 
 LAB = Path(__file__).parents[3] / "cluster" / "kind-lab"
@@ -98,14 +97,3 @@ def test_the_conformance_suite_is_built_before_its_tests_which_would_be_passed_o
     one = made("KIND_TESTS=tests/cluster/test_pods.py", "KIND_SELECT=test_a or x[1.")
     assert "--build-only" not in one and '-k "test_a or x[1."' in one
     assert '--junitxml="build/tests/kind-$(basename "$tests" .py).xml"' in one
-
-
-@pytest.mark.parametrize(("nowhere", "programs"), [(True, []), (False, ["victorialogs"])])
-def test_add_ons_can_be_had_elsewhere(monkeypatch: pytest.MonkeyPatch, nowhere: bool, programs: list[str]) -> None:
-    monkeypatch.setattr(providers, "WITHOUT_REGISTRY", nowhere)
-    assert providers.lacks_add_ons({"programs": programs}) == ""
-
-
-def test_add_ons_whose_images_come_from_a_registry_are_not_for_the_kind_lab(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(providers, "WITHOUT_REGISTRY", True)
-    assert "registry" in providers.lacks_add_ons({"programs": ["victorialogs"]})
