@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 from dataclasses import replace
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -53,8 +54,13 @@ def commit() -> str:
     return done[0].stdout.strip() + ("+" if done[1].stdout else "")
 
 
-def selection(short: bool, focus: list[str], kind: str, processes: int) -> running.Selection:
-    """What the options ask for."""
+def selection(short: bool, focus: list[str], kind: str, processes: int, where: str) -> running.Selection:
+    """What the options ask for; all that can pass on the cluster `where` if they ask for nothing."""
+    left_out = report.left_out(where)
+    if left_out and not (short or focus or kind):
+        kind = "".join(letter for letter in report.classes() if letter not in left_out)
+        for why in dict.fromkeys(left_out.values()):
+            tell(f"Left out: the classes {', '.join(letter for letter in left_out if left_out[letter] == why)}. {why}")
     expressions = running.names(report.short()) if short else focus
     places = [where for letter in kind for where in report.of_class(letter)]
     return running.Selection(focus=expressions, places=places, processes=processes, alone=not short)
@@ -100,16 +106,16 @@ def main(
     if build_only:
         return
     whole = not (short or focus or kind)
-    chosen = selection(short, focus or [], kind, procs)
+    chosen = partial(selection, short, focus or [], kind, procs)
     out = suite / "reports" / f"{datetime.now():%Y%m%d-%H%M%S}"
     tested = commit()
     if kubeconfig:
         where = called or "the cluster of a kubeconfig"
         target = running.Target(kubeconfig.resolve(), found["kubectl"], nodes, where)
-        outcomes = _run(suite, target, chosen, out)
+        outcomes = _run(suite, target, chosen(where), out)
     else:
         with running.own_cluster(place.home(suite), found, drawn(_told), provider, runtime) as target:
-            outcomes = _run(suite, target, chosen, out)
+            outcomes = _run(suite, target, chosen(target.name), out)
     outcomes = [replace(one, commit=tested) for one in outcomes]
     report.write_results(out / "outcomes.json", target.name, outcomes)
     if not whole:  # what was not asked for is no result

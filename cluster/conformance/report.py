@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import tomllib
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
@@ -73,6 +73,14 @@ def expected(where: str) -> dict[str, str]:
     """Why a test is expected to fail on a cluster ("kind", "embedded, plain, root"), by its name."""
     found = _table("expected.toml").get("failure", [])
     return {entry["test"]: entry["why"] for entry in found if any(_is_part(on, where) for on in entry["on"])}
+
+
+def left_out(where: str) -> dict[str, str]:
+    """Why a whole run on a cluster leaves out a class of tests, by the class's letter."""
+    found = [
+        entry for entry in _table("expected.toml").get("class", []) if any(_is_part(on, where) for on in entry["on"])
+    ]
+    return {letter: entry["why"] for entry in found for letter in entry["classes"]}
 
 
 def _is_part(on: str, where: str) -> bool:
@@ -188,9 +196,21 @@ def page(everything: Mapping[str, list[Outcome]], own: Mapping[str, own_tests.Co
             if found:
                 parts.append(f"### {title}\n\n{_failure_table(found, reasons)}")
         if left := [outcome for outcome in outcomes if outcome.state == "not run"]:
-            parts.append("### Not run\n\n" + "".join(f"- {_cell(outcome.name)}\n" for outcome in left))
+            parts.append(f"### Not run\n\n{_not_run(left, left_out(runtime))}")
     parts.append(own_tests.section(own))
     return "\n".join(parts)
+
+
+def _not_run(left: Sequence[Outcome], reasons: Mapping[str, str]) -> str:
+    """A line for each test, or for all of the classes that are left out for one reason."""
+    lines = []
+    for why in dict.fromkeys(reasons.values()):
+        found = [outcome for outcome in left if reasons.get(outcome.kind) == why]
+        if found:
+            lines.append(
+                f"- {len(found)} tests of the classes {', '.join(sorted({one.kind for one in found}))}: {why}\n"
+            )
+    return "".join([*lines, *(f"- {_cell(outcome.name)}\n" for outcome in left if outcome.kind not in reasons)])
 
 
 def _commits(outcomes: Iterable[Outcome]) -> str:

@@ -170,6 +170,17 @@ def test_what_is_expected_to_fail_is_said_by_cluster(monkeypatch):
     assert report.expected("kindred") == {}
 
 
+def test_classes_that_cannot_pass_on_a_cluster_are_left_out_there_and_the_page_says_why(monkeypatch, tmp_path):
+    main = main_of(monkeypatch, tmp_path)
+    asked = main.selection(False, [], "", 2, "embedded, plain, root")
+    assert set(asked.places) == set(report.of_class("A")), "the others would each wait five minutes"
+    assert main.selection(False, [], "", 2, "embedded, sandbox, root").places == []
+    assert set(main.selection(False, [], "B", 2, "embedded, plain, root").places) == set(report.of_class("B"))
+    found = [report.Outcome(f"{kind} test", report.of_class(kind)[0], "not run") for kind in "BD"]
+    text = report.page({"embedded, plain, root": found, "embedded, sandbox, root": found}, {})
+    assert "- 2 tests of the classes B, D: The images of the suite" in text and text.count("- B test\n") == 1
+
+
 def test_a_cluster_is_called_what_it_is(monkeypatch):
     import running
 
