@@ -29,6 +29,7 @@ from podlab.grading import (
     submissions,
     worker,
 )
+from podlab.grading.alone import alone_in
 from podlab.grading.bookkeeping import Books
 from podlab.grading.records import Outcome, Record
 from podlab.grading.room import room_in
@@ -118,6 +119,17 @@ def _grade_class(settings: Settings, progress: Callable[[queue.Progress], None],
         raise GradingError(f"No submission of: {', '.join(sorted(unknown))}.", hint="--only takes learners' names.")
     wanted = [each for each in found if not settings.only or each.learner in settings.only]
     out = paths.private(settings.out.resolve())
+    with alone_in(out):
+        return _grade_wanted(settings, wanted, out, progress, say)
+
+
+def _grade_wanted(
+    settings: Settings,
+    wanted: Sequence[submissions.Submission],
+    out: Path,
+    progress: Callable[[queue.Progress], None],
+    say: Callable[[str], None],
+) -> Graded:
     books = books_of(settings, out)
     say("Opening the gradebook.")
     release = books.open(settings.renew)
