@@ -34,7 +34,9 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True)
 class Unanswered:
-    """An exercise that was not worth a run: its answer cell is as it was released, or defines nothing."""
+    """An exercise whose checks did not run: its answer cell is as it was released, or was removed; the file is no
+    notebook; or the machine was in the way. Earlier versions also made it of a cell that raised or defines nothing.
+    """
 
     exercise: str
     title: str
