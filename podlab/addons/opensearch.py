@@ -183,7 +183,7 @@ class OpenSearch:
         self._api = api
 
     def ask(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
-        """The decoded answer of its REST API; QueryError with its own words if it refuses."""
+        """The decoded answer of its REST API; QueryError with its own words if it refuses, AddonError if it cannot."""
         where = f"/api/v1/namespaces/{NAMESPACE}/services/opensearch:9200/proxy/{path.lstrip('/')}"
         answer = self._api.raw(method, where, body=body, timeout=60)
         text = answer.data.decode("utf-8", "replace")
@@ -191,9 +191,16 @@ class OpenSearch:
             content = json.loads(text)
         except ValueError:
             content = {}
-        if answer.status in (400, 404, 405) and "error" in content:
-            raise QueryError(f"OpenSearch refuses the question: {refusal(body, content['error'])}")
         if answer.status // 100 != 2:
+            if isinstance(content, dict) and "error" in content:
+                said = refusal(body, content["error"])
+                if answer.status in (400, 404, 405):
+                    raise QueryError(f"OpenSearch refuses the question: {said}")
+                raise AddonError(
+                    f"OpenSearch does not do it (status {answer.status}): {said}",
+                    hint="Its disk or its memory may be full; its log may say more: "
+                    f"kubectl --namespace {NAMESPACE} logs opensearch-0",
+                )
             raise AddonError(
                 f"OpenSearch does not answer (status {answer.status}).",
                 hint="See `podlab addon status opensearch`; bring it in with `podlab addon enable opensearch`.",

@@ -312,6 +312,11 @@ def test_questions_are_answered_or_refused_with_opensearchs_words() -> None:
         words = error if isinstance(error, str) else error["reason"]
         with pytest.raises(QueryError, match=words):
             OpenSearch(cluster(status, {"error": error})).search({})
+    for status in (403, 429, 500, 503):
+        full = {"error": {"root_cause": [], "reason": "index [logs-000001] blocked by: [disk usage exceeded]"}}
+        with pytest.raises(AddonError, match=rf"{status}\): .*disk usage exceeded.*logs opensearch-0") as caught:
+            OpenSearch(cluster(status, full)).ask("POST", "logs-write/_doc", {"message": "one"})
+        assert "enable" not in str(caught.value) and not isinstance(caught.value, QueryError)
     with pytest.raises(AddonError, match="podlab addon enable opensearch"):
         OpenSearch(cluster(404, {"kind": "Status", "message": "services not found"})).search({})
     with pytest.raises(AddonError, match="podlab addon enable opensearch"):
