@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import os
+import platform
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -250,9 +251,12 @@ def _jobs(
 def without_boxes(settings: Settings, say: Callable[[str], None]) -> bool:
     """Whether learners' code runs without a box; GradingError where there can be none and nobody has agreed to that."""
     from podlab.doctor.facts import try_kernel
+    from podlab.node.runtime.sandbox import seccomp
 
     folder = paths.private(paths.data())
     refused = {what: why for what, why in try_kernel(str(folder)).items() if why is not None}
+    if not seccomp.supported():
+        refused["seccomp"] = f"there is no filter for the processor {platform.machine()}"
     if not refused:
         return False
     words = "; ".join(f"{what}: {why}" for what, why in refused.items())
@@ -265,7 +269,7 @@ def without_boxes(settings: Settings, say: Callable[[str], None]) -> bool:
         )
     exercises = registry.chapter(settings.assignment[:2]).values()
     if any(each.cluster for each in exercises):
-        raise GradingError(f"{settings.assignment} needs a cluster, which this machine cannot run ({words}).")
+        raise GradingError(f"{settings.assignment} needs a cluster of boxes, which this machine cannot run ({words}).")
     return True
 
 
