@@ -68,6 +68,8 @@ class Container:
     #: A new definition replaces it: nothing is told until its successor runs, or cannot be started.
     replacing: bool = False
     backoff: Backoff = field(default_factory=Backoff)
+    #: When it could not be started, and when that is tried again.
+    failed_at: float = 0.0
     retry_at: float = 0.0
     failures: int = 0
     environment: Mapping[str, str] = field(default_factory=dict)
