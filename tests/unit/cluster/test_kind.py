@@ -103,6 +103,12 @@ def test_the_steps_of_kind_are_named(line: str, name: str) -> None:
     [
         ("permission denied while trying to connect to the Docker daemon socket", "may not", "usermod"),
         ("Cannot connect to the Docker daemon at unix:///var/run/docker.sock.", "does not run", "systemctl start"),
+        (
+            "failed to connect to the docker API at unix:///var/run/docker.sock; check",
+            "does not run",
+            "systemctl start",
+        ),
+        ("The command 'docker' could not be found in this WSL 2 distro.", "not for this", "WSL integration"),
         ("Cannot connect to Podman. Please verify your connection", "does not run", "podman machine"),
         ("write /var/lib/x: no space left on device", "full", "docker system df"),
         ("exec /usr/local/bin/entrypoint: exec format error", "another kind of processor", "PODLAB_KIND_IMAGE"),
@@ -112,13 +118,30 @@ def test_the_steps_of_kind_are_named(line: str, name: str) -> None:
 def test_known_ailments_come_with_their_cure(said: str, word: str, cure: str) -> None:
     error = runtime.failure("docker", "info", said)
     assert isinstance(error, EnvironmentUnsuitable)
-    assert word in error.message and cure in (error.hint or "")
+    assert word in error.message and said.rstrip(".") in error.message and cure in (error.hint or "")
 
 
 def test_an_unknown_failure_shows_the_last_line() -> None:
     error = runtime.failure("docker", "run", "one\nthe reason\n\n")
     assert isinstance(error, ClusterError) and "the reason" in error.message
     assert "it said nothing" in runtime.failure("docker", "run", "").message
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        (
+            "WARNING: cgroup v1\nERROR: failed to load\nCommand Output: ctr: why\n",
+            "ERROR: failed to load Command Output: ctr: why",
+        ),
+        ("ERROR: failed to load\nWARNING: cgroup v1", "ERROR: failed to load"),
+        ('time="now" level=warning msg="cgroup v1"\nError: why', "Error: why"),
+        ("WARNING: nothing else", "WARNING: nothing else"),
+        ("one\nlast", "last"),
+    ],
+)
+def test_the_reason_of_a_failure_is_the_line_that_says_error_and_not_a_warning(said: str, expected: str) -> None:
+    assert runtime.reason(said) == expected
 
 
 def test_what_makes_kind_crawl_is_told_with_the_cure() -> None:
