@@ -10,7 +10,6 @@ import argparse
 import asyncio
 import gc
 import logging
-import os
 import signal
 import sys
 from collections.abc import Iterator, Mapping
@@ -36,7 +35,7 @@ from podlab.node.environment import service_variables, visible_services
 from podlab.node.events import EventRecorder
 from podlab.node.eviction import MemoryPressure, machine_memory_taken
 from podlab.node.lease import Heartbeat
-from podlab.node.local_storage import LocalStorage, Used, measure
+from podlab.node.local_storage import LocalStorage, Size, Used, left, measure
 from podlab.node.objects import ObjectReader
 from podlab.node.pod_files import node_hosts
 from podlab.node.pod_worker import PodWorker
@@ -177,20 +176,16 @@ class Agent:
 
     async def _watch_disk(self) -> None:
         """Evict pods that use more of the disk than they may, or than there is."""
-        context = self._context
+        context, configuration = self._context, self.configuration
 
         def measured(pod: PodView) -> Used:
             logs = context.log_folder({"metadata": pod.metadata})
             return measure(pod, context.pod_folder(pod.uid), logs)
 
-        def free() -> int:
-            found = os.statvfs(self.configuration.folder)
-            return found.f_bavail * found.f_frsize
-
         storage = LocalStorage(
             self._registration.disk,
-            threshold=self.configuration.eviction_disk,
-            free=free,
+            threshold=Size(configuration.eviction_disk, configuration.eviction_inodes),
+            left=lambda: left(Path(configuration.folder)),
             measure=measured,
             pods=self.pods,
             evict=self._evict,
