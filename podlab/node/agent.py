@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import functools
 import gc
 import logging
 import signal
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from podlab.network import fiction
 from podlab.network.node import ZONE_LABEL, NodeNetwork
 from podlab.network.plain import PlainNodeNetwork
 from podlab.node import logs, pod_state
-from podlab.node.admission import verdict
+from podlab.node.admission import pressed, verdict
 from podlab.node.api import ApiClient, ApiError, Event, Object
 from podlab.node.authorization import Webhook
 from podlab.node.background import Background
@@ -210,7 +211,7 @@ class Agent:
                 await self._take_over(listed, inventory)
                 listed = None
             else:
-                self._apply(event)
+                _safely(self._context, event.object, functools.partial(self._apply, event))
 
     def _apply(self, event: Event) -> None:
         if event.type == "SYNC":
@@ -248,7 +249,8 @@ class Agent:
         await self._sweep({pod["metadata"]["uid"] for pod in pods})
         for pod in sorted(pods, key=lambda pod: pod["metadata"]["creationTimestamp"]):
             uid = pod["metadata"]["uid"]
-            self._begin(pod, containers.get(uid, []), sandboxes.get(uid) if uid in live else None)
+            left_behind = (containers.get(uid, []), sandboxes.get(uid) if uid in live else None)
+            _safely(self._context, pod, functools.partial(self._begin, pod, *left_behind))
         await self._network.settle()
 
     async def _sweep(self, known: set[str]) -> None:
@@ -264,14 +266,26 @@ class Agent:
         worker = PodWorker(self._context, pod, self._forget)
         if not adopted and sandbox is None and worker.active and not pod["metadata"].get("deletionTimestamp"):
             others = [other.pod.admitted for other in self._workers.values() if other.active]
-            refused = verdict(pod, others, self._registration.allocatable, self._registration.labels)
+            node = self._registration
+            short = [each.kind for each in (node.memory, node.disk) if each.on]
+            refused = pressed(pod, short) or verdict(pod, others, node.allocatable, node.labels)
             if refused:
                 worker.reject(*refused)
-        self._workers[pod["metadata"]["uid"]] = worker
         worker.begin(adopted, sandbox)
+        self._workers[pod["metadata"]["uid"]] = worker
 
     def _forget(self, uid: str) -> None:
         self._workers.pop(uid, None)
+
+
+def _safely(context: NodeContext, pod: Object, work: Callable[[], None]) -> None:
+    """Do what a pod asks for. A failure costs that pod alone, not the agent, now and after each restart."""
+    try:
+        work()
+    except Exception as error:
+        metadata = pod["metadata"]
+        log.exception("%s/%s cannot be worked on", metadata["namespace"], metadata["name"])
+        context.recorder.pod(pod, "Warning", "FailedSync", f"Error syncing pod: {error!r}")
 
 
 def _write_node_files(root: Path, configuration: NodeConfiguration) -> None:
