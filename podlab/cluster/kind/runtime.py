@@ -186,8 +186,13 @@ def find(made_with: str = "") -> Runtime:
             f"The cluster was made with {made_with}, which is not on the PATH.",
             hint=_cure(f"Install {made_with} again."),
         )
+    if asked:
+        raise EnvironmentUnsuitable(
+            f"{VARIABLE} asks for {asked}, which is not on the PATH.",
+            hint=_cure(f"Install {asked}, or unset {VARIABLE}, so that the first of {', '.join(RUNTIMES)} is taken."),
+        )
     raise EnvironmentUnsuitable(
-        f"kind needs {' or '.join([asked] if asked else RUNTIMES)}, and none is installed.",
+        f"kind needs {' or '.join(RUNTIMES)}, and none is installed.",
         hint=_cure(
             "Install Docker (https://docs.docker.com/engine/install/), "
             "or use the embedded cluster, which needs none: `podlab cluster up`."
