@@ -109,7 +109,7 @@ class ClusterFolder:
         except (FileNotFoundError, NotADirectoryError) as error:
             raise ClusterNotFound(
                 f"There is no cluster named {self.name}.",
-                hint="`podlab cluster list` shows all, `podlab cluster up` makes one.",
+                hint=f"`podlab cluster list` shows all, `podlab cluster up --name {self.name}` makes one.",
             ) from error
         except (ValueError, TypeError) as error:
             raise ClusterError(

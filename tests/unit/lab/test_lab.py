@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import shutil
 import threading
 
 import numpy
@@ -75,16 +76,56 @@ def test_a_lab_error_is_shown_without_a_traceback():
 def orphan(home, monkeypatch):
     """A lab of chapter 15 whose cluster died after it was opened."""
     monkeypatch.setenv("PODLAB_NAMESPACE", "given")
-    lab = Lab("15")
-    lab.open(Connection("default", Api.connect(home / "kubeconfig"), None, "v1"))
+    folder = ClusterFolder(paths.clusters() / "mine")
+    folder.create(Record("mine", "embedded", [1], "lab"))
+    shutil.copy(home / "kubeconfig", folder.kubeconfig)
+    lab = Lab("15", "mine")
+    lab.open(Connection("mine", Api.connect(folder.kubeconfig), None, "v1"))
     yield lab
     lab.close()
 
 
 @pytest.mark.parametrize("verb", ["pods", "nodes", "events", "map"])
 def test_a_cluster_that_dies_during_a_lab_is_said_with_the_command_that_brings_it_back(orphan, verb):
-    with pytest.raises(PodlabError, match="podlab cluster start"):
+    with pytest.raises(PodlabError, match="podlab cluster start --name mine`"):
         getattr(orphan, verb)()
+
+
+@pytest.mark.parametrize("made", [False, True])
+def test_the_cluster_that_was_asked_for_is_the_one_in_the_command(home, monkeypatch, capsys, made):
+    monkeypatch.delenv("PODLAB_KUBECONFIG")
+    if made:
+        folder = ClusterFolder(paths.clusters() / "mine")
+        folder.create(Record("mine", "embedded", [1], "lab"))
+        shutil.copy(home / "kubeconfig", folder.kubeconfig)
+    lab = start("15", cluster="mine")
+    command = f"`podlab cluster {'start' if made else 'up'} --name mine`"
+    said = capsys.readouterr().out
+    assert command in said and 'start("15", cluster="mine", up=True)' in said
+    with pytest.raises(LabError) as caught:
+        lab.pods()
+    assert command in caught.value.message and 'start("15", cluster="mine") again' in (caught.value.hint or "")
+
+
+def test_a_given_cluster_that_does_not_answer_is_not_ours_to_start(home, capsys):
+    start("15")
+    said = capsys.readouterr().out
+    assert f"to which {home / 'kubeconfig'} leads" in said and "up=True" not in said and "cluster start" not in said
+
+
+def test_somebody_elses_cluster_that_does_not_answer_is_looked_at(home, monkeypatch, capsys):
+    monkeypatch.delenv("PODLAB_KUBECONFIG")
+    folder = ClusterFolder(paths.clusters() / "theirs")
+    folder.create(Record("theirs", "existing", [], "lab"))
+    shutil.copy(home / "kubeconfig", folder.kubeconfig)
+    start("15", cluster="theirs")
+    assert "podlab cluster status --name theirs" in capsys.readouterr().out
+
+
+def test_a_lab_that_was_closed_says_how_to_open_it(orphan):
+    orphan.close()
+    with pytest.raises(LabError, match=r'it was closed. Run lab = start\("15", cluster="mine"'):
+        orphan.pods()
 
 
 def test_a_check_without_its_cluster_scores_nothing_and_progress_stays(orphan):
