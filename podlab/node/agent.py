@@ -74,13 +74,14 @@ class Agent:
         )
         self._network = _network(self._proxy_api, configuration)
         images = Images(Path(configuration.image_store), _registries(configuration))
-        self._registration = Registration(self._api, configuration, images.list)
+        recorder = EventRecorder(self._api, configuration.name)
+        self._registration = Registration(self._api, configuration, images.list, recorder)
         self._context = NodeContext(
             configuration=configuration,
             api=self._api,
             runtime=self._runtime,
             images=images,
-            recorder=EventRecorder(self._api, configuration.name),
+            recorder=recorder,
             objects=ObjectReader(self._api),
             services=self._services,
             addresses=Addresses(configuration.index),
@@ -125,6 +126,7 @@ class Agent:
             self._tasks.start(self._network.run(), "node network"),
             self._tasks.start(self._context.recorder.run(), "events"),
         ]
+        self._registration.starting()
         await self._registration.register()
         log.info("%s registered at %s", configuration.name, configuration.address)
         heartbeat = Heartbeat(self._api, configuration, lambda: self._registration.uid, self._registration.refresh)
