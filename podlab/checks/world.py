@@ -14,6 +14,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
+from functools import partial
 from typing import Any, TypeVar
 
 from podlab.checks import calm, lent, owners
@@ -35,6 +36,9 @@ LEARNER_ROLE = "podlab-learner"
 OURS = "podlab.dev/ours"
 #: Bytes on a node's disk that a container may take in one of these namespaces: with more its pod is evicted.
 MOST_DISK = "512Mi"
+#: What there may be in one of them at a time; no answer and no lesson needs a third of it. `pods` are those that run,
+#: `count/pods` all: what has ended, or was evicted, keeps its files until it is deleted.
+MOST_OBJECTS = {"pods": "40", "count/pods": "120", "persistentvolumeclaims": "10"}
 #: Label of all namespaces that podlab makes; its value is the nonce of the world or lab that made them.
 MADE_BY = "podlab.dev/world"
 #: Image of programs that only need Python; any image with python3 will do.
@@ -336,13 +340,18 @@ class Room:
 
 
 def make_namespace(api: Api, name: str, nonce: str) -> None:
-    """Create a namespace in which `podlab:learner` may edit, and in which no pod may reach for the node or its disk."""
+    """Create a namespace in which `podlab:learner` may edit, and in which no pod may reach for the node or its disk.
+
+    The number of pods and claims is bounded, too (MOST_OBJECTS).
+    """
     labels = {MADE_BY: nonce, **owners.labels(), "pod-security.kubernetes.io/enforce": "baseline"}
     api.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}}, name)
     disk = {"ephemeral-storage": MOST_DISK}
     bounds = {"type": "Container", "default": disk, "defaultRequest": {"ephemeral-storage": "0"}, "max": disk}
     limits = {"apiVersion": "v1", "kind": "LimitRange", "metadata": {"name": "podlab-disk"}}
     api.apply({**limits, "spec": {"limits": [bounds]}}, name)
+    quota = {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "podlab-number"}}
+    api.apply({**quota, "spec": {"hard": MOST_OBJECTS}}, name)
     role = {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", "metadata": {"name": LEARNER_ROLE}}
     api.apply({**role, "rules": learner_rules(api)}, name)
     api.apply(
@@ -355,13 +364,16 @@ def make_namespace(api: Api, name: str, nonce: str) -> None:
         },
         name,
     )
-    # The default service account follows within a second or two; pods made before it are refused.
-    until(
-        lambda: api.get("ServiceAccount", "default", name),
-        f"the default service account of {name}",
-        timeout=30,
-        interval=0.1,
-    )
+    # Both follow within a second or two; pods made before them are refused.
+    for kind, awaited in (("ServiceAccount", "default"), ("ResourceQuota", "podlab-number")):
+        until(partial(_is_there, api, kind, awaited, name), f"{kind} {awaited} of {name}", timeout=30, interval=0.1)
+
+
+def _is_there(api: Api, kind: str, name: str, namespace: str) -> bool:
+    """Whether the cluster has made an object, and has counted all that it bounds if it is a ResourceQuota."""
+    item = api.get(kind, name, namespace)
+    bounds = (item or {}).get("spec", {}).get("hard") or {}
+    return item is not None and bounds.keys() <= (item.get("status", {}).get("used") or {}).keys()
 
 
 def learner_rules(api: Api) -> list[Object]:
