@@ -56,7 +56,9 @@ def test_each_option_that_the_page_names_alone_is_one_of_its_commands() -> None:
     assert named and named <= known
 
 
-@pytest.mark.parametrize("line", ["podlab grades", "podlab grade --renewed", "podlab course nothing", "podlab doctor x"])
+@pytest.mark.parametrize(
+    "line", ["podlab grades", "podlab grade --renewed", "podlab course nothing", "podlab doctor x"]
+)
 def test_what_is_not_there_is_noticed(line: str) -> None:
     assert commands(f"Say `{line.replace(' ', chr(10))}`.\n\n```\ncd x\n{line}\n```\n") == [line]
     with pytest.raises(Exception, match=r"No such (command|option)|more arguments"):
