@@ -51,6 +51,7 @@ class KindProvider:
 
     def up(self, spec: ClusterSpec, progress: Progress) -> None:
         """Create the cluster and return when a pod could run."""
+        spec.only(self.name, "nodes", "profile")
         folder = _folder(spec.name)
         if spec.profile not in ("lab", "upstream"):
             raise UsageError(f"There is no profile {spec.profile}.", hint="There are upstream, lab.")
