@@ -90,7 +90,7 @@ def play(scene: Scene) -> None:
     scene.on_node = most
     scene.lost = {pod["metadata"]["uid"] for pod in room.live() if pod["spec"].get("nodeName") == scene.node}
     elsewhere = world.random.choice([node for node in nodes if node != scene.node])
-    room.api.apply(_control(world.image, scene.node), room.namespace)
+    room.put(_control(world.image, scene.node))
     prober = room.prober(url(workload.SERVICE, room.namespace, workload.PAGE), rate=12, patience=1.5, node=elsewhere)
     if not room.eventually(lambda: _answers(prober) and _control_ready(room), "traffic and the control pod", 20):
         raise Inconclusive(
