@@ -80,7 +80,7 @@ def up(
     profile: str = "lab",
     provider_name: str = "embedded",
     progress: Progress = silent,
-    **options: str,
+    **options: str | bool,
 ) -> Cluster:
     """Create a cluster and return it when a pod could run; ClusterExists if the name is taken.
 

@@ -60,6 +60,8 @@ class NodeConfiguration:
     eviction_inodes: int = 0
     pressure_transition: float = 300.0
     labels: dict[str, str] = field(default_factory=dict)
+    #: Whether a container that asks for no seccomp profile gets RuntimeDefault, as with kubelet's --seccomp-default.
+    seccomp_default: bool = False
     #: What the plain runtime is told of the node (podlab.cluster.embedded.nodes); empty: the node has namespaces.
     plain: dict[str, Any] = field(default_factory=dict)
     kubernetes_version: str = "v1.37.2"

@@ -180,6 +180,7 @@ class ContainerWorker:
             name=self._name(attempt),
             attempt=attempt,
             processes_of=self._looks_at(),
+            seccomp_default=context.configuration.seccomp_default,
             labels={"pod": pod.uid, "name": record.name, "backoff": json.dumps([backoff.pause, backoff.since])},
         )
         _write_private(paths.environment, json.dumps(variables))

@@ -174,6 +174,7 @@ class Node:
             eviction_disk=share.eviction_disk,
             eviction_inodes=share.eviction_inodes,
             pressure_transition=self._timers.toleration,
+            seccomp_default=self._record.guarded,
             labels=shares.labels(self.index) | {RUNTIME_LABEL: self._record.runtime},
         )
 
