@@ -1,4 +1,4 @@
-"""docs/instructors.md names no command and no option of podlab that is not there."""
+"""docs/instructors.md names no command and no option of podlab that is not there, and each limit as it is."""
 
 from __future__ import annotations
 
@@ -11,6 +11,10 @@ import pytest
 import typer
 
 from podlab import cli
+from podlab.checks import calls, world
+from podlab.grading import house, inside, queue, submissions, worker
+from podlab.grading.execution import Limits
+from podlab.node import logs
 
 PAGE = Path(__file__).parents[2] / "docs" / "instructors.md"
 
@@ -63,3 +67,35 @@ def test_what_is_not_there_is_noticed(line: str) -> None:
     assert commands(f"Say `{line.replace(' ', chr(10))}`.\n\n```\ncd x\n{line}\n```\n") == [line]
     with pytest.raises(Exception, match=r"No such (command|option)|more arguments"):
         parse(line)
+
+
+def test_the_table_of_limits_has_each_as_it_is() -> None:
+    table = PAGE.read_text().partition("## What a submission may use")[2].partition("## Known limits")[0]
+    rows = {cells[1].strip(): cells[2] for line in table.splitlines() if len(cells := line.split("|")) > 3}
+    mib, usual, bounds, pods = 1024**2, Limits(), house.Bounds(), world.MOST_OBJECTS
+    for row, *words in (
+        ("the file", f"{submissions.LARGEST_NOTEBOOK // mib} MB"),
+        ("a cell", f"{usual.cell:g} s"),
+        ("the notebook", f"{usual.notebook:g} s", f"and {usual.whole - usual.notebook:g} s"),
+        ("a check", f"{worker.LONGEST_CHECK:g} s"),
+        ("a submission", {3: "three"}[worker.ATTEMPTS], f"{queue.LONGEST / 60:g} minutes"),
+        (
+            "memory",
+            f"{bounds.memory / 1024**3:g} GiB",
+            f"{inside.PROCESS_MEMORY // mib:,}",
+            f"{inside.ALL_MEMORY // mib:,}",
+        ),
+        ("memory", f"{calls.MOST_MEMORY // mib:,}"),
+        ("processes and threads", f"{house.Box.processes} where"),
+        ("disk", f"{bounds.disk // mib} MiB", f"{bounds.files:,} files"),
+        ("output", f"{inside.LARGEST_OUTPUT:,} characters", f"{inside.MOST_OUTPUTS} outputs"),
+        ("output", f"{inside.LARGEST_OUTPUTS // 10**6} MB of", f"{inside.LARGEST_RESULT // 10**6} MB with"),
+        ("output", f"{calls.MOST_RESULTS // mib} MiB that"),
+        (
+            "a container of a manifest",
+            world.MOST_DISK.replace("Mi", " MiB"),
+            f"{logs.FILES} logs of {logs.LARGEST // mib}",
+        ),
+        ("pods of a manifest", pods["pods"], pods["count/pods"], f"{pods['persistentvolumeclaims']} claims"),
+    ):
+        assert [word for word in words if word not in rows[row]] == [], row
