@@ -119,13 +119,13 @@ def _load(runtime: Runtime, program: Path, cluster: str, archive: Path, names: S
     try:
         done = subprocess.run(arguments, env=runtime.environment, capture_output=True, text=True, timeout=LOAD)
     except subprocess.TimeoutExpired as error:
-        runtime.check()
+        runtime.check_again()
         raise ClusterError(
             f"{', '.join(names)} could not be loaded into the nodes within {LOAD:.0f} s.",
             hint=f"Look whether {runtime.name} is well: `{runtime.name} info`.",
         ) from error
     if done.returncode:
-        runtime.check()
+        runtime.check_again()
         known = failure(runtime.name, "kind load", done.stderr)
         if not isinstance(known, ClusterError):
             raise known

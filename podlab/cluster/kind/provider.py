@@ -315,7 +315,7 @@ def _follow(program: Path, arguments: list[str], found: Runtime, log: Path, say:
             if done := _STEP.match(line):
                 say(done["name"])
     if process.returncode:
-        found.check()
+        found.check_again()
         lines = "\n  ".join(last)
         if late.is_set():
             raise StepFailed(
@@ -402,7 +402,7 @@ def _wait_ready(found: Runtime, folder: ClusterFolder, nodes: list[str], say: An
         except PodlabError as error:
             say(error.message)
             if next(away) % ASK == 0:
-                found.check()
+                found.check_again()
             return None
         say(missing)
         return None if missing else version

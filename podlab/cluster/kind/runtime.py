@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from ipaddress import IPv4Network
 from pathlib import Path
@@ -123,6 +124,11 @@ class Runtime:
     def check(self) -> None:
         """Raise its ailment (EnvironmentUnsuitable, or ClusterError if it is not a known one) if it does not answer."""
         self.run("info", timeout=30.0)
+
+    def check_again(self) -> None:
+        """Raise its ailment if it has a known one by now. What else it answers explains no failure of others."""
+        with suppress(ClusterError):
+            self.check()
 
     def nodes(self, cluster: str) -> list[Node]:
         """The nodes of a kind cluster, the control plane first."""

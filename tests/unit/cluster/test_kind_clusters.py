@@ -147,6 +147,18 @@ def test_a_docker_that_stops_while_nodes_become_ready_is_said_and_not_waited_for
         provider._wait_ready(found, folder, NODES, lambda detail: None)
 
 
+def test_a_runtime_that_answers_oddly_or_late_does_not_hide_why_a_step_failed(machine: Machine) -> None:
+    state = machine.install("docker")
+    found = runtime.find()
+    (state / "info").unlink()
+    with pytest.raises(ClusterError, match="no info"):
+        found.check()
+    found.check_again()
+    (state / "down").touch()
+    with pytest.raises(EnvironmentUnsuitable, match="does not run"):
+        found.check_again()
+
+
 def test_what_the_doctor_knows_is_in_the_hint_of_a_step_that_fails(machine: Machine) -> None:
     state = machine.install("docker")
     (state / "info").write_text(json.dumps({"MemTotal": 1 << 30}))
