@@ -72,7 +72,7 @@ async def test_containers_are_removed_when_the_final_status_is_written(
         runtime=recorded,
         network=recorded,
         policy=POLICY,
-        configuration=SimpleNamespace(address="172.18.0.11", name="node-1", plain={}),
+        configuration=SimpleNamespace(address="172.18.0.11", name="node-1", plain={}, seccomp_default=False),
         pod_folder=lambda uid: tmp_path / uid,
         pod_path=lambda pod: "/pod",
     )
@@ -116,7 +116,9 @@ async def test_an_agent_removes_the_containers_of_pods_that_are_over() -> None:
 async def test_a_resize_changes_nothing_of_a_running_container() -> None:
     old, new = ({"limits": {"memory": size}} for size in ("64Mi", "128Mi"))
     context = SimpleNamespace(
-        api=None, configuration=SimpleNamespace(address="172.18.0.11", name="node-1", plain={}), pod_folder=Path
+        api=None,
+        configuration=SimpleNamespace(address="172.18.0.11", name="node-1", plain={}, seccomp_default=False),
+        pod_folder=Path,
     )
     worker = PodWorker(context, made(container(resources=old)), lambda uid: None)  # type: ignore[arg-type]
     resized = made(container(resources=new, tty=True))
@@ -186,7 +188,7 @@ async def test_nobody_reckons_with_a_resize_that_was_refused(tmp_path: Path, mon
 
     context = SimpleNamespace(
         api=None,
-        configuration=SimpleNamespace(address="172.18.0.11", name="node-1", plain={}),
+        configuration=SimpleNamespace(address="172.18.0.11", name="node-1", plain={}, seccomp_default=False),
         objects=SimpleNamespace(read_all=read_all),
         runtime=SimpleNamespace(start_container=start_container),
         recorder=SimpleNamespace(pod=lambda *_: None),
@@ -297,7 +299,7 @@ def _starting(tmp_path: Path, **more: Any) -> Any:
 
     context = {
         "api": None,
-        "configuration": SimpleNamespace(address="172.18.0.11", name="node-1", plain={}),
+        "configuration": SimpleNamespace(address="172.18.0.11", name="node-1", plain={}, seccomp_default=False),
         "recorder": SimpleNamespace(pod=lambda *_: None),
         "image": image,
         "identity": lambda *_: Identity(0, 0),
