@@ -185,7 +185,7 @@ class Run:
         """The lives of which lines are missing, and what the store has of them."""
         found, told = self.found(), []
         for life in self.lives:
-            lines, different, least, most = found.get(life.name, (0, 0, life.first, life.first - 1))
+            _, different, least, most = found.get(life.name, (0, 0, life.first, life.first - 1))
             end = max(life.known, most + 1)
             if (end - life.first) - different:
                 told.append(
