@@ -52,10 +52,10 @@ setup: $(INSTALLED) ## Make .venv, install everything, get the Kubernetes binari
 execute: setup ## Run every notebook unattended with papermill
 	@$(BIN)/podlab execute $(ARGS)
 
-build: $(INSTALLED) ## Generate notebooks/ and source/ from manuscript/
+build: $(INSTALLED) ## Generate notebooks/, source/, release/ and the cards of chapters from manuscript/
 	@$(BIN)/podlab build
 
-check: $(INSTALLED) ## Say whether what is generated is stale
+check: $(INSTALLED) ## Say what is stale, out of style, a broken link, given away, or never timed
 	@$(BIN)/podlab check
 
 release: $(INSTALLED) ## Generate release/ from source/ with nbgrader

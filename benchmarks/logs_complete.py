@@ -181,6 +181,18 @@ class Run:
             lost += (end - life.first) - (different if least >= life.first else 0)
         return lost
 
+    def gaps(self) -> list[str]:
+        """The lives of which lines are missing, and what the store has of them."""
+        found, told = self.found(), []
+        for life in self.lives:
+            _, different, least, most = found.get(life.name, (0, 0, life.first, life.first - 1))
+            end = max(life.known, most + 1)
+            if (end - life.first) - different:
+                told.append(
+                    f"{life.name}: {life.first} to {end - 1} written; {different} of them found, {least} to {most}"
+                )
+        return told
+
 
 def watch(run: Run, every: int) -> None:
     """Kill a part every so many seconds while there is something to write; return when all is written."""
@@ -241,6 +253,8 @@ def main() -> None:
         lost, counts = run.missing(), run.found()
         run.look()
         say(f"  containers that were started again: {run.restarts()}")
+        for gap in run.gaps():
+            say(f"  {gap}")
     lines, different = (sum(row[place] for row in counts.values()) for place in (0, 1))
     told = [("missing", lost), ("different lines", different), ("came again", lines - different)]
     table("lines", ("", "number"), [*told, ("per second, to the last found", round(different / took))])

@@ -28,7 +28,7 @@ class Lazy:
 COMMANDS: dict[str, Lazy] = {
     "lab": Lazy("podlab.commands.lab", "Start JupyterLab, and the cluster behind it."),
     "cluster": Lazy("podlab.commands.cluster", "Start, stop and look at clusters."),
-    "addon": Lazy("podlab.commands.addon", "Monitoring, logging and Spark in a cluster."),
+    "addon": Lazy("podlab.commands.addon", "Monitoring, logging, ingress, Spark and more in a cluster."),
     "spark": Lazy("podlab.commands.spark", "Run a Spark program in pods."),
     "image": Lazy("podlab.commands.image", "Build, list and import container images."),
     "collect": Lazy("podlab.commands.term", "Take submissions into a term's folder, with receipts."),

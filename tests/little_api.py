@@ -111,6 +111,8 @@ class LittleApi:
         wanted = body["metadata"].get("resourceVersion")
         if (new and path in self.objects) or (wanted and wanted != there["metadata"].get("resourceVersion")):
             return 409, {"reason": "Conflict", "message": f"{path} has been changed"}
+        if there.get("immutable") and body.get("data") != there.get("data"):
+            return 422, {"reason": "Invalid", "message": "data: Forbidden: field is immutable when `immutable` is set"}
         self.objects[path] = body | {"metadata": body["metadata"] | {"resourceVersion": str(next(self._numbers))}}
         return 201, self.objects[path]
 

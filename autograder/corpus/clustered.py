@@ -114,6 +114,19 @@ while True:
     except OSError: time.sleep(1)
 """
 
+#: Claims, whose size nothing bounds, in a number to fill any disk.
+_CLAIMS = "".join(
+    f"""
+apiVersion: v1
+kind: PersistentVolumeClaim
+metadata: {{name: claim-{number}}}
+spec:
+  accessModes: [ReadWriteOnce]
+  resources: {{requests: {{storage: 100Gi}}}}
+---"""
+    for number in range(30)
+)
+
 ATTACKS = (
     Attack("honest", "the right answers", RIGHT, marks={"91.1": 10, "91.2": 10}),
     Attack(
@@ -132,6 +145,12 @@ ATTACKS = (
         "200 MB files without end, in the notebook and in a pod",
         {"91.1": manifest(pod("web", _STAYS), pod("full", _FILLING_POD)), "91.2": _FILLS + RIGHT["91.2"]},
         marks={"91.1": 10, "91.2": 10},
+    ),
+    Attack(
+        "claims",
+        "a manifest with claims without end",
+        {**RIGHT, "91.1": manifest(pod("web", _STAYS), _CLAIMS)},
+        marks={"91.2": 10},
     ),
     Attack(
         "evicted",

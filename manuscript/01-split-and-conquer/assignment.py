@@ -12,9 +12,10 @@
 # know beforehand what it will bring.
 #
 # Change only the cells that say `YOUR CODE HERE`. The cell below each of them runs the checks, as often as you
-# like. Your functions are called in processes of their own, with lists and numbers that change from run to run, so
-# there are many right answers. `lab.hint("01.1")` asks you a question that may help. When your work is graded, some
-# further checks run that you do not see here; the task says everything they look at.
+# like. Your functions are called in processes of their own, with lists and numbers that differ from learner to learner,
+# and again when your work is graded, so there are many right answers. `lab.hint("01.1")` asks you a question that may
+# help. When your work is graded, some further checks run that you do not see here; the task says everything they look
+# at.
 #
 # A cell with an answer must make sense by itself: write the imports that it needs into it.
 

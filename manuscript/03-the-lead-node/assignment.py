@@ -13,10 +13,10 @@
 
 # %% [markdown]
 # Change only the cells that say `YOUR CODE HERE`. The cell below each of them runs the checks, as often as you like.
-# Your classes run in processes of their own, with times, seeds and faults that change from run to run, so there are
-# many right answers. `lab.hint("03.1")` asks you a question that may help. After a failed check `lab.replay("03.1")`
-# shows the moment at which it went wrong, as a picture to go through. When your work is graded, some further checks
-# run that you do not see here; the task says everything they look at.
+# Your classes run in processes of their own, with times, seeds and faults that differ from learner to learner, and
+# again when your work is graded, so there are many right answers. `lab.hint("03.1")` asks you a question that may help.
+# After a failed check `lab.replay("03.1")` shows the moment at which it went wrong, as a picture to go through. When
+# your work is graded, some further checks run that you do not see here; the task says everything they look at.
 #
 # A cell with an answer must make sense by itself: write the imports that it needs into it.
 

@@ -12,9 +12,10 @@
 # reducer, and the two decisions of a coordinator whose workers die or stand still.
 #
 # Change only the cells that say `YOUR CODE HERE`. The cell below each of them runs the checks, as often as you
-# like. Your code is called in processes of its own, with data that change from run to run. In 05.4 and 05.5 it decides
-# for real worker processes, some of which are killed or stopped. `lab.hint("05.1")` asks you a question that may help.
-# When your work is graded, some further checks run that you do not see here; the task says everything they look at.
+# like. Your code is called in processes of its own, with data that differ from learner to learner. In 05.4 and 05.5 it
+# decides for real worker processes, some of which are killed or stopped. `lab.hint("05.1")` asks you a question that may
+# help. Grading takes other data again, and runs some further checks that you do not see here; the task says everything
+# they look at.
 #
 # A cell with an answer must make sense by itself: write the imports that it needs into it.
 

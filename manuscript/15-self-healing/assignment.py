@@ -30,6 +30,9 @@ lab = start("15")
 # | `/healthz` | says yes, if the program can still work: it needs the same lock as real work |
 # | `/readyz` | says yes, if there is a model to serve; status 503 while the model is reloaded |
 #
+# In 15.1 to 15.3 the container stays as it is given, with its image, command, environment and mounts, and alone in its
+# pod; what you add stands around it.
+#
 # To try a manifest, apply it, look, and throw a switch: `lab.apply(manifest_15_1)`, `lab.pods()`, `lab.events()`,
 # `lab.trouble(lab.pods()[0], "wedge")`. The switches are `wedge` (hangs for ever), `stall` (hangs for some seconds),
 # `slow` (answers late), `unready` (has no model for a while) and `crash`. `lab.reset()` empties your namespace.

@@ -22,7 +22,8 @@ lab = start("16")
 
 # %% [markdown]
 # All pods run the serving program of chapter 15: `/recommend/123` answers, and says which pod it was; `/readyz` says
-# 503 while there is no model.
+# 503 while there is no model. In your manifests the container keeps its image, command, environment (16.5 changes
+# `PORT`) and mounts, and is alone in its pod.
 #
 # To try something: `lab.apply(...)`, then a client inside the cluster, `client = lab.visitor()`, with
 # `client.visit("http://serving/recommend/1", 20)` and `client.resolve("serving")`. `lab.get("endpointslices")` shows

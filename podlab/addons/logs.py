@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from podlab.addons.prometheus import QueryError
+from podlab.addons.prometheus import QueryError, marked
 from podlab.checks.api import Api
 from podlab.errors import AddonError
 
@@ -82,21 +82,22 @@ class Logs:
     def bulk(self, lines: Sequence[Mapping[str, object]], stream: Sequence[str] = ()) -> None:
         """Put lines in by the bulk interface of Elasticsearch: `message` and `@timestamp`, and any other fields.
 
-        Lines with the same values of the fields `stream` are kept together.
+        Lines with the same values of the fields `stream` are kept together. AddonError with its words if it takes none.
         """
         body = "".join(f'{{"create":{{}}}}\n{json.dumps(line)}\n' for line in lines)
         query = {**_FIELDS, **({"_stream_fields": ",".join(stream)} if stream else {})}
-        status, _ = self._exchange("POST", "insert/elasticsearch/_bulk", query, body.encode(), {"Content-Type": _LINES})
+        sent = {"Content-Type": _LINES}
+        status, answer = self._exchange("POST", "insert/elasticsearch/_bulk", query, body.encode(), sent)
         if status != 200:
-            raise _away(status)
+            raise _failed(status, answer.decode("utf-8", "replace"))
 
     def _ask(self, path: str, query: Mapping[str, str], question: str) -> str:
         status, body = self._exchange("GET", path, query, None, {})
         text = body.decode("utf-8", "replace")
         if status == 400:
-            raise QueryError(f"VictoriaLogs refuses the question {question!r}: {text.strip()}")
+            raise QueryError(refusal(question, text.strip()))
         if status != 200:
-            raise _away(status)
+            raise _failed(status, text)
         return text
 
 
@@ -105,7 +106,33 @@ def _only(filters: str) -> dict[str, str]:
     return {"extra_filters": filters} if filters else {}
 
 
-def _away(status: int) -> AddonError:
+def refusal(question: str, said: str) -> str:
+    """VictoriaLogs' words, and below them the line of the question with the place marked, if they name one.
+
+    They name it by what they have read, of which the last 50 bytes are shown: the mark is below the last of it.
+    """
+    words, _, context = said.rpartition("; context: [")
+    # Where letters are cut apart.
+    read = context.removesuffix("]").lstrip("\ufffd")
+    if not read.strip() or (question.count(read) != 1 and not question.startswith(read)):
+        return f"VictoriaLogs refuses the question {question!r}: {said}"
+    before = question[: question.index(read)] + read.rstrip()
+    words = words.removeprefix(f"cannot parse `query` arg [{question}]: ")
+    lines = before.splitlines()
+    return f"VictoriaLogs refuses the question: {words}{marked(question, len(lines), len(lines[-1]))}"
+
+
+def _failed(status: int, said: str) -> AddonError:
+    """With the words of VictoriaLogs, if it is not the API server that answers in its place."""
+    try:
+        away = json.loads(said).get("kind") == "Status"
+    except (ValueError, AttributeError):
+        away = not said.strip()
+    if not away:
+        return AddonError(
+            f"VictoriaLogs does not do it (status {status}): {said.strip()}",
+            hint=f"Its log may say more: kubectl --namespace {NAMESPACE} logs victoria-logs-0",
+        )
     return AddonError(
         f"VictoriaLogs, which is asked here in LogsQL, does not answer (status {status}).",
         hint="See `podlab addon status logging`; bring it in with `podlab addon enable logging`. "

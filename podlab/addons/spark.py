@@ -22,7 +22,7 @@ from podlab.images.build import build
 from podlab.images.layout import ImageLayout
 from podlab.images.packages import copy
 from podlab.images.reference import Reference
-from podlab.spark.local import SparkAway, mebibytes, missing
+from podlab.spark.local import SparkAway, java, mebibytes, missing
 from podlab.waiting import until
 
 NAMESPACE = "spark"
@@ -55,8 +55,13 @@ def make_image(folder: Path, say: Callable[[str], None] = lambda _: None, python
     """Put the image into the local store and return its name. `folder` has its Dockerfiles and what they copy.
 
     For nodes with a `python` of their own, which borrow nothing, Spark and Java are in it: they fit any Python 3.
+    AddonError if the packages are missing, or their Java is none that Spark can use.
     """
     name = reference(whole=bool(python))
+    try:
+        java()
+    except SparkAway as error:
+        raise AddonError(f"Spark's image cannot be made: {error}") from error
     say(name)
     with tempfile.TemporaryDirectory(prefix="spark-", dir=paths.private(paths.cache() / "images-made")) as scratch:
         context = Path(scratch) / "context"

@@ -72,9 +72,16 @@ class Resource:
 class Api:
     """A connection to one cluster, optionally acting as another user (impersonation, so RBAC really decides)."""
 
-    def __init__(self, api_client: kubernetes_client.ApiClient, *, user: str | None = None) -> None:
+    def __init__(
+        self,
+        api_client: kubernetes_client.ApiClient,
+        *,
+        user: str | None = None,
+        kubeconfig: Path | str | None = None,
+    ) -> None:
         self.client = api_client
         self.user = user
+        self.kubeconfig = kubeconfig
         self._resources: dict[str, list[Object]] = {}
 
     @classmethod
@@ -88,13 +95,13 @@ class Api:
         except (kubernetes_config.ConfigException, OSError, yaml.YAMLError) as error:
             raise ApiAway(
                 f"No cluster can be reached through {kubeconfig or 'the default kubeconfig'}: {error}.",
-                hint="Start one: `podlab cluster up`.",
+                hint=_remedy(kubeconfig),
             ) from error
-        return cls(api_client)
+        return cls(api_client, kubeconfig=kubeconfig)
 
     def as_user(self, user: str) -> Api:
         """The same connection acting as `user`."""
-        return Api(self.client, user=user)
+        return Api(self.client, user=user, kubeconfig=self.kubeconfig)
 
     def raw(
         self,
@@ -144,7 +151,7 @@ class Api:
                 break
         raise ApiAway(
             f"The API server at {self.client.configuration.host} does not answer: {_short(away)}.",
-            hint="See `podlab cluster status`; bring it back with `podlab cluster start`.",
+            hint=_remedy(self.kubeconfig),
         ) from away
 
     def request(self, method: str, path: str, **options: Any) -> Object:
@@ -289,6 +296,16 @@ def everywhere(resource: Resource) -> str:
     """Path of the collection in all namespaces."""
     root = f"/api/{resource.api_version}" if "/" not in resource.api_version else f"/apis/{resource.api_version}"
     return f"{root}/{resource.plural}"
+
+
+def _remedy(kubeconfig: Path | str | None) -> str:
+    """What brings the cluster back to which a kubeconfig leads."""
+    from podlab.cluster import clusters
+
+    if name := clusters.of_kubeconfig(kubeconfig):
+        return clusters.remedy(name)
+    leads = f"Does the cluster run to which {kubeconfig or 'the default kubeconfig'} leads, and is the file right?"
+    return f"{leads} `podlab cluster up` makes one of your own."
 
 
 def _short(error: BaseException) -> str:

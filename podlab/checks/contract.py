@@ -74,7 +74,10 @@ class NotGradable(Exception):
 
 
 class Refused(Exception):
-    """Raised while the scene is being set when the answer itself cannot be used; `result` says why."""
+    """Raised when the answer itself cannot be used; `result` says why.
+
+    While the scene is being set it is the result of all checks, and in a check of that one.
+    """
 
     def __init__(self, result: Result) -> None:
         super().__init__(result.observed)

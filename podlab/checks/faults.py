@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from typing import Protocol
+from typing import Any, Protocol
 
 from podlab import paths
 from podlab.checks.api import Api
@@ -159,7 +159,28 @@ def node_ready(api: Api, node: str) -> bool:
     return any(entry["type"] == "Ready" and entry["status"] == "True" for entry in conditions)
 
 
+#: Taints that follow a node's condition by some seconds; the condition itself is what counts.
+_LATE = {f"node.kubernetes.io/{name}" for name in ("not-ready", "unreachable", "unschedulable")}
+
+
 def ready_nodes(api: Api) -> list[str]:
-    """Names of the nodes that are Ready and take pods, sorted."""
-    nodes = [node for node in api.list("Node") if not node["spec"].get("unschedulable")]
-    return sorted(node["metadata"]["name"] for node in nodes if node_ready(api, node["metadata"]["name"]))
+    """Names of the nodes that are Ready and take pods, sorted: kind's control plane, which is tainted, takes none."""
+    nodes = [node["metadata"]["name"] for node in api.list("Node") if _takes_pods(node["spec"])]
+    return sorted(name for name in nodes if node_ready(api, name))
+
+
+def _takes_pods(spec: Mapping[str, Any]) -> bool:
+    taints = {taint["key"] for taint in spec.get("taints") or [] if taint["effect"] != "PreferNoSchedule"}
+    return not (spec.get("unschedulable") or taints - _LATE)
+
+
+def ready_to_lose_one(api: Api) -> list[str]:
+    """As `ready_nodes`; Inconclusive, with the cure, if they are too few for replicas apart when one is lost."""
+    nodes = ready_nodes(api)
+    if len(nodes) < 3:
+        raise Inconclusive(
+            f"only {len(nodes)} nodes are ready and take pods; three are needed to lose one. If the cluster has no "
+            "more, make another one: `podlab cluster up --name four --nodes 4`, for kind (whose control plane takes no "
+            "pods) with `podlab cluster up --provider kind --nodes 4 --name four`; then `podlab cluster use four`"
+        )
+    return nodes

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-from functools import cache
-from importlib import resources
 from typing import Any
 
-from podlab import imports
+from podlab.checks import schemas
 from podlab.checks.contract import Line, Report, Result, Verdict
 from podlab.errors import GradingError
 
@@ -89,27 +87,8 @@ def from_json(text: str | dict[str, Any]) -> Report:
 
 def validate(data: Any) -> None:
     """GradingError if `data` is not a report as to_json makes it."""
-    error = next(_validator().iter_errors(data), None)
-    if error is not None:
-        where = "/".join(str(part) for part in error.absolute_path) or "the whole"
-        raise GradingError(f"A report of checks is malformed at {where}: {error.message[:300]}.") from error
-
-
-@cache
-def _validator() -> Any:
-    """What compares a report with the schema; made once, since looking the schema itself over costs more than that."""
-    imports.without_extras()
-    import jsonschema
-
-    kind = jsonschema.validators.validator_for(schema())
-    kind.check_schema(schema())
-    return kind(schema())
-
-
-@cache
-def schema() -> dict[str, Any]:
-    """The JSON schema of a report."""
-    return json.loads(resources.files("podlab.checks").joinpath("report.schema.json").read_text())
+    if wrong := schemas.misfit("podlab.checks", "report.schema.json", data):
+        raise GradingError(f"A report of checks is malformed {wrong}.")
 
 
 def _line(line: Line) -> dict[str, Any]:

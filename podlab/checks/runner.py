@@ -173,6 +173,8 @@ def _one(check: Check, scene: object, world: World | Bench, before: Sequence[Lin
     try:
         with _ended_after(longest, f"“{check.title}”"):
             result = check.function(scene, world)
+    except Refused as refusal:
+        return refusal.result
     except NotGradable as reason:
         return _not_here(reason)
     except (Inconclusive, PodlabError) as reason:

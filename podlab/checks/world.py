@@ -14,13 +14,14 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
+from functools import partial
 from typing import Any, TypeVar
 
 from podlab.checks import calm, lent, owners
 from podlab.checks.api import Api, ApiAway, ApiError, Object, documents
 from podlab.checks.calls import Start, start_here
 from podlab.checks.code import Code
-from podlab.checks.contract import Inconclusive, Refused, failed
+from podlab.checks.contract import Inconclusive, Refused, Result, failed
 from podlab.checks.faults import NodeFaults
 from podlab.checks.traffic import Client, Prober, Reply, Silent, ask, client_objects, prober_objects
 from podlab.errors import PodlabError, WaitTimeout
@@ -35,6 +36,9 @@ LEARNER_ROLE = "podlab-learner"
 OURS = "podlab.dev/ours"
 #: Bytes on a node's disk that a container may take in one of these namespaces: with more its pod is evicted.
 MOST_DISK = "512Mi"
+#: What there may be in one of them at a time; no answer and no lesson needs a third of it. `pods` are those that run,
+#: `count/pods` all: what has ended, or was evicted, keeps its files until it is deleted.
+MOST_OBJECTS = {"pods": "40", "count/pods": "120", "persistentvolumeclaims": "10"}
 #: Label of all namespaces that podlab makes; its value is the nonce of the world or lab that made them.
 MADE_BY = "podlab.dev/world"
 #: Image of programs that only need Python; any image with python3 will do.
@@ -175,16 +179,33 @@ class Room:
         #: What looks have seen, as far as it was new: (seconds since the epoch, pod or node, all that were there). A
         #: check that fails can show it (podlab/course/moments.py).
         self.looks: deque[tuple[float, str, list[Object]]] = deque(maxlen=MOST_LOOKS)
+        #: Why a pod of the learner's proves nothing, or None: asked of each pod at each look.
+        self.stranger: Callable[[Object], Result | None] = lambda _pod: None
+        self._ours: set[tuple[str, str]] = set()
 
     def make(self, objects: Sequence[Object]) -> None:
         """Create the namespace, the learner's right to edit it, and `objects`."""
         if not self.world.namespaces:
             make_namespace(self.api, self.namespace, self.world.nonce)
         for item in objects:
-            self.api.apply(self.world.fitting(item), self.namespace)
+            self.put(self.world.fitting(item))
+
+    def put(self, item: Object) -> None:
+        """Put an object of the checker's into the room; Refused if the learner has one of that kind and name."""
+        kind, name = item["kind"], item["metadata"]["name"]
+        if (kind, name) not in self._ours:
+            there = self.api.get(kind, name, self.namespace)
+            if there is not None and OURS not in (there["metadata"].get("labels") or {}):
+                raise _not_the_learners(f"{kind} {name!r}", "has a name that the checker needs for its own")
+            self._ours.add((kind, name))
+        self.api.apply(item, self.namespace)
 
     def submit(self, text: str) -> list[Object]:
-        """Apply the learner's YAML as the learner; Refused with the API's own words when it cannot be used."""
+        """Apply the learner's YAML as the learner; Refused with the API's own words when it cannot be used.
+
+        Refused, too, if it reaches for what is the checker's, before anything is applied: the learner may edit all that
+        is in the room, and a program or a client of the checker's that was replaced would testify for the answer.
+        """
         try:
             items = documents(text)
         except ValueError as error:
@@ -196,6 +217,12 @@ class Room:
                     next_step="Read the line that is named; compare it with the manifest you started from.",
                 )
             ) from error
+        for item in items:
+            name = f"{item['kind']} {item['metadata'].get('name', '')!r}"
+            if (item["kind"], item["metadata"].get("name")) in self._ours:
+                raise _not_the_learners(name, "is the checker's own")
+            if word := _word_of_ours(item):
+                raise _not_the_learners(name, f"uses {word}, by which the checker knows its own objects")
         applied = []
         for item in items:
             name = f"{item['kind']} {item['metadata'].get('name', '')!r}"
@@ -215,12 +242,17 @@ class Room:
         return applied
 
     def pods(self) -> list[Object]:
-        """The learner's pods in this room: all that are not ours, those being deleted included."""
+        """The learner's pods in this room: all that are not ours, those being deleted included.
+
+        Refused if one of them is a stranger.
+        """
         found = [
             pod for pod in self.api.list("Pod", self.namespace) if OURS not in (pod["metadata"].get("labels") or {})
         ]
         if next((pods for _, kind, pods in reversed(self.looks) if kind == "pod"), None) != found:
             self.looks.append((time.time(), "pod", found))
+        for wrong in filter(None, map(self.stranger, found)):
+            raise Refused(wrong)
         return found
 
     def slices(self, service: str) -> list[Object]:
@@ -322,7 +354,7 @@ class Room:
 
     def _program(self, name: str, objects: Sequence[Object]) -> None:
         for item in objects:
-            self.api.apply(item, self.namespace)
+            self.put(item)
         try:
             until(
                 lambda: is_ready(self.api.get("Pod", name, self.namespace) or {}),
@@ -336,13 +368,18 @@ class Room:
 
 
 def make_namespace(api: Api, name: str, nonce: str) -> None:
-    """Create a namespace in which `podlab:learner` may edit, and in which no pod may reach for the node or its disk."""
+    """Create a namespace in which `podlab:learner` may edit, and in which no pod may reach for the node or its disk.
+
+    The number of pods and claims is bounded, too (MOST_OBJECTS).
+    """
     labels = {MADE_BY: nonce, **owners.labels(), "pod-security.kubernetes.io/enforce": "baseline"}
     api.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}}, name)
     disk = {"ephemeral-storage": MOST_DISK}
     bounds = {"type": "Container", "default": disk, "defaultRequest": {"ephemeral-storage": "0"}, "max": disk}
     limits = {"apiVersion": "v1", "kind": "LimitRange", "metadata": {"name": "podlab-disk"}}
     api.apply({**limits, "spec": {"limits": [bounds]}}, name)
+    quota = {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "podlab-number"}}
+    api.apply({**quota, "spec": {"hard": MOST_OBJECTS}}, name)
     role = {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", "metadata": {"name": LEARNER_ROLE}}
     api.apply({**role, "rules": learner_rules(api)}, name)
     api.apply(
@@ -355,13 +392,16 @@ def make_namespace(api: Api, name: str, nonce: str) -> None:
         },
         name,
     )
-    # The default service account follows within a second or two; pods made before it are refused.
-    until(
-        lambda: api.get("ServiceAccount", "default", name),
-        f"the default service account of {name}",
-        timeout=30,
-        interval=0.1,
-    )
+    # Both follow within a second or two; pods made before them are refused.
+    for kind, awaited in (("ServiceAccount", "default"), ("ResourceQuota", "podlab-number")):
+        until(partial(_is_there, api, kind, awaited, name), f"{kind} {awaited} of {name}", timeout=30, interval=0.1)
+
+
+def _is_there(api: Api, kind: str, name: str, namespace: str) -> bool:
+    """Whether the cluster has made an object, and has counted all that it bounds if it is a ResourceQuota."""
+    item = api.get(kind, name, namespace)
+    bounds = (item or {}).get("spec", {}).get("hard") or {}
+    return item is not None and bounds.keys() <= (item.get("status", {}).get("used") or {}).keys()
 
 
 def learner_rules(api: Api) -> list[Object]:
@@ -381,6 +421,26 @@ def learner_rules(api: Api) -> list[Object]:
         if resources:
             found.append({**rule, "resources": resources})
     return found
+
+
+def _word_of_ours(part: Any) -> str:
+    """A label of ours in an object, wherever it stands: in metadata, in a template, in a selector; '' if none does."""
+    if isinstance(part, dict):
+        return next((key for key in part if key in (OURS, MADE_BY)), "") or _word_of_ours(list(part.values()))
+    if isinstance(part, list):
+        return next(filter(None, map(_word_of_ours, part)), "")
+    return part if part in (OURS, MADE_BY) else ""
+
+
+def _not_the_learners(name: str, why: str) -> Refused:
+    return Refused(
+        failed(
+            "your objects stand beside the checker's, and do not take their place",
+            f"{name} {why}",
+            cause="The checker's programs, settings and clients are in the same namespace, and stay as they are.",
+            next_step="Take the object, or the label, out of your manifest, or give it a name of its own.",
+        )
+    )
 
 
 def _with_image(part: Any, image: str) -> Any:

@@ -50,10 +50,27 @@ def provider_of(name: str) -> Provider:
             return provider("embedded")
         raise ClusterNotFound(
             f"There is no cluster named {name}.",
-            hint="`podlab cluster list` shows all, `podlab cluster up` makes one.",
+            hint=f"`podlab cluster list` shows all, `podlab cluster up --name {name}` makes one.",
         ) from None
     except (ValueError, KeyError, TypeError):
         return provider("embedded")
+
+
+def of_kubeconfig(kubeconfig: Path | str | None) -> str:
+    """The name of the cluster whose kubeconfig this is; '' for one from elsewhere."""
+    folder = Path(kubeconfig or "").resolve().parent
+    return folder.name if folder.parent == paths.clusters().resolve() else ""
+
+
+def remedy(name: str) -> str:
+    """What to do where a cluster does not answer, or is not there: a sentence with the command that helps."""
+    try:
+        owner = provider_of(name)
+    except ClusterNotFound:
+        return f"Make it: `podlab cluster up --name {name}`."
+    if owner.name == "existing":
+        return f"Somebody else runs it: `podlab cluster status --name {name}` says what it answers."
+    return f"See `podlab cluster status --name {name}`; bring it back with `podlab cluster start --name {name}`."
 
 
 def up(
@@ -63,7 +80,7 @@ def up(
     profile: str = "lab",
     provider_name: str = "embedded",
     progress: Progress = silent,
-    **options: str,
+    **options: str | bool,
 ) -> Cluster:
     """Create a cluster and return it when a pod could run; ClusterExists if the name is taken.
 

@@ -40,6 +40,7 @@ class ExistingProvider:
 
     def up(self, spec: ClusterSpec, progress: Progress) -> None:
         """Remember the cluster of a kubeconfig's context, after its full name was confirmed."""
+        spec.only(self.name, "kubeconfig", "context", "confirmed")
         folder = _folder(spec.name)
         if folder.path.exists():
             folder.create(Record.of(spec, self.name))  # says who has the name

@@ -56,11 +56,14 @@ class Record:
     #: What its nodes run containers with: sandbox or plain; and why.
     runtime: str = "sandbox"
     why: str = ""
+    #: Whether it is for programs that nobody trusts (see ClusterSpec).
+    guarded: bool = False
 
     @classmethod
     def of(cls, spec: ClusterSpec, provider: str) -> Record:
         """The record of a new cluster."""
-        return cls(spec.name, provider, list(range(1, spec.nodes + 1)), spec.profile, shares=spec.nodes)
+        nodes = list(range(1, spec.nodes + 1))
+        return cls(spec.name, provider, nodes, spec.profile, shares=spec.nodes, guarded=spec.guarded)
 
 
 @dataclass(frozen=True)
@@ -109,7 +112,7 @@ class ClusterFolder:
         except (FileNotFoundError, NotADirectoryError) as error:
             raise ClusterNotFound(
                 f"There is no cluster named {self.name}.",
-                hint="`podlab cluster list` shows all, `podlab cluster up` makes one.",
+                hint=f"`podlab cluster list` shows all, `podlab cluster up --name {self.name}` makes one.",
             ) from error
         except (ValueError, TypeError) as error:
             raise ClusterError(

@@ -7,9 +7,11 @@ A provider is stateless: everything it knows of a cluster is on disk in the clus
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Literal, Protocol
+
+from podlab.errors import UsageError
 
 State = Literal["absent", "stopped", "starting", "running", "degraded", "stopping"]
 
@@ -19,6 +21,8 @@ class ClusterSpec:
     """What a cluster is to be. `profile` names the timers: "upstream", or "lab" (short ones, shown as such).
 
     `runtime` is what embedded nodes run containers with: "auto" takes the sandbox where this machine can have it.
+    A `guarded` embedded cluster is for programs that nobody trusts: a container that asks for no seccomp profile is
+    under that of RuntimeDefault, and no Service opens a port on this machine.
     The last three are for a cluster that is there already: its kubeconfig (default: the user's own), the context in
     it (default: the current one), and that context's full name once more, by which its owner agrees.
     """
@@ -27,9 +31,20 @@ class ClusterSpec:
     nodes: int = 3
     profile: Literal["upstream", "lab"] = "lab"
     runtime: Literal["auto", "sandbox", "plain"] = "auto"
+    guarded: bool = False
     kubeconfig: str = ""
     context: str = ""
     confirmed: str = ""
+
+    def only(self, provider: str, *known: str) -> None:
+        """Raise UsageError if a field was given that means nothing to the provider: all but the name and `known`."""
+        for one in fields(self):
+            if one.name not in ("name", *known) and getattr(self, one.name) != one.default:
+                option = "confirm" if one.name == "confirmed" else one.name
+                raise UsageError(
+                    f"--{option} {getattr(self, one.name)} means nothing to the provider {provider}.",
+                    hint="Leave it out, or is another --provider meant? `podlab cluster up --help` says whose it is.",
+                )
 
 
 @dataclass(frozen=True)

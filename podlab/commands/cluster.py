@@ -85,11 +85,13 @@ def _plain(console: Console) -> Progress:
 @app.command()
 def up(
     name: Annotated[str, typer.Option(help="The cluster.", envvar="PODLAB_CLUSTER")] = "default",
-    nodes: Annotated[int, typer.Option(help="How many nodes.")] = 3,
+    nodes: Annotated[int, typer.Option(help="embedded, kind: how many nodes.")] = 3,
     provider: Annotated[str, typer.Option(help="Who runs it: embedded, kind, or existing.")] = "embedded",
-    profile: Annotated[str, typer.Option(help="Timers: lab (short) or upstream (Kubernetes' defaults).")] = "lab",
+    profile: Annotated[
+        str, typer.Option(help="embedded, kind: timers, lab (short) or upstream (Kubernetes' defaults).")
+    ] = "lab",
     runtime: Annotated[
-        str, typer.Option(help="What runs containers: auto, sandbox, or plain (no namespaces).")
+        str, typer.Option(help="embedded: what runs containers, auto, sandbox, or plain (no namespaces).")
     ] = "auto",
     kubeconfig: Annotated[str, typer.Option(help="existing: its kubeconfig (default: your own).")] = "",
     context: Annotated[str, typer.Option(help="existing: the context in it (default: the current one).")] = "",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,7 +12,8 @@ from rich.console import Console
 from rich.table import Table
 
 from podlab import paths
-from podlab.errors import UsageError
+from podlab.cluster import clusters
+from podlab.errors import PodlabError, UsageError
 from podlab.images import catalogue
 from podlab.images.archive import load as load_archive
 from podlab.images.archive import save as save_archive
@@ -56,7 +58,22 @@ def build(
     if not quiet:
         names = ", ".join(reference.familiar for reference in built.references)
         _told.print(f"Built {names}: {size(built.size)}", markup=False)
+        _tell_of_nodes(built.references)
     typer.echo(built.digest)
+
+
+def _tell_of_nodes(references: Sequence[Reference]) -> None:
+    """Say how the nodes of the cluster in use get an image, where they do not have what the store has."""
+    name = clusters.current()
+    try:
+        owner = clusters.provider_of(name).name
+    except PodlabError:
+        return  # there is no cluster yet
+    if owner == "kind":
+        for reference in references:
+            _told.print(f"To the nodes of {name}: podlab cluster load-image {reference.familiar}", markup=False)
+    elif owner == "existing":
+        _told.print(f"The nodes of {name} pull from registries only: docs/clusters.md says how.", markup=False)
 
 
 def _tell_step(step: Step) -> None:
@@ -190,6 +207,7 @@ def load(
     for loaded in load_archive(_layout(), file, _tell_blob, name=name):
         names = ", ".join(reference.familiar for reference in loaded.references)
         typer.echo(f"Loaded {names}: {size(loaded.size)}, {loaded.digest}")
+        _tell_of_nodes(loaded.references)
 
 
 def _tell_blob(digest: str, count: int) -> None:

@@ -28,7 +28,11 @@ def run(
     most: Annotated[int | None, typer.Option(help="Up to so many while tasks wait; idle ones go again.")] = None,
     memory: Annotated[str, typer.Option(help="Java's memory in each of them.")] = "512m",
     timeout: Annotated[float, typer.Option(min=0, help="End the program after so many seconds; 0: never.")] = 0,
-    name: Annotated[str, typer.Option("--name", help="The cluster.", envvar="PODLAB_CLUSTER")] = "default",
+    *,
+    name: Annotated[
+        str,
+        typer.Option("--name", help="The cluster.", default_factory=clusters.current, show_default="the one in use"),
+    ],
 ) -> None:
     """Run a program and print what it prints; then nothing of it is left in the cluster. Ctrl-C ends it.
 

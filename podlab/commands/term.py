@@ -148,6 +148,8 @@ def _graded(term: terms.Term, assignment: str) -> Books:
     books = classes.books_of(settings(term, assignment), term.folder)
     if not (term.folder / "records" / assignment).is_dir():
         raise GradingError(f"{assignment} has not been graded.", hint="Run `podlab grade` first.")
+    with room_in(term.folder):
+        books.check_gradebook()
     facts = exports.facts_of(books)
     graded = [who for who in facts.records if who in facts.booked and not facts.is_ungraded(who)]
     with room_in(term.folder):

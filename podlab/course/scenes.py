@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Any, TypeVar
 
 from podlab.checks.api import Object
@@ -62,7 +63,7 @@ def short(container_id: str) -> str:
 def once(play: Callable[[S], None]) -> Callable[[S], None]:
     """Decorator for the episode of a scene: every check asks for it, one plays it, all get the same end.
 
-    An episode that is inconclusive or not gradable is that for every check that needs it.
+    An episode that is inconclusive, not gradable or refused is that for every check that needs it.
     """
 
     @functools.wraps(play)
@@ -71,7 +72,7 @@ def once(play: Callable[[S], None]) -> Callable[[S], None]:
         if play.__name__ not in outcomes:
             try:
                 play(scene)
-            except (Inconclusive, NotGradable) as end:
+            except (Inconclusive, NotGradable, Refused) as end:
                 outcomes[play.__name__] = end
             else:
                 outcomes[play.__name__] = None
@@ -82,14 +83,21 @@ def once(play: Callable[[S], None]) -> Callable[[S], None]:
 
 
 def bring_up(
-    text: str, world: World, name: str, *, wanted: int, objects: Sequence[Object] | None = None, slack: float = 0
+    text: str,
+    world: World,
+    name: str,
+    *,
+    wanted: int,
+    objects: Sequence[Object] | None = None,
+    given: workload.Given | None = None,
+    slack: float = 0,
 ) -> Room:
     """A room with the answer in it and `wanted` pods Ready; Refused, with their states, if they do not come.
 
-    `objects` are ours that the answer finds there (the serving program, if nothing is said); `slack` is added to the
-    25 seconds that the pods have.
+    `objects` are ours that the answer finds there (the serving program, if nothing is said); `given` is what its pods
+    must run, if that is not the learner's; `slack` is added to the 25 seconds that the pods have.
     """
-    room = submit(text, world, name, objects=objects)
+    room = submit(text, world, name, objects=objects, given=given)
     within = 25 + slack
     if not room.eventually(lambda: len(room.ready()) >= wanted and settled(room), "replicas Ready", within):
         if why := not_runnable_here(room):
@@ -105,9 +113,21 @@ def bring_up(
     return room
 
 
-def submit(text: str, world: World, name: str, *, objects: Sequence[Object] | None = None) -> Room:
-    """A room with the answer applied; it must hold a Deployment (or another owner of pods) that makes pods."""
+def submit(
+    text: str,
+    world: World,
+    name: str,
+    *,
+    objects: Sequence[Object] | None = None,
+    given: workload.Given | None = None,
+) -> Room:
+    """A room with the answer applied; it must hold a Deployment (or another owner of pods) that makes pods.
+
+    With `given` the answer is Refused as soon as one of its pods, now or later, runs something else.
+    """
     room = world.room(name, workload.objects() if objects is None else objects)
+    if given:
+        room.stranger = partial(given.stranger, world=world)
     room.submit(text)
     if not room.eventually(lambda: room.pods(), "pods being made", 15):
         raise Refused(

@@ -50,8 +50,8 @@ class Facts:
     course: list[str] = field(default_factory=list)
     #: Why no process can be held by a descriptor, or None.
     refused_processes: str | None = None
-    #: The container runtime that kind would use ("" if none is installed), why it cannot, and what will fail or be
-    #: slow: both with the cure.
+    #: The container runtime that kind would use ("" if none is installed or asked for), why it cannot, and what will
+    #: fail or be slow: both with the cure.
     container_runtime: str = ""
     container_trouble: tuple[str, str] | None = None
     container_notes: list[tuple[str, str]] = field(default_factory=list)
@@ -92,14 +92,13 @@ def collect() -> Facts:
 
 def try_container_runtime() -> tuple[str, tuple[str, str] | None, list[tuple[str, str]]]:
     """The container runtime that kind would use, (what is wrong with it, the cure), and the same of what will fail."""
-    installed = [name for name in kind_runtime.RUNTIMES if shutil.which(name)]
-    if not installed:
-        return "", None, []
+    asked = os.environ.get(kind_runtime.VARIABLE)
+    meant = [asked] if asked else [name for name in kind_runtime.RUNTIMES if shutil.which(name)]
     try:
         found = kind_runtime.find()
         return found.name, None, kind_runtime.notes(found)
     except PodlabError as error:
-        return installed[0], (error.message, error.hint or ""), []
+        return meant[0] if meant else "", (error.message, error.hint or ""), []
     except ValueError:
         return found.name, None, []
 

@@ -258,11 +258,10 @@ def course(facts: Facts) -> Finding:
 
 def kind(facts: Facts) -> Finding:
     """Whether a kind cluster could be made; the embedded one needs no container runtime."""
-    if not facts.container_runtime:
-        return Finding("kind", "ok", "no Docker, Podman or nerdctl; only kind clusters need one", essential=False)
     if facts.container_trouble:
         trouble, cure = facts.container_trouble
-        return Finding("kind", "limited", trouble, "Only kind clusters need it.", cure, False)
+        state: State = "limited" if facts.container_runtime else "ok"  # who has none wants none, mostly
+        return Finding("kind", state, trouble, "Only kind clusters need it.", cure, False)
     if facts.container_notes:
         troubles, cures = zip(*facts.container_notes, strict=True)
         return Finding("kind", "limited", facts.container_runtime, " ".join(troubles), " ".join(cures), False)

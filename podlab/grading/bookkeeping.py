@@ -93,7 +93,7 @@ class Books:
         since, unless `renew`: then the new version replaces the old one and all of its grades and records,
         which stay in backups/.
         """
-        self._check_gradebook()
+        self.check_gradebook()
         inside = self.folder / "source" / self.assignment / self.source.name
         configure(self.folder)
         changed = not inside.is_file() or inside.read_bytes() != self.source.read_bytes()
@@ -252,23 +252,38 @@ class Books:
                 for each in book.assignment_submissions(self.assignment)
             }
 
-    def _check_gradebook(self) -> None:
-        """Back the gradebook up and see that it can be read; GradingError otherwise, with nothing changed."""
+    def check_gradebook(self) -> None:
+        """Back the gradebook up and see that it can be read; GradingError otherwise, with nothing changed.
+
+        One that is damaged is kept as it is in backups/damaged-TIME.db, whatever is done to it next.
+        """
         import sqlite3
 
         file = self.folder / "gradebook.db"
         if not file.exists():
             return
         with in_words(file), contextlib.closing(sqlite3.connect(file, timeout=5)) as book:
-            verdict = book.execute("pragma quick_check").fetchone()[0]
-            book.execute("begin immediate").connection.rollback()
-            if verdict != "ok":
-                raise sqlite3.DatabaseError(verdict)
-        kept = sorted((self.folder / "backups").glob("[0-9]*.db"))
-        if file.stat().st_mtime_ns not in {each.stat().st_mtime_ns for each in kept}:
+            try:
+                verdict = book.execute("pragma quick_check").fetchone()[0]
+                book.execute("begin immediate").connection.rollback()
+                if verdict != "ok":
+                    raise sqlite3.DatabaseError(verdict)
+            except sqlite3.OperationalError:
+                raise
+            except sqlite3.DatabaseError:
+                if not self._has_copy("damaged-*.db"):
+                    shutil.copy2(file, self._backup("damaged", ".db"))
+                raise
+        if not self._has_copy("[0-9]*.db"):
+            kept = sorted((self.folder / "backups").glob("[0-9]*.db"))
             self._back_up()
             for old in kept[: -BACKUPS + 1]:
-                old.unlink()
+                old.unlink(missing_ok=True)
+
+    def _has_copy(self, names: str) -> bool:
+        """Whether one of these copies in backups/ is of the gradebook as it is now."""
+        written = (self.folder / "gradebook.db").stat().st_mtime_ns
+        return written in {each.stat().st_mtime_ns for each in (self.folder / "backups").glob(names)}
 
     def _back_up(self, why: str = "") -> None:
         """Copy the gradebook, if there is one, to backups/TIME.db, or to WHY-TIME.db.
@@ -363,8 +378,9 @@ def in_words(file: Path) -> Iterator[None]:
             ) from error
         raise GradingError(
             f"The gradebook {file} is damaged: {cause}.",
-            hint=f"Copies are in {file.parent / 'backups'}, the newest last: put one in its place. Without one, move "
-            "the gradebook away: `podlab grade` makes it again from records/, but for marks given by hand.",
+            hint=f"Copies are in {file.parent / 'backups'} under their times: put the newest in its place (damaged-* "
+            "is the one that is there now). Without one, move the gradebook away: `podlab grade` makes it again from "
+            "records/, but for marks given by hand.",
         ) from error
 
 

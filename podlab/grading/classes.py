@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import os
+import platform
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -29,6 +30,7 @@ from podlab.grading import (
     submissions,
     worker,
 )
+from podlab.grading.alone import alone_in
 from podlab.grading.bookkeeping import Books
 from podlab.grading.records import Outcome, Record
 from podlab.grading.room import room_in
@@ -118,6 +120,17 @@ def _grade_class(settings: Settings, progress: Callable[[queue.Progress], None],
         raise GradingError(f"No submission of: {', '.join(sorted(unknown))}.", hint="--only takes learners' names.")
     wanted = [each for each in found if not settings.only or each.learner in settings.only]
     out = paths.private(settings.out.resolve())
+    with alone_in(out):
+        return _grade_wanted(settings, wanted, out, progress, say)
+
+
+def _grade_wanted(
+    settings: Settings,
+    wanted: Sequence[submissions.Submission],
+    out: Path,
+    progress: Callable[[queue.Progress], None],
+    say: Callable[[str], None],
+) -> Graded:
     books = books_of(settings, out)
     say("Opening the gradebook.")
     release = books.open(settings.renew)
@@ -238,9 +251,12 @@ def _jobs(
 def without_boxes(settings: Settings, say: Callable[[str], None]) -> bool:
     """Whether learners' code runs without a box; GradingError where there can be none and nobody has agreed to that."""
     from podlab.doctor.facts import try_kernel
+    from podlab.node.runtime.sandbox import seccomp
 
     folder = paths.private(paths.data())
     refused = {what: why for what, why in try_kernel(str(folder)).items() if why is not None}
+    if not seccomp.supported():
+        refused["seccomp"] = f"there is no filter for the processor {platform.machine()}"
     if not refused:
         return False
     words = "; ".join(f"{what}: {why}" for what, why in refused.items())
@@ -253,7 +269,7 @@ def without_boxes(settings: Settings, say: Callable[[str], None]) -> bool:
         )
     exercises = registry.chapter(settings.assignment[:2]).values()
     if any(each.cluster for each in exercises):
-        raise GradingError(f"{settings.assignment} needs a cluster, which this machine cannot run ({words}).")
+        raise GradingError(f"{settings.assignment} needs a cluster of boxes, which this machine cannot run ({words}).")
     return True
 
 

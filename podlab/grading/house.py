@@ -29,7 +29,6 @@ from podlab import paths, waiting
 from podlab.errors import PodlabError
 from podlab.images.root import RootFileSystem
 from podlab.node.runtime.contract import ContainerSpec, Exit, Mount, Process, SandboxSpec
-from podlab.node.runtime.sandbox import seccomp
 from podlab.node.runtime.sandbox.client import SandboxRuntime
 from podlab.node.runtime.sandbox.machine import launch_supervisor
 
@@ -169,7 +168,7 @@ class House:
             user=NOBODY,
             group=NOBODY,
             no_new_privileges=True,
-            seccomp=seccomp.supported(),
+            seccomp=True,
             memory_limit=self.bounds.memory,
         )
         self.run(self._runtime.start_container(spec))

@@ -60,7 +60,7 @@ def fresh(name: str, nodes: int, say: Say) -> Iterator[OwnCluster]:
 
     say("Starting its cluster.")
     sweep(name)  # left by a grader that was killed
-    with cluster.up(name, nodes=nodes) as handle:
+    with cluster.up(name, nodes=nodes, guarded=True) as handle:
         yield OwnCluster(name, handle.kubeconfig)
 
 

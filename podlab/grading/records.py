@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from podlab import paths
-from podlab.checks import results
+from podlab.checks import results, schemas
 from podlab.checks.contract import Report
 from podlab.errors import GradingError
 
@@ -34,7 +34,9 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True)
 class Unanswered:
-    """An exercise that was not worth a run: its answer cell is as it was released, or defines nothing."""
+    """An exercise whose checks did not run: its answer cell is as it was released, or was removed; the file is no
+    notebook; or the machine was in the way. Earlier versions also made it of a cell that raised or defines nothing.
+    """
 
     exercise: str
     title: str
@@ -129,27 +131,22 @@ def _writable(value: Any) -> Any:
 
 
 def from_json(data: Any) -> Record:
-    """The record in `data`; GradingError if it is none. Scores are computed again, never read."""
-    try:
-        if data["schema"] != SCHEMA:
-            raise GradingError(f"A record has schema {data['schema']!r}; this version writes {SCHEMA}.")
-        return Record(
-            data["learner"],
-            data["assignment"],
-            Outcome(data["outcome"]),
-            data["reason"],
-            {name: results.from_json(report) for name, report in data["reports"].items()},
-            tuple(Unanswered(**each) for each in data["unanswered"]),
-            tuple(data["notes"]),
-            data["digest"],
-            data["seconds"],
-            data["attempts"],
-            data.get("basis", ""),
-        )
-    except (KeyError, TypeError, ValueError) as error:
-        raise GradingError(
-            f"A record of grading is malformed: {error!r}.", hint="Grade again with --regrade."
-        ) from error
+    """The record in `data`; GradingError if it does not fit the schema. Scores are computed again, never read."""
+    if wrong := schemas.misfit("podlab.grading", "record.schema.json", data):
+        raise GradingError(f"A record of grading is malformed {wrong}.")
+    return Record(
+        data["learner"],
+        data["assignment"],
+        Outcome(data["outcome"]),
+        data["reason"],
+        {name: results.from_json(report) for name, report in data["reports"].items()},
+        tuple(Unanswered(**each) for each in data["unanswered"]),
+        tuple(data["notes"]),
+        data["digest"],
+        data["seconds"],
+        data["attempts"],
+        data.get("basis", ""),
+    )
 
 
 def path(folder: Path, assignment: str, learner: str) -> Path:
@@ -177,11 +174,17 @@ def read(folder: Path, assignment: str, learner: str) -> Record | None:
     try:
         if (size := file.stat().st_size) > LARGEST_RECORD:
             raise ValueError(f"it has {size} bytes, {LARGEST_RECORD} are the most")
-        return from_json(_writable(json.loads(file.read_text())))
+        return from_json(_writable(json.loads(file.read_text(), parse_constant=_no_number)))
     except FileNotFoundError:
         return None
+    except GradingError as error:
+        raise GradingError(f"{file} is damaged: {error}", hint="Grade again with --regrade.") from error
     except (ValueError, RecursionError) as error:
         raise GradingError(f"{file} is damaged: {error}.", hint="Grade again with --regrade.") from error
+
+
+def _no_number(text: str) -> Any:
+    raise ValueError(f"{text} is no number")
 
 
 def read_all(folder: Path, assignment: str) -> list[Record]:

@@ -187,7 +187,7 @@ class _Attempt:
                 cluster = stack.enter_context(self._cluster()) if self.needs_cluster else None
                 self.grader.say("Running the notebook.")
                 executed = self._execute(cluster)
-                reports, nothing = self._check(executed, cluster)
+                reports = self._check(executed, cluster)
         except PodlabError as error:
             unjudged = [_unanswered(self.exercises[id], str(error)[:2_000]) for id in sorted(self.answered)]
             return replace(
@@ -197,7 +197,7 @@ class _Attempt:
                 unanswered=untouched + unjudged,
                 notes=notes,
             )
-        return _judged(blank, executed, reports, untouched + nothing, notes)
+        return _judged(blank, executed, reports, untouched, notes)
 
     def _cluster(self) -> AbstractContextManager[OwnCluster]:
         if self.job.pooled and self.number == 1:
@@ -237,20 +237,18 @@ class _Attempt:
     def _house(self) -> House:
         return self.grader.house(self.job.image, contained=self.job.unsafe)
 
-    def _check(self, executed: Executed, cluster: OwnCluster | None) -> tuple[dict[str, Report], list[Unanswered]]:
+    def _check(self, executed: Executed, cluster: OwnCluster | None) -> dict[str, Report]:
         reports: dict[str, Report] = {}
-        nothing: list[Unanswered] = []
         for id, exercise in self.exercises.items():
             if id not in self.answered:
                 continue
-            answer = executed.answers.get(id) or {}
-            if not answer:
-                nothing.append(_unanswered(exercise, executed.why_nothing(f"answer-{id.replace('.', '-')}")))
-                continue
             self.grader.say(f"Checking {id}, {exercise.title}.")
-            world, say = self._world(exercise, cluster), self.grader.say
-            reports[id] = runner.run(exercise, answer, world, hidden=True, longest=LONGEST_CHECK, say=say)
-        return reports, nothing
+            answer, say = executed.answers.get(id) or {}, self.grader.say
+            world = self._world(exercise, cluster)
+            report = runner.run(exercise, answer, world, hidden=True, longest=LONGEST_CHECK, say=say)
+            why = "" if answer else executed.why_nothing(f"answer-{id.replace('.', '-')}")
+            reports[id] = _observed(report, why) if why else report
+        return reports
 
     def _world(self, exercise: Exercise, cluster: OwnCluster | None) -> Callable[[], Any]:
         seed = seeds.seed_for(self.job.learner, exercise.id)
@@ -285,6 +283,12 @@ def _judged(
         unanswered=unanswered,
         notes=[*notes, *troubles],
     )
+
+
+def _observed(report: Report, why: str) -> Report:
+    """The report of an answer that handed in nothing, which no check has looked at: observed is why it did not."""
+    lines = [replace(line, result=replace(line.result, observed=why)) for line in report.lines]
+    return replace(report, lines=lines)
 
 
 def _in_the_way(report: Report) -> bool:

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from podlab import paths
 from podlab.checks import faults, lent
 from podlab.checks.api import Api, ApiError
 from podlab.checks.faults import NodeFaults
@@ -93,8 +92,8 @@ def _image(kubeconfig: Path) -> str:
 
     if named := os.environ.get("PODLAB_LAB_IMAGE"):
         return named
-    folder = kubeconfig.resolve().parent
-    ours = folder.parent == paths.clusters().resolve() and clusters.provider_of(folder.name).name != "existing"
+    name = clusters.of_kubeconfig(kubeconfig)
+    ours = name and clusters.provider_of(name).name != "existing"
     return PYTHON_IMAGE if ours else OFFICIAL_IMAGE
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 from podlab.checks.api import ApiError, Object
@@ -11,6 +12,7 @@ from podlab.checks.contract import Inconclusive
 from podlab.checks.faults import exclusive
 from podlab.checks.traffic import Client, Prober, Record, Reply, Window, url
 from podlab.checks.world import MADE_BY
+from podlab.errors import PodlabError, UsageError
 from podlab.lab.connection import LabError
 from podlab.lab.kubectl import KubectlVerbs
 from podlab.lab.notebook import ProgressLine, display_it
@@ -43,26 +45,27 @@ class HarmVerbs(KubectlVerbs):
         """A client inside the cluster that does what it is told: `resolve(name)`, `visit(url, times, keep=True)`."""
         return self._say(lambda: self.room.client(name))
 
-    def kill_node(self, node: str) -> Note:
-        """Pull the plug of a node. `lab.rejoin_node` brings it back; so does the end of the lab."""
-        nodes = self._harming(node)
-        self._say(lambda: nodes.kill(node))
-        return Note(f"{node} has lost its power.")
+    def kill_node(self, node: Object | str) -> Note:
+        """Pull the plug of a node, given by name or as an object of `lab.nodes()`; LabError if there is no such node.
 
-    def isolate_node(self, node: str) -> Note:
-        """Cut a node off the network; its processes go on. `lab.rejoin_node` mends it."""
-        nodes = self._harming(node)
-        self._say(lambda: nodes.isolate(node))
-        return Note(f"{node} is cut off the network.")
+        `lab.rejoin_node` brings it back; so does the end of the lab.
+        """
+        return Note(f"{self._harm('kill', node)} has lost its power.")
 
-    def rejoin_node(self, node: str) -> Note:
+    def isolate_node(self, node: Object | str) -> Note:
+        """Cut a node off the network; its processes go on. `lab.rejoin_node` mends it. For the rest as `kill_node`."""
+        return Note(f"{self._harm('isolate', node)} is cut off the network.")
+
+    def rejoin_node(self, node: Object | str) -> Note:
         """Bring a killed or isolated node back."""
-        nodes = self._nodes()
-        self._say(lambda: nodes.rejoin(node))
-        self._broken.discard(node)
-        if not self._broken:
-            self._stack.close()
-        return Note(f"{node} is back.")
+        nodes, name = self._nodes(), _name_of(node)
+        try:
+            self._say(lambda: nodes.rejoin(name))
+        except UsageError:  # it has been removed since
+            self._whole_again(name)
+            raise
+        self._whole_again(name)
+        return Note(f"{name} is back.")
 
     def _pod(self, pod: Object | str) -> Object:
         if not isinstance(pod, str):
@@ -77,9 +80,12 @@ class HarmVerbs(KubectlVerbs):
         """Whether this cluster can lose nodes on purpose."""
         return self._connection is not None and self._connection.nodes is not None
 
-    def _harming(self, node: str) -> Any:
-        """The verbs of nodes, once no check and no other lab is in the way; says whose pods `node` takes along."""
-        nodes = self._nodes()
+    def _harm(self, verb: str, node: Object | str) -> str:
+        """Do a fault to a node once no check and no other lab is in the way; says whose pods go along. Its name."""
+        nodes, name = self._nodes(), _name_of(node)
+        names = [each["metadata"]["name"] for each in self._say(lambda: self.api.list("Node"))]
+        if name not in names:
+            raise LabError(f"There is no node {name!r}.", hint=f"There are {', '.join(names)}.")
         if not self._broken:
             # Whatever this lab wanted whole nodes for, they are its own to break.
             self._stack.close()
@@ -90,12 +96,27 @@ class HarmVerbs(KubectlVerbs):
                 )
             finally:
                 line.end()
-        self._broken.add(node)
-        self._note_harm(node)
-        if others := self._others_on(node):
-            what = f"Pods of other notebooks are on {node} and go with it: {', '.join(others)}."
-            display_it(Note(f"{what} What is measured there meanwhile is spoilt.", "warning"))
-        return nodes
+        first = name not in self._broken
+        self._broken.add(name)
+        self._note_harm(name)
+        try:
+            if others := self._others_on(name):
+                what = f"Pods of other notebooks are on {name} and go with it: {', '.join(others)}."
+                display_it(Note(f"{what} What is measured there meanwhile is spoilt.", "warning"))
+            self._say(lambda: getattr(nodes, verb)(name))
+        except Exception:
+            if first:  # it may have been harmed in part
+                with suppress(PodlabError):
+                    nodes.rejoin(name)
+                self._whole_again(name)
+            raise
+        return name
+
+    def _whole_again(self, name: str) -> None:
+        """Let others have whole nodes, once the last one is back that this lab harmed."""
+        self._broken.discard(name)
+        if not self._broken:
+            self._stack.close()
 
     def _others_on(self, node: str) -> list[str]:
         """The namespaces of other labs and checks that have pods on a node."""
@@ -112,6 +133,16 @@ class HarmVerbs(KubectlVerbs):
                 hint="Use the embedded cluster: `podlab cluster up`.",
             )
         return nodes
+
+
+def _name_of(node: Any) -> str:
+    """The name of a node that is given by its name or as an object."""
+    if isinstance(node, str):
+        return node
+    try:
+        return str(node["metadata"]["name"])
+    except (KeyError, TypeError, IndexError):
+        raise LabError(f"{node!r} is no node.", hint="Give its name, or one of lab.nodes().") from None
 
 
 class Traffic:

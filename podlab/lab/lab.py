@@ -29,7 +29,7 @@ def start(chapter: str, *, cluster: str | None = None, up: bool = False) -> Lab:
         raise LabError(f"{chapter!r} is not a chapter.", hint='Write two digits in quotes, such as start("15").')
     if earlier := _LABS.pop(chapter, None):
         earlier.close()
-    lab = Lab(chapter)
+    lab = Lab(chapter, cluster)
     _LABS[chapter] = lab
     try:
         if up:

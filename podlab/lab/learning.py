@@ -10,6 +10,7 @@ from podlab.checks import answers, registry, runner, seeds
 from podlab.checks.api import Object
 from podlab.checks.bench import Bench
 from podlab.checks.contract import Answer, Exercise, Situation
+from podlab.checks.finite import comparable
 from podlab.checks.world import World
 from podlab.errors import PodlabError
 from podlab.lab import notebook
@@ -26,7 +27,11 @@ class Learning(Place):
     """What makes a lab a lesson."""
 
     def predict(self, key: str, value: float | str | None, unit: str = "") -> Note:
-        """Commit a prediction before you measure; it can be changed until the measurement is there."""
+        """Commit a prediction before you measure; it can be changed until the measurement is there.
+
+        LabError for a value that is neither a number nor a text, and for a key or a unit that is no text.
+        """
+        value = _plain(key, value, unit)
         entry = self._progress.predicted(key, value, unit, anew=key not in self._predicted)
         if value is not None:
             self._predicted.add(key)
@@ -38,7 +43,8 @@ class Learning(Place):
         return Note(f"{key}: your prediction is {told}.")
 
     def reconcile(self, key: str, measured: float | str) -> Note:
-        """Put a measurement beside your prediction and say how far off it was."""
+        """Put a measurement beside your prediction and say how far off it was; LabError as for `predict`."""
+        measured = _plain(key, measured)
         entry = self._progress.measured(key, measured)
         self._predicted.add(key)
         unit, value = entry["unit"], entry["value"]
@@ -124,6 +130,22 @@ def columns(*heads: str) -> list[tuple[str, Callable[[Object], str]]]:
         return lambda item: item["row"][index]
 
     return [(head, cell(index)) for index, head in enumerate(heads)]
+
+
+def _plain(key: Any, value: Any, unit: Any = "") -> Any:
+    """The value of a prediction or a measurement as a file can hold it: a numpy number becomes one of Python's."""
+    for what, text in (("name", key), ("unit", unit)):
+        if not isinstance(text, str):
+            raise LabError(f"The {what} {text!r} is no text.", hint=_SUCH_AS)
+    if callable(item := getattr(value, "item", None)) and getattr(value, "size", 1) == 1:
+        value = item()
+    if value is None or isinstance(value, str) or (isinstance(value, int | float) and comparable(value)):
+        return value
+    kind = "that number" if isinstance(value, int | float) else f"a value of the type {type(value).__name__}"
+    raise LabError(f"{key}: {kind} can be compared with nothing.", hint=_SUCH_AS)
+
+
+_SUCH_AS = 'Give a name and a number or a text, such as lab.predict("time", 5, "s").'
 
 
 def _quantity(value: Any, unit: str) -> str:

@@ -28,8 +28,9 @@ T = TypeVar("T")
 class Place:
     """A chapter's place on a cluster: opened, used by the verbs, closed."""
 
-    def __init__(self, chapter: str) -> None:
+    def __init__(self, chapter: str, cluster: str | None = None) -> None:
         self.chapter = chapter
+        self.cluster = cluster
         self.away = ""
         self.learner = seeds.learner()
         self.seed = seeds.seed_for(self.learner, chapter)
@@ -100,12 +101,8 @@ class Place:
         if not self.on_cluster and self._connection is None:
             return Note(f"Chapter {self.chapter} is open. It runs as processes of this machine. Seed {self.seed}.")
         if self._room is None or self._connection is None:
-            return Note(
-                f"No cluster: {self.away or 'not started yet.'}\n"
-                "Start one in a terminal with `podlab cluster up`, or here with "
-                f'lab = start("{self.chapter}", up=True). Your progress is kept.',
-                "warning",
-            )
+            here = "" if os.environ.get("PODLAB_KUBECONFIG") else f"Or do so here: {self._cell(up=True)}. "
+            return Note(f"No cluster: {self._why()}\n{here}Your progress is kept.", "warning")
         where = f"cluster {self._connection.name} ({self._connection.version}), namespace {self.namespace}"
         opened = f"Chapter {self.chapter} is open: {where}. Seed {self.seed}."
         if self._connection.image != PYTHON_IMAGE:
@@ -124,11 +121,18 @@ class Place:
 
     def _need(self) -> Connection:
         if self._connection is None or self._room is None:
-            raise LabError(
-                f"This lab has no cluster: {self.away or 'it was closed.'}",
-                hint=f'Start one with `podlab cluster up`, then run start("{self.chapter}") again.',
-            )
+            again = f"Then run {self._cell()} again." if self.away else f"Run {self._cell(up=True)}."
+            raise LabError(f"This lab has no cluster: {self._why()}", hint=again)
         return self._connection
+
+    def _why(self) -> str:
+        """Why there is no cluster, with the command that helps where one does."""
+        return self.away or ("it was closed." if self._connection else "none was asked for.")
+
+    def _cell(self, *, up: bool = False) -> str:
+        """The cell that opens this lab; `up`: that starts its cluster, too."""
+        named = f', cluster="{self.cluster}"' if self.cluster else ""
+        return f'lab = start("{self.chapter}"{named}{", up=True" if up else ""})'
 
     def _need_whole(self) -> Connection:
         """The same for what needs whole nodes: while this lab has some harmed, it would wait for this very lab."""

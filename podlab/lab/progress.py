@@ -44,20 +44,20 @@ class Progress:
         return data
 
     def _saved(self) -> dict[str, Any]:
+        empty: dict[str, Any] = {"exercises": {}, "predictions": {}}
         try:
-            data = json.loads(self.file.read_text())
+            return empty | _sound(json.loads(self.file.read_text()))
         except FileNotFoundError:
-            data = {}
-        except ValueError:
+            return empty
+        except (ValueError, RecursionError):
             self.file.replace(self.file.with_suffix(f".damaged-{int(time.time())}"))
-            data = {}
-        for part in ("exercises", "predictions"):
-            if not isinstance(data.get(part), dict):
-                data[part] = {}
-        return data
+            return empty
 
     def change(self, change: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
-        """Apply `change` to the state and write it whole, under a lock; returns the new state."""
+        """Apply `change` to the state and write it whole, under a lock; returns the new state.
+
+        A change that cannot be applied, or not be written as JSON, is dropped, and its error raised.
+        """
         self._unsaved.append(change)
         try:
             with self._locked():
@@ -71,6 +71,9 @@ class Progress:
                 self._tell(f"Your progress cannot be saved in {self.folder}: {error.strerror}. You can go on without.")
             self._told = True
             return self.read()
+        except Exception:
+            self._unsaved.remove(change)  # tried again with every later change, it would fail them all
+            raise
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
@@ -129,3 +132,11 @@ class Progress:
             data["predictions"].setdefault(key, {"value": None, "unit": "", "at": None})["measured"] = value
 
         return self.change(note)["predictions"][key]
+
+
+def _sound(data: Any) -> dict[str, Any]:
+    """What a file held, if it is progress: objects of objects; ValueError for any other JSON."""
+    parts = [data.get(part, {}) for part in ("exercises", "predictions")] if isinstance(data, dict) else [data]
+    if not all(isinstance(part, dict) and all(isinstance(one, dict) for one in part.values()) for part in parts):
+        raise ValueError("no progress")
+    return data

@@ -98,7 +98,11 @@ class Replays(Pictures):
         return self._keep(view, view)
 
     def save(self, view: Any, file: str) -> Note:
-        """Write what a map, staircase, journey or flow has recorded into a file; `lab.replay(file)` opens it."""
+        """Write the record that a picture shows into a file; `lab.replay(file)` opens it.
+
+        Those of a namespace (map, staircase, journey, flow) and of a run (gantt, ring, shuffle) have one; UsageError
+        for others, LabError for a file that cannot be written.
+        """
         from podlab.widgets import replays
 
         kept = {**replays.kept(view), "podlab": FORMAT, "title": view.title}

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Iterable, Mapping
-from ipaddress import IPv4Network
+from ipaddress import IPv4Network, ip_address, ip_network
 from typing import Any, Protocol
 
 from podlab.network.watching import SERVICES_PATH, Api, Key
@@ -60,6 +60,12 @@ def wants_address(service: Object, addresses: IPv4Network) -> bool:
     ingress = ((service.get("status") or {}).get("loadBalancer") or {}).get("ingress") or []
     # An address of loopback outside of the pool was given when the API server had another port.
     return all(_is_within(each.get("ip", ""), _ALL) and not _is_within(each["ip"], addresses) for each in ingress)
+
+
+def admits(service: Object, client: str) -> bool:
+    """Whether a Service's load balancer is open to a client with this address (loadBalancerSourceRanges)."""
+    ranges = service["spec"].get("loadBalancerSourceRanges")
+    return not ranges or any(ip_address(client) in ip_network(text.strip(), strict=False) for text in ranges)
 
 
 def free_address(taken: Iterable[str], addresses: IPv4Network) -> str | None:

@@ -19,7 +19,7 @@ from datetime import UTC, datetime
 from ipaddress import IPv4Network
 from typing import Any, Protocol
 
-from podlab.network.load_balancers import address_of
+from podlab.network.load_balancers import address_of, admits
 from podlab.network.relay import Door, MakeSocket, dial_tcp, local_socket
 from podlab.network.relay_udp import DatagramDoor
 from podlab.network.watching import SERVICES_PATH, Api, Key
@@ -169,15 +169,22 @@ class NodePorts:
                 # Without it, a port whose Service was deleted a moment ago could not be had for a minute.
                 bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 bound.bind((address, number))
-                door = Door(bound, lambda: self._dial(node_port), name)
+                door = Door(bound, lambda: self._dial(node_port), name, lambda client: self._admits(port, client))
             else:
                 bound.bind((address, number))
-                door = DatagramDoor(bound, lambda: self._connect(node_port), name)
+                door = DatagramDoor(
+                    bound, lambda: self._connect(node_port), name, lambda client: self._admits(port, client)
+                )
             await door.start()
         except BaseException:
             bound.close()
             raise
         return door
+
+    def _admits(self, port: HostPort, client: str) -> bool:
+        """Whether a client may come in: node ports are open to all, a load balancer to those whom its Service names."""
+        services = (service for service, ports in self._wanted.values() if port in ports)
+        return port[0] == self._host or all(admits(service, client) for service in services)
 
     def _order(self) -> list[str]:
         """The nodes in turn, those last that were silent a moment ago."""

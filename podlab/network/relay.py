@@ -26,6 +26,8 @@ _LINGER_RESET = struct.pack("ii", 1, 0)
 _ACCEPT_PAUSE = 0.2
 
 Dial = Callable[[], Awaitable[socket.socket]]
+#: Whether a client with this address may come in.
+Admits = Callable[[str], bool]
 Serve = Callable[[socket.socket], Coroutine[Any, Any, None]]
 MakeSocket = Callable[[int, int], socket.socket]
 
@@ -233,15 +235,24 @@ class Listener:
 
 
 class Door(Listener):
-    """Relays each accepted connection to what `dial` connects to; resets it when nothing answers there."""
+    """Relays each accepted connection to what `dial` connects to; resets it when nothing answers there.
 
-    def __init__(self, listening: socket.socket, dial: Dial, name: str = "door") -> None:
+    So is the connection of a client that `admits` refuses.
+    """
+
+    def __init__(
+        self, listening: socket.socket, dial: Dial, name: str = "door", admits: Admits = lambda _: True
+    ) -> None:
         super().__init__(listening, self._pass, name)
         self._dial = dial
+        self._admits = admits
 
     async def _pass(self, connection: socket.socket) -> None:
         try:
             notice_dead_peers(connection)
+            if not self._admits(connection.getpeername()[0]):
+                reset(connection)
+                return
             target = await self._dial()
         except (OSError, TimeoutError) as error:
             log.debug("%s cannot dial: %s", self.name, error)

@@ -8,6 +8,8 @@ import socket
 import time
 from collections.abc import Callable
 
+from podlab.network.relay import Admits
+
 log = logging.getLogger(__name__)
 
 #: Seconds of silence after which a client is forgotten, and how many may be known at once.
@@ -19,12 +21,15 @@ Connect = Callable[[], socket.socket]
 
 
 class DatagramDoor:
-    """Passes each client's datagrams to a target, and the target's answers back to that client."""
+    """Passes the datagrams of each client that `admits` lets in to a target, and the target's answers back to it."""
 
-    def __init__(self, bound: socket.socket, connect: Connect, name: str = "datagram door") -> None:
+    def __init__(
+        self, bound: socket.socket, connect: Connect, name: str = "datagram door", admits: Admits = lambda _: True
+    ) -> None:
         self.name = name
         self._bound = bound
         self._connect = connect
+        self._admits = admits
         self._clients: dict[tuple[str, int], _Answers] = {}
         self._transport: asyncio.DatagramTransport | None = None
 
@@ -51,6 +56,8 @@ class DatagramDoor:
         """Pass one datagram of a client on."""
         client = self._clients.get(sender)
         if client is None:
+            if not self._admits(sender[0]):
+                return
             self._make_room()
             try:
                 client = _Answers(self, sender, self._connect())

@@ -8,7 +8,9 @@ from fractions import Fraction
 from typing import Any
 
 from podlab.network.host_ports import EVERYWHERE, declared
+from podlab.node.eviction import CRITICAL
 from podlab.node.quantity import parse, requests, total
+from podlab.node.records import EVICTED
 
 #: Reason in the pod's status for each resource that is short.
 _REASONS = {
@@ -54,6 +56,34 @@ def forbidden(spec: Mapping[str, Any]) -> tuple[str, str] | None:
         if (own.get("appArmorProfile") or {}).get("type") in ("RuntimeDefault", "Localhost"):
             return "AppArmor", "Cannot enforce AppArmor: AppArmor is not enabled on this node"
     return None
+
+
+#: The taint of a node whose memory is short.
+_MEMORY_TAINT = "node.kubernetes.io/memory-pressure"
+
+
+def pressed(pod: Mapping[str, Any], conditions: Sequence[str]) -> tuple[str, str] | None:
+    """(reason, message) if a node under pressure refuses `pod`; `conditions` are those that are true of it.
+
+    Without this a DaemonSet's pod, which tolerates the taints, would be evicted, made again and admitted in a circle.
+    """
+    if not conditions or (pod["spec"].get("priority") or 0) >= CRITICAL:
+        return None
+    if list(conditions) == ["MemoryPressure"]:
+        # Where memory alone is short those who asked for some are welcome, and those who know what they do.
+        best_effort = (pod.get("status") or {}).get("qosClass") == "BestEffort"
+        if not best_effort or any(_tolerates(each) for each in pod["spec"].get("tolerations") or ()):
+            return None
+    return EVICTED, f"The node had condition: [{' '.join(conditions)}]. "
+
+
+def _tolerates(toleration: Mapping[str, Any]) -> bool:
+    """Whether a toleration covers the taint NoSchedule of a node whose memory is short."""
+    if (toleration.get("effect") or "NoSchedule") != "NoSchedule":
+        return False
+    if (toleration.get("key") or _MEMORY_TAINT) != _MEMORY_TAINT:
+        return False
+    return toleration.get("operator") == "Exists" or not toleration.get("value")
 
 
 def verdict(

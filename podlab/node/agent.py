@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import functools
 import gc
 import logging
-import os
 import signal
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from podlab.network import fiction
 from podlab.network.node import ZONE_LABEL, NodeNetwork
 from podlab.network.plain import PlainNodeNetwork
 from podlab.node import logs, pod_state
-from podlab.node.admission import verdict
+from podlab.node.admission import pressed, verdict
 from podlab.node.api import ApiClient, ApiError, Event, Object
 from podlab.node.authorization import Webhook
 from podlab.node.background import Background
@@ -36,7 +36,7 @@ from podlab.node.environment import service_variables, visible_services
 from podlab.node.events import EventRecorder
 from podlab.node.eviction import MemoryPressure, machine_memory_taken
 from podlab.node.lease import Heartbeat
-from podlab.node.local_storage import LocalStorage, Used, measure
+from podlab.node.local_storage import LocalStorage, Size, Used, left, measure
 from podlab.node.objects import ObjectReader
 from podlab.node.pod_files import node_hosts
 from podlab.node.pod_worker import PodWorker
@@ -74,13 +74,14 @@ class Agent:
         )
         self._network = _network(self._proxy_api, configuration)
         images = Images(Path(configuration.image_store), _registries(configuration))
-        self._registration = Registration(self._api, configuration, images.list)
+        recorder = EventRecorder(self._api, configuration.name)
+        self._registration = Registration(self._api, configuration, images.list, recorder)
         self._context = NodeContext(
             configuration=configuration,
             api=self._api,
             runtime=self._runtime,
             images=images,
-            recorder=EventRecorder(self._api, configuration.name),
+            recorder=recorder,
             objects=ObjectReader(self._api),
             services=self._services,
             addresses=Addresses(configuration.index),
@@ -125,6 +126,7 @@ class Agent:
             self._tasks.start(self._network.run(), "node network"),
             self._tasks.start(self._context.recorder.run(), "events"),
         ]
+        self._registration.starting()
         await self._registration.register()
         log.info("%s registered at %s", configuration.name, configuration.address)
         heartbeat = Heartbeat(self._api, configuration, lambda: self._registration.uid, self._registration.refresh)
@@ -177,20 +179,16 @@ class Agent:
 
     async def _watch_disk(self) -> None:
         """Evict pods that use more of the disk than they may, or than there is."""
-        context = self._context
+        context, configuration = self._context, self.configuration
 
         def measured(pod: PodView) -> Used:
             logs = context.log_folder({"metadata": pod.metadata})
             return measure(pod, context.pod_folder(pod.uid), logs)
 
-        def free() -> int:
-            found = os.statvfs(self.configuration.folder)
-            return found.f_bavail * found.f_frsize
-
         storage = LocalStorage(
             self._registration.disk,
-            threshold=self.configuration.eviction_disk,
-            free=free,
+            threshold=Size(configuration.eviction_disk, configuration.eviction_inodes),
+            left=lambda: left(Path(configuration.folder)),
             measure=measured,
             pods=self.pods,
             evict=self._evict,
@@ -215,7 +213,7 @@ class Agent:
                 await self._take_over(listed, inventory)
                 listed = None
             else:
-                self._apply(event)
+                _safely(self._context, event.object, functools.partial(self._apply, event))
 
     def _apply(self, event: Event) -> None:
         if event.type == "SYNC":
@@ -253,7 +251,8 @@ class Agent:
         await self._sweep({pod["metadata"]["uid"] for pod in pods})
         for pod in sorted(pods, key=lambda pod: pod["metadata"]["creationTimestamp"]):
             uid = pod["metadata"]["uid"]
-            self._begin(pod, containers.get(uid, []), sandboxes.get(uid) if uid in live else None)
+            left_behind = (containers.get(uid, []), sandboxes.get(uid) if uid in live else None)
+            _safely(self._context, pod, functools.partial(self._begin, pod, *left_behind))
         await self._network.settle()
 
     async def _sweep(self, known: set[str]) -> None:
@@ -269,14 +268,26 @@ class Agent:
         worker = PodWorker(self._context, pod, self._forget)
         if not adopted and sandbox is None and worker.active and not pod["metadata"].get("deletionTimestamp"):
             others = [other.pod.admitted for other in self._workers.values() if other.active]
-            refused = verdict(pod, others, self._registration.allocatable, self._registration.labels)
+            node = self._registration
+            short = [each.kind for each in (node.memory, node.disk) if each.on]
+            refused = pressed(pod, short) or verdict(pod, others, node.allocatable, node.labels)
             if refused:
                 worker.reject(*refused)
-        self._workers[pod["metadata"]["uid"]] = worker
         worker.begin(adopted, sandbox)
+        self._workers[pod["metadata"]["uid"]] = worker
 
     def _forget(self, uid: str) -> None:
         self._workers.pop(uid, None)
+
+
+def _safely(context: NodeContext, pod: Object, work: Callable[[], None]) -> None:
+    """Do what a pod asks for. A failure costs that pod alone, not the agent, now and after each restart."""
+    try:
+        work()
+    except Exception as error:
+        metadata = pod["metadata"]
+        log.exception("%s/%s cannot be worked on", metadata["namespace"], metadata["name"])
+        context.recorder.pod(pod, "Warning", "FailedSync", f"Error syncing pod: {error!r}")
 
 
 def _write_node_files(root: Path, configuration: NodeConfiguration) -> None:

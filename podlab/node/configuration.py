@@ -55,10 +55,13 @@ class NodeConfiguration:
     allocatable: dict[str, str] = field(default_factory=dict)
     #: Bytes of memory that the node keeps free by evicting pods (0: never), and how long it shows the pressure.
     eviction_memory: int = 0
-    #: Bytes that its file system keeps free likewise.
+    #: Bytes and inodes that its file system keeps free likewise.
     eviction_disk: int = 0
+    eviction_inodes: int = 0
     pressure_transition: float = 300.0
     labels: dict[str, str] = field(default_factory=dict)
+    #: Whether a container that asks for no seccomp profile gets RuntimeDefault, as with kubelet's --seccomp-default.
+    seccomp_default: bool = False
     #: What the plain runtime is told of the node (podlab.cluster.embedded.nodes); empty: the node has namespaces.
     plain: dict[str, Any] = field(default_factory=dict)
     kubernetes_version: str = "v1.37.2"

@@ -96,9 +96,9 @@ def capabilities(context: Mapping[str, Any]) -> list[str] | None:
         raise ConfigError(str(error)) from error
 
 
-def seccomp(context: Mapping[str, Any]) -> bool:
-    """Whether the container gets the filter of the profile RuntimeDefault; without a profile it has none."""
-    profile = context.get("seccompProfile") or {}
+def seccomp(context: Mapping[str, Any], default: bool = False) -> bool:
+    """Whether the container gets the filter of the profile RuntimeDefault; with `default` also if it names none."""
+    profile = context.get("seccompProfile") or {"type": "RuntimeDefault" if default else "Unconfined"}
     if profile.get("type") == "Localhost":
         name = profile.get("localhostProfile")
         raise ConfigError(f"cannot load seccomp profile {name!r}: this node has RuntimeDefault and Unconfined only")
@@ -129,6 +129,7 @@ def build(
     attempt: int,
     labels: Mapping[str, str],
     processes_of: str | None = None,
+    seccomp_default: bool = False,
 ) -> ContainerSpec:
     """The runtime's specification of one attempt of a container."""
     spec, context = container.spec, security(pod, container.spec)
@@ -157,7 +158,7 @@ def build(
         no_new_privileges=context.get("allowPrivilegeEscalation") is False,
         capabilities=capabilities(context),
         privileged=bool(context.get("privileged")),
-        seccomp=seccomp(context),
+        seccomp=seccomp(context, seccomp_default),
         unmasked_proc=context.get("procMount") == "Unmasked",
         share_processes=bool(pod.spec.get("shareProcessNamespace")),
         host_processes=bool(pod.spec.get("hostPID")),

@@ -86,6 +86,10 @@ class ContainerWorker:
             self._pull_failed(error)
         except (RuntimeRefused, ApiError, OSError) as error:
             self._start_failed(error, attempt)
+        except Exception as error:
+            # Without a pause and a word in the status the plan would start it again at once, for ever.
+            log.exception("starting %s of %s failed", record.name, self._pod.full_name)
+            self._start_failed(RuntimeRefused(repr(error), reason="CreateContainerError"), attempt)
         finally:
             record.busy = False
             self._parts.changed()
@@ -108,7 +112,7 @@ class ContainerWorker:
         record.replacing = False
         reference = record.spec["image"]
         record.backoff = record.backoff.failed(now, self._context.policy)
-        record.retry_at = now + record.backoff.pause
+        record.failed_at, record.retry_at = now, now + record.backoff.pause
         if error.reason == "ErrImagePull":
             self._event("Normal", "Pulling", f'Pulling image "{reference}"')
             self._event("Warning", "Failed", f'Failed to pull image "{reference}": {error}')
@@ -136,7 +140,7 @@ class ContainerWorker:
             return
         record.failures += 1
         pause = min(CONFIG_RETRY_FIRST * 2 ** (record.failures - 1), CONFIG_RETRY_LONGEST)
-        record.retry_at = now + pause
+        record.failed_at, record.retry_at = now, now + pause
         if record.ended:
             record.last = record.ended
         record.state = Waiting(reason or "CreateContainerConfigError", message)
@@ -176,6 +180,7 @@ class ContainerWorker:
             name=self._name(attempt),
             attempt=attempt,
             processes_of=self._looks_at(),
+            seccomp_default=context.configuration.seccomp_default,
             labels={"pod": pod.uid, "name": record.name, "backoff": json.dumps([backoff.pause, backoff.since])},
         )
         _write_private(paths.environment, json.dumps(variables))
@@ -236,8 +241,9 @@ class ContainerWorker:
         try:
             await until_first(running, self._interrupted, self._ended)
             self._is_running(state)
-        except hooks.HookFailed as error:
-            log.info("%s", error)
+        except Exception as error:
+            # Whatever it is: the container runs by now, so that its start can no longer fail.
+            log.warning("%s", error, exc_info=not isinstance(error, hooks.HookFailed))
             self._event("Warning", "FailedPostStartHook", "PostStartHook failed")
             self._is_running(state, probed=False)
             self.record.busy = False

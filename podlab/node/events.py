@@ -148,6 +148,10 @@ class EventRecorder:
             except Unreachable:
                 await pause_async(1.0)
             except ApiError as error:
+                if isinstance(error, NotFound) and not involved.get("namespace"):
+                    # A node is there before the namespace of its Events, which comes a moment after the API server.
+                    await pause_async(1.0)
+                    continue
                 # A namespace that is ending refuses new events; that is its normal course.
                 log.debug("event %s refused: %s", reason, error)
                 return

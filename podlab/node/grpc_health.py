@@ -81,6 +81,13 @@ def state(body: bytes) -> str:
     return STATES[message[1]]
 
 
+def _unpadded(payload: bytes) -> bytes:
+    """A frame's payload without its padding (RFC 9113, 6.1); ProtocolError if there cannot be that much."""
+    if not payload or payload[0] >= len(payload):
+        raise ProtocolError("the answer is no HTTP/2")
+    return payload[1 : len(payload) - payload[0]]
+
+
 async def check(host: str, port: int, service: str) -> str:
     """The serving state that a server gives for `service` ("": the server as a whole)."""
     reader, writer = await asyncio.open_connection(host, port)
@@ -99,7 +106,7 @@ async def check(host: str, port: int, service: str) -> str:
             elif kind == PING and not flags & ACK:
                 writer.write(frame(PING, ACK, 0, payload))
             elif kind == DATA:
-                body += payload[1 : len(payload) - payload[0]] if flags & PADDED else payload
+                body += _unpadded(payload) if flags & PADDED else payload
             elif kind in (RST_STREAM, GOAWAY):
                 raise ProtocolError("the server ended the stream")
             if kind in (DATA, HEADERS) and flags & END_STREAM:

@@ -99,11 +99,16 @@ def _end(container: Container) -> Terminated | None:
     return container.ended or container.last
 
 
-def restart_at(container: Container, policy: BackoffPolicy) -> float:
-    """The time from which an ended container may start again."""
+def restart_at(container: Container, now: float, policy: BackoffPolicy) -> float:
+    """The time from which a container that ended, or failed to start, may start again.
+
+    What happened after `now` did so before the clock was set back: nobody waits for that time to come again.
+    """
     end = _end(container)
     finished = (end.finished_at if end else None) or 0.0
-    return max(container.backoff.ready_at(finished, policy) if finished else 0.0, container.retry_at)
+    after_end = container.backoff.ready_at(finished, policy) if 0.0 < finished <= now else 0.0
+    after_failure = container.retry_at if container.failed_at <= now else 0.0
+    return max(after_end, after_failure)
 
 
 def plan(pod: Pod, now: float, policy: BackoffPolicy) -> Plan:
@@ -127,7 +132,7 @@ def plan(pod: Pod, now: float, policy: BackoffPolicy) -> Plan:
     for container in _due(pod):
         if container.busy or container.running:
             continue
-        at = restart_at(container, policy)
+        at = restart_at(container, now, policy)
         if at <= now:
             start.append(container.name)
             continue
@@ -218,7 +223,7 @@ def shown_state(pod: Pod, container: Container, now: float, policy: BackoffPolic
     leaving = pod.terminating or pod.deleted or pod.stopped
     if leaving or not should_restart(pod, container, end.exit_code) or not _may_run(pod, container):
         return end, last
-    if restart_at(container, policy) <= now:
+    if restart_at(container, now, policy) <= now:
         return end, last
     message = (
         f"back-off {duration(container.backoff.pause)} restarting failed container={container.name} pod={pod.full_name}"

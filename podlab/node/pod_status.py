@@ -29,6 +29,8 @@ OWN_FIELDS = (
     "ephemeralContainerStatuses",
     "conditions",
 )
+#: Bytes that the termination messages of a pod's containers have together, in equal parts (the kubelet's).
+MESSAGES_MAX = 12 * 1024
 _STATUS_FIELDS = {
     "initContainerStatuses": ("init", "sidecar"),
     "containerStatuses": ("main",),
@@ -75,6 +77,7 @@ def container_status(pod: Pod, container: Container, now: float, policy: Backoff
     """One entry of containerStatuses."""
     state, last = shown_state(pod, container, now, policy)
     running = isinstance(state, Running)
+    most = MESSAGES_MAX // len(pod.containers)
     status: dict[str, Any] = {
         "name": container.name,
         "image": container.spec.get("image", ""),
@@ -82,8 +85,8 @@ def container_status(pod: Pod, container: Container, now: float, policy: Backoff
         "restartCount": max(0, container.attempt),
         "ready": _ready(container, running),
         "started": running and container.started and container.kind != "init",
-        "state": _state(state),
-        "lastState": _state(last),
+        "state": _state(state, most),
+        "lastState": _state(last, most),
     }
     if container.container_id:
         status["containerID"] = container.container_id
@@ -111,7 +114,8 @@ def _mount(mount: Mapping[str, Any], kept: bool) -> dict[str, Any]:
     return shown
 
 
-def _state(state: Waiting | Running | Terminated | None) -> dict[str, Any]:
+def _state(state: Waiting | Running | Terminated | None, most: int) -> dict[str, Any]:
+    """A state as the status shows it; the message of an end has at most `most` bytes."""
     match state:
         case Waiting():
             return {"waiting": _without_empty({"reason": state.reason, "message": state.message})}
@@ -120,7 +124,7 @@ def _state(state: Waiting | Running | Terminated | None) -> dict[str, Any]:
         case Terminated():
             shown = {
                 "reason": state.reason,
-                "message": state.message,
+                "message": state.message.encode()[:most].decode(errors="ignore"),
                 "startedAt": _time(state.started_at),
                 "finishedAt": _time(state.finished_at),
                 "containerID": state.container_id,

@@ -106,7 +106,7 @@ class PodWorker:
 
     def reject(self, reason: str, message: str) -> None:
         """The node does not take the pod: it fails before anything of it runs."""
-        self.pod.failure = (reason, message)
+        self.pod.failure, self.pod.rejected = (reason, message), True
         self._context.recorder.pod(self.pod.object, "Warning", reason, message)
 
     def evict(self, message: str) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Mapping
 
 from podlab.errors import RuntimeRefused
@@ -16,8 +17,12 @@ from podlab.node.volume_files import VolumeError
 from podlab.node.volumes import REFRESH, PodVolumes
 from podlab.waiting import pause_async
 
+log = logging.getLogger(__name__)
+
 #: Pauses between tries to make a sandbox or to fill volumes: doubled from the first to the longest.
 RETRY_FIRST, RETRY_LONGEST = 0.5, 10.0
+#: What the outside may do to us; any other exception is a fault of this program.
+_EXPECTED = (RuntimeRefused, VolumeError, NetfilterError, ApiError, OSError, ValueError)
 #: Handlers of a RuntimeClass that mean this node's one runtime.
 HANDLERS = ("podlab", "runc")
 
@@ -54,8 +59,8 @@ class Preparation:
             await pause_async(REFRESH)
             try:
                 await self.volumes.refresh(self._pod.admitted, self._context.place(self._pod.address))
-            except VolumeError as error:
-                self._context.recorder.pod(self._pod.object, "Warning", "FailedMount", str(error))
+            except Exception as error:
+                self._tell("FailedMount", "", error)
 
     def _take_address(self) -> str | None:
         if self._pod.spec.get("hostNetwork"):
@@ -70,14 +75,21 @@ class Preparation:
                 self._pod.hindrances.pop(reason, None)
                 self._changed()
                 return
-            except (RuntimeRefused, VolumeError, NetfilterError, ApiError, OSError, ValueError) as error:
-                message = prefix + (getattr(error, "message", None) or str(error))
-                self._context.recorder.pod(self._pod.object, "Warning", reason, message)
+            except Exception as error:
                 # Events are forgotten after an hour; the status stays.
-                self._pod.hindrances[reason] = message
+                self._pod.hindrances[reason] = self._tell(reason, prefix, error)
                 self._changed()
             await pause_async(pause)
             pause = min(pause * 2, RETRY_LONGEST)
+
+    def _tell(self, reason: str, prefix: str, error: Exception) -> str:
+        """Tell of a failed try by an Event, and of a fault of ours by the log; the Event's message."""
+        message = prefix + (getattr(error, "message", None) or str(error))
+        if not isinstance(error, _EXPECTED):
+            log.error("preparing %s failed", self._pod.full_name, exc_info=error)
+            message = f"{prefix}{error!r}"
+        self._context.recorder.pod(self._pod.object, "Warning", reason, message)
+        return message
 
     def _name(self) -> None:
         """Settle the pod's names and the files that contain them; ValueError if the kernel cannot hold them."""

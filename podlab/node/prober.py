@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import ssl
 from collections.abc import Mapping
@@ -13,6 +14,8 @@ from urllib.parse import urljoin, urlsplit
 from podlab.errors import RuntimeRefused
 from podlab.node import commands, grpc_health
 from podlab.node.runtime.contract import Runtime
+
+log = logging.getLogger(__name__)
 
 REDIRECTS_MAX = 10
 HEAD_MAX = 1 << 20
@@ -55,7 +58,7 @@ def port_number(port: int | str, container: Mapping[str, Any]) -> int:
 
 
 async def ask(runtime: Runtime, target: Target, probe: Mapping[str, Any], timeout: float) -> Answer:
-    """One answer of a probe, within `timeout` seconds."""
+    """One answer of a probe, within `timeout` seconds. Never raises: a probe that ended would not be asked again."""
     try:
         if "exec" in probe:
             return await _command(runtime, target, probe["exec"].get("command") or [], timeout)
@@ -67,6 +70,9 @@ async def ask(runtime: Runtime, target: Target, probe: Mapping[str, Any], timeou
             return await _grpc(target, probe["grpc"], timeout)
     except ValueError as error:
         return Answer(None, str(error))
+    except Exception as error:
+        log.exception("a probe of %s failed", target.container_id)
+        return Answer(None, repr(error))
     return Answer(None, "missing probe handler")
 
 

@@ -68,6 +68,8 @@ class Container:
     #: A new definition replaces it: nothing is told until its successor runs, or cannot be started.
     replacing: bool = False
     backoff: Backoff = field(default_factory=Backoff)
+    #: When it could not be started, and when that is tried again.
+    failed_at: float = 0.0
     retry_at: float = 0.0
     failures: int = 0
     environment: Mapping[str, str] = field(default_factory=dict)
@@ -107,6 +109,8 @@ class Pod:
     hindrances: dict[str, str] = field(default_factory=dict)
     #: (reason, message) with which the node ended the pod: DeadlineExceeded, OutOfcpu, Evicted ...
     failure: tuple[str, str] | None = None
+    #: The node did not take it: nothing of it ever runs.
+    rejected: bool = False
     #: Containers are being stopped for good; nothing is started any more.
     terminating: bool = False
     #: Every container has ended for good.
@@ -117,7 +121,7 @@ class Pod:
     @property
     def evicted(self) -> bool:
         """Whether the node has ended it to have its resources back."""
-        return self.failure is not None and self.failure[0] == EVICTED
+        return self.failure is not None and self.failure[0] == EVICTED and not self.rejected
 
     @property
     def uid(self) -> str:

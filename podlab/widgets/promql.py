@@ -213,7 +213,7 @@ class Playground(Replay):
         """Draw the values over time and a legend; return where there is room again."""
         left, top, high = 60, 34, 170
         right = page.width - 20
-        page.text(8, 18, _cut(self.steps[self.position][0].drawn if self.steps else self.expression), size=12)
+        page.text(8, 18, _cut(self._drawn_now()), size=12)
         values = [value for one in self.series for value in _values(one)] or [0.0]
         low, tall = min(0.0, *values), max(*values, 1e-9)
         span = (tall - low) or 1.0
@@ -231,7 +231,7 @@ class Playground(Replay):
         for number_, one in enumerate(self.series[: len(LOOKS)]):
             colour, dash = LOOKS[number_]
             style = {"stroke-width": 2, **({"stroke-dasharray": dash} if dash else {})}
-            for piece in _pieces(one, 4 * 60 * self.minutes / POINTS):
+            for piece in self._pieces(one):
                 page.path([at(*point) for point in piece], stroke=colour, **style)
             y = top + high + 36 + 16 * number_
             page.path([(left, y - 4), (left + 26, y - 4)], stroke=colour, **style)
@@ -247,18 +247,28 @@ class Playground(Replay):
 
         made = Figure(figsize=(7, 3), layout="constrained")
         axes = made.subplots()
+        axes.set(xlabel="seconds from now", title=_cut(self._drawn_now()))
         if timeline := self.timeline():
             for bar in timeline.bars:
                 axes.barh(bar.row, bar.end - bar.begin, left=bar.begin, color=TONES[bar.tone], edgecolor="black")
                 axes.text(bar.begin, timeline.rows.index(bar.row), f" {bar.words}", va="center", fontsize="small")
-            axes.set(xlabel="seconds from now", title=self.expression)
             return made
-        for name, one in zip(self.names(), self.series, strict=True):
-            axes.plot([at - self._end for at, _ in one.points], _values(one), label=name)
-        axes.set(xlabel="seconds from now", title=self.expression)
+        for name, one, (colour, dash) in zip(self.names(), self.series, LOOKS, strict=False):
+            style = (0, tuple(map(int, dash.split()))) if dash else "solid"
+            pieces = self._pieces(one)
+            for number_, piece in enumerate(pieces or [[]]):  # what has no value is in the legend all the same
+                times, values = [at - self._end for at, _ in piece], [value for _, value in piece]
+                axes.plot(times, values, color=colour, linestyle=style, label="" if number_ else name)
         if self.series:
             axes.legend(fontsize="small")
         return made
+
+    def _drawn_now(self) -> str:
+        """What is drawn: the expression of the present step."""
+        return self.steps[self.position][0].drawn if self.steps else self.expression
+
+    def _pieces(self, series: Series) -> list[Sequence[tuple[float, float]]]:
+        return _pieces(series, 4 * 60 * self.minutes / POINTS)
 
 
 def _values(series: Series) -> list[float]:

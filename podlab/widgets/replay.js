@@ -71,6 +71,7 @@ function render({ model, el, signal }) {
     stage.replaceChildren(document.importNode(svg, true));
     words.textContent = view.summary;
     mark.textContent = view.mark;
+    mark.classList.toggle("lines", view.mark.includes("\n"));
     mark.hidden = !view.mark;
     help.textContent = view.help;
     say(view.summary);

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import astuple
 from importlib import import_module
 from typing import Any
 
@@ -25,9 +26,9 @@ def _gantt(kept: Kept, title: str) -> Replay:
     from podlab.widgets.gantt import Gantt
 
     pids = kept.get("pids") or [0] * kept["workers"]
-    spans = [Span(worker, chunk, begin, end, 1, pids[worker]) for worker, chunk, begin, end in kept["spans"]]
-    results = [None] * len({span.chunk for span in spans})
-    seconds = max(1e-9, *(span.end for span in spans))
+    spans = [Span(*span[:4], *(span[4:] or (1, pids[span[0]]))) for span in kept["spans"]]
+    results = [None] * kept.get("results", len({span.chunk for span in spans}))
+    seconds = kept.get("seconds") or max(1e-9, *(span.end for span in spans))
     return Gantt(Farmed(spans, results, seconds, kept["workers"]), title, mode=kept.get("mode", "recorded"))
 
 
@@ -64,8 +65,8 @@ def _made_by(module: str) -> Callable[[Kept, str], Replay]:
 
 
 def kept(view: Any) -> dict[str, Any]:
-    """What `of` needs to make a picture of a namespace again; UsageError for a picture that keeps no such record."""
-    from podlab.widgets import live, views
+    """What `of` needs to make a picture again; UsageError for one that keeps no record, such as one to play with."""
+    from podlab.widgets import gantt, live, ring, shuffle, views
 
     if isinstance(view, live.FlowView):
         return {"kind": "flow", "service": view.service, "seconds": view.seconds, "moments": view.record.dump()}
@@ -74,9 +75,18 @@ def kept(view: Any) -> dict[str, Any]:
     if isinstance(view, views.ClusterMap | views.Staircase):
         kind = "map" if isinstance(view, views.ClusterMap) else "staircase"
         return {"kind": kind, "app": getattr(view, "app", ""), "entries": view.record.dump()}
+    to_play_with = isinstance(view, gantt.Planner | ring.Election | shuffle.Stepper)  # computed anew at each change
+    if isinstance(view, gantt.Gantt) and not to_play_with:
+        run, spans = view.run, [astuple(span) for span in view.run.spans]
+        more = {"workers": run.workers, "seconds": run.seconds, "results": len(run.results), "spans": spans}
+        return {"kind": "gantt", "mode": view.mode, **more}
+    if isinstance(view, ring.Ring) and not to_play_with:
+        return {"kind": "ring", "mode": view.mode, "record": view.record}
+    if isinstance(view, shuffle.Shuffle) and not to_play_with:
+        return {"kind": "shuffle", "mode": view.mode, "events": view.events}
     raise UsageError(
-        f"{type(view).__name__} keeps no record of a namespace.",
-        hint="What can be saved comes from lab.map, lab.staircase, lab.journey or lab.flow.",
+        f"{type(view).__name__} keeps no record.",
+        hint="What can be saved comes from lab.map, staircase, journey, flow, gantt, ring or shuffle.",
     )
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from podlab.addons.logs import refusal
+from podlab.addons.prometheus import QueryError
 from podlab.widgets.log_explorer import LogExplorer
 
 pytestmark = pytest.mark.browser
@@ -58,6 +60,25 @@ def test_a_trace_is_followed_and_a_field_is_chosen_from_the_page(open_page):
         {"type": "do", "name": "follow"},
         {"type": "set", "name": "field", "value": "level"},
     ]
+
+
+def test_a_place_that_is_marked_stands_below_what_is_wrong_there(open_page):
+    class Refusing(Store):
+        def query(self, question, limit=1000, *, within=""):
+            raise QueryError(refusal(question, f"bad; context: [{question[:9]}]"))
+
+    page = shown(open_page, LogExplorer(Refusing(), "a:( | ill | x", 5, now=lambda: 1000.0))
+    below = """() => {
+      const text = document.querySelector(".mark").firstChild, words = text.data;
+      const at = (place) => {
+        const range = document.createRange();
+        range.setStart(text, place), range.setEnd(text, place + 1);
+        return range.getBoundingClientRect();
+      };
+      const wrong = at(words.lastIndexOf("l | x")), mark = at(words.indexOf("^"));
+      return [Math.round(mark.left - wrong.left), mark.top > wrong.top];
+    }"""
+    assert page.evaluate(below) == [0, True]
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])

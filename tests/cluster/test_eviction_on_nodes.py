@@ -52,6 +52,16 @@ def test_a_pod_without_measure_is_evicted(
         return now["status"] == "False" and now["lastTransitionTime"] != before["lastTransitionTime"]
 
     until(over, "the end of the pressure", timeout=120, interval=1, state=pressure)
+    (name,) = kubectl(cluster, "get", "nodes", "-o", "name").split()
+
+    def events() -> str:
+        return kubectl(cluster, "describe", name).partition("Events:")[2]
+
+    def told() -> bool:
+        said, pressed = events(), ("NodeHasInsufficientMemory", "NodeHasSufficientMemory")
+        return all(reason in said for reason in ("Starting", "NodeReady", *pressed))
+
+    until(told, "what happened to the node in its Events", timeout=30, interval=1, state=events)
     assert pods.status("neighbour")["phase"] == "Running"
 
 

@@ -12,7 +12,7 @@ from conftest import PROVIDER
 
 from podlab import cluster
 from podlab.checks.api import Api, ApiError
-from podlab.checks.world import LEARNER, MOST_DISK, make_namespace
+from podlab.checks.world import LEARNER, MOST_DISK, MOST_OBJECTS, make_namespace
 from podlab.grading import box
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow]
@@ -37,6 +37,7 @@ FORBIDDEN = (
     ("patch", "events.k8s.io", "events", "", HERE),
     ("create", "rbac.authorization.k8s.io", "rolebindings", "", HERE),
     ("delete", "", "limitranges", "", HERE),
+    ("patch", "", "resourcequotas", "", HERE),
     ("get", "", "secrets", "", AWAY),
     ("list", "", "pods", "", ""),
     ("get", "", "nodes", "", ""),
@@ -112,3 +113,25 @@ def test_no_container_of_a_submission_may_fill_the_disk_of_its_node(api: Api) ->
     much = {"limits": {"ephemeral-storage": "100Gi"}}
     with pytest.raises(ApiError, match="maximum ephemeral-storage usage per Container is 512Mi"):
         api.as_user(BOX).apply(pod("greedy", resources=much), box.NAMESPACE)
+
+
+def test_a_flood_of_claims_or_pods_is_refused_at_its_bound(api: Api) -> None:
+    def claim(number: int) -> dict[str, object]:
+        spec = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}
+        meta = {"name": f"claim-{number}"}
+        return {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": meta, "spec": spec}
+
+    def pod(number: int) -> dict[str, object]:
+        spec = {"nodeSelector": {"nowhere": "yes"}, "containers": [{"name": "c", "image": "i"}]}
+        return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": f"flood-{number}"}, "spec": spec}
+
+    make_namespace(api, "flooded", "flooded")
+    learner = api.as_user(LEARNER)
+    for what, kind, bound in (
+        (claim, "PersistentVolumeClaim", MOST_OBJECTS["persistentvolumeclaims"]),
+        (pod, "Pod", MOST_OBJECTS["pods"]),
+    ):
+        with pytest.raises(ApiError, match="exceeded quota"):
+            for number in range(200):
+                learner.apply(what(number), "flooded")
+        assert len(api.list(kind, "flooded")) == int(bound)

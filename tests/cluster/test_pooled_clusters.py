@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator
 
 import pytest
@@ -47,6 +48,21 @@ def test_work_in_its_own_namespaces_is_tidied_up_and_the_cluster_lent_again(pool
         assert identity(lent) == first, said
         assert lent.api.get("Namespace", "submission") is None
     assert pool.reused >= before + 1
+
+
+def test_a_graded_pod_is_under_the_filter_and_its_service_opens_nothing_on_this_machine(pool: Pool) -> None:
+    program = "import signal; print(open('/proc/self/status').read(), flush=True); signal.pause()"
+    main = {"name": "main", "image": "podlab/python:3", "command": ["python3", "-S", "-c", program]}
+    pod = {"spec": {"containers": [main], "terminationGracePeriodSeconds": 1}}
+    service = {"spec": {"type": "NodePort", "selector": {"app": "web"}, "ports": [{"port": 80, "nodePort": 30_789}]}}
+    with pool.lent(NAME, 1) as lent, lent.world(1) as world:
+        room = world.room("work")
+        for kind, item in (("Service", service), ("Pod", pod)):
+            room.learner.apply({"apiVersion": "v1", "kind": kind, "metadata": {"name": "web"}, **item}, room.namespace)
+        log = f"/api/v1/namespaces/{room.namespace}/pods/web/log"
+        assert room.eventually(lambda: b"Seccomp:\t2" in lent.api.raw("GET", log).data, "the pod's words", 30)
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", 30_789), timeout=5)
 
 
 @pytest.mark.parametrize(

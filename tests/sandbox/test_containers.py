@@ -15,6 +15,8 @@ from sandbox_room import PATH, Node, entries, text_of
 
 from podlab import waiting
 from podlab.errors import RuntimeRefused
+from podlab.node.runtime.contract import Mount
+from podlab.node.volume_places import host_path
 
 pytestmark = pytest.mark.sandbox
 
@@ -443,3 +445,17 @@ async def test_removing_a_container_deletes_its_folder_and_keeps_its_log(node: N
     assert [entry.text for entry in entries(node.log(spec.id))] == ["done"]
     with pytest.raises(RuntimeRefused, match="does not exist"):
         await node.runtime.wait_container(spec.id)
+
+
+async def test_a_host_path_that_became_a_link_is_not_mounted(node: Node) -> None:
+    top, outside = node.folder / "files-of-the-node", node.folder / "outside-of-the-node"
+    outside.mkdir()
+    whole, part = (host_path(top, {"path": path}) for path in ("/", "/x"))
+    assert part.path.is_dir()
+    node.room.own(top)
+    pod = await node.pod()
+    mounts = [Mount(str(one.path), "/m", within=str(one.within)) for one in (whole, part)]
+    await node.shell(pod, f"rmdir /m/x && ln -s {outside} /m/x", mounts=mounts[:1])
+    assert (top / "x").is_symlink()
+    with pytest.raises(RuntimeRefused, match=r"symbolic links|leads out"):
+        await node.start(pod, "true", mounts=mounts[1:])

@@ -10,9 +10,12 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from nbconvert.exporters import HTMLExporter
+from nbgrader.server_extensions.formgrader import handlers
 
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))
@@ -139,11 +142,54 @@ def test_no_process_is_left(graded: Graded) -> None:
 
 
 def test_nothing_hidden_and_no_markup_of_the_learner_is_shown(graded: Graded) -> None:
-    for page in graded.out.glob("feedback/*/*/*.html"):
-        text = page.read_text()
+    names = {attack.name for attack in attacks.ATTACKS}
+    assert shows_nothing_hidden_and_no_markup(graded.out) == {"feedback": names, "autograded": names}
+
+
+def shows_nothing_hidden_and_no_markup(out: Path) -> dict[str, set[str]]:
+    """Looks at the pages of feedback, and at those of formgrader; returns whose they are, by folder."""
+    seen: dict[str, set[str]] = {"feedback": set(), "autograded": set()}
+    for page, text in (*pages_of_feedback(out), *pages_of_formgrader(out)):
+        step, learner = page.relative_to(out).parts[:2]
+        seen[step].add(learner)
         assert "HIDDEN-WORD" not in text, page
         assert "fetch('/api/contents')" not in text, page
         assert "onerror=alert" not in text, page
+        live = Live()
+        live.feed(text)
+        assert not [what for what in live.found if "alert(1)" in what or "/api/contents" in what], page
+    return seen
+
+
+class Live(HTMLParser):
+    """Collects what a browser would run, however it is quoted: scripts, and attributes that may hold some."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found += [value or "" for _, value in attrs]
+
+    def handle_data(self, data: str) -> None:
+        if self.cdata_elem:  # within a script, or a style
+            self.found.append(data)
+
+
+def pages_of_feedback(out: Path) -> Iterator[tuple[Path, str]]:
+    for page in out.glob("feedback/*/*/*.html"):
+        yield page, page.read_text()
+
+
+def pages_of_formgrader(out: Path) -> Iterator[tuple[Path, str]]:
+    """Every autograded notebook, rendered as formgrader's SubmissionHandler does."""
+    exporter = HTMLExporter(template_name="formgrade", extra_template_basedirs=[handlers.template_path])
+    about = {"base_url": "/", "submission_id": "1", "index": 0, "total": 1, "notebook_path": "x"}
+    about |= {"first_name": None, "last_name": None}
+    for notebook in out.glob("autograded/*/*/*.ipynb"):
+        names = {"student": notebook.parts[-3], "assignment_id": notebook.stem, "notebook_id": notebook.stem}
+        text, _ = exporter.from_filename(str(notebook), resources={**about, **names})
+        yield notebook, text
 
 
 def test_none_was_the_machines_fault(graded: Graded) -> None:

@@ -177,3 +177,26 @@ async def test_shared_memory_is_shared_in_a_pod_and_not_beyond(node: Node) -> No
     await node.shell(one, "echo here > /dev/shm/word; chmod 600 /dev/shm/word")
     assert await node.shell(one, "cat /dev/shm/word") == "here\n"
     assert await node.shell(two, "ls /dev/shm") == ""
+
+
+async def test_a_pod_that_fills_its_shared_memory_leaves_the_others_theirs(node: Node) -> None:
+    one, two = await node.pod(), await node.pod()
+    fill = "head -c 100m /dev/zero > /dev/shm/full 2> /dev/null || true; stat -c %s /dev/shm/full"
+    assert await node.shell(one, fill) == f"{64 << 20}\n"
+    assert await node.shell(two, "head -c 1m /dev/zero > /dev/shm/some; stat -c %s /dev/shm/some") == f"{1 << 20}\n"
+    many = "import os\nfor n in range(20000): os.close(os.open(f'/dev/shm/{n}', os.O_CREAT))"
+    exit_, _ = await node.run(two, node.room.python, "-c", many)
+    assert (exit_.status, "No space left on device" in node.log(node.containers[-1]).read_text()) == (1, True)
+
+
+async def test_the_shared_memory_of_a_removed_pod_is_free_again(node: Node) -> None:
+    mounts = """
+from podlab.node.runtime.sandbox.memory_volumes import mounted
+print(json.dumps(sum("/shared-memory/" in path for path in mounted())))
+"""
+    before = await node.inside(mounts)
+    pod = await node.pod()
+    await node.shell(pod, "echo here > /dev/shm/word")
+    assert await node.inside(mounts) == before + 1
+    await node.runtime.remove_sandbox(pod)
+    assert await node.inside(mounts) == before

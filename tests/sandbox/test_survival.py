@@ -192,6 +192,15 @@ async def test_malformed_requests_are_refused_and_nothing_breaks(node: Node, req
     await node.runtime.inventory()
 
 
+async def test_no_window_size_ends_the_keeper_and_with_it_every_pod(node: Node) -> None:
+    container = await node.start(await node.pod(), "sleep", "100", tty=True)
+    await node.runtime.resize(container, -1, 70000)
+    with pytest.raises(RuntimeRefused, match="resize"):
+        await node.runtime.resize(container, "many", 80)  # type: ignore[arg-type]
+    await node.runtime.resize(container, 24, 80)
+    assert await node.shell(await node.pod(), "echo here") == "here\n"
+
+
 async def test_half_a_message_and_a_client_that_never_reads_hold_nobody_up(node: Node) -> None:
     half = socket.socket(socket.AF_UNIX)
     half.connect(str(node.room.socket()))

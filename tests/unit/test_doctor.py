@@ -183,6 +183,8 @@ def test_a_home_that_cannot_be_made_is_a_finding_not_a_crash(monkeypatch):
 
 def test_kind_is_never_essential_and_its_ailments_come_with_the_cure():
     assert finding(machine(), "kind").state == "ok"
+    none = finding(machine(container_trouble=("kind needs docker, and none is installed.", "Install")), "kind")
+    assert (none.state, none.remedy) == ("ok", "Install") and "kind clusters" in none.meaning
     stopped = machine(
         container_runtime="docker", container_trouble=("docker cannot be used: it does not run.", "Start")
     )
@@ -196,6 +198,31 @@ def test_kind_is_never_essential_and_its_ailments_come_with_the_cure():
     assert finding(machine(container_runtime="podman"), "kind").found == "podman answers"
     for facts in (stopped, small):
         assert doctor.can_run(doctor.judge(facts))
+
+
+def test_without_a_container_runtime_the_cure_is_said_with_the_name_that_was_asked_for(monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv(kind_runtime.VARIABLE, raising=False)
+    name, trouble, _ = try_container_runtime()
+    assert name == "" and trouble and "none is installed" in trouble[0] and "Install Docker" in trouble[1]
+    (tmp_path / "docker").write_text(f"#!{sys.executable} -S\n")
+    (tmp_path / "docker").chmod(0o755)
+    monkeypatch.setenv(kind_runtime.VARIABLE, "podman")
+    name, trouble, _ = try_container_runtime()
+    assert name == "podman" and trouble and "asks for podman" in trouble[0] and "Install podman" in trouble[1]
+
+
+@pytest.mark.parametrize("stream", ["stdout", "stderr"])
+def test_the_docker_of_wsl_without_the_integration_is_an_ailment_with_its_cure(monkeypatch, tmp_path, stream):
+    said = "The command 'docker' could not be found in this WSL 2 distro.\nWe recommend to activate it."
+    stub = tmp_path / "docker"
+    stub.write_text(f"#!{sys.executable} -S\nimport sys\nprint({said!r}, file=sys.{stream})\nsys.exit(1)\n")
+    stub.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv(kind_runtime.VARIABLE, raising=False)
+    name, trouble, _ = try_container_runtime()
+    assert name == "docker" and trouble and "Docker Desktop does not run, or not for this" in trouble[0]
+    assert "WSL integration" in trouble[1]
 
 
 def test_a_docker_that_does_not_run_is_found_on_this_machine(monkeypatch: pytest.MonkeyPatch, tmp_path):

@@ -172,7 +172,9 @@ class Node:
             allocatable=share.allocatable,
             eviction_memory=share.eviction_memory,
             eviction_disk=share.eviction_disk,
+            eviction_inodes=share.eviction_inodes,
             pressure_transition=self._timers.toleration,
+            seccomp_default=self._record.guarded,
             labels=shares.labels(self.index) | {RUNTIME_LABEL: self._record.runtime},
         )
 

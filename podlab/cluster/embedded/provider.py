@@ -40,6 +40,7 @@ class EmbeddedProvider:
 
     def up(self, spec: ClusterSpec, progress: Progress) -> None:
         """Create the cluster and return when a pod could run."""
+        spec.only(self.name, "nodes", "profile", "runtime", "guarded")
         folder = cluster_folder(check_name(spec.name))
         _check(spec)
         record = Record.of(spec, self.name)

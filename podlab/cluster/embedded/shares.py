@@ -25,9 +25,9 @@ RESERVED = 1 << 30
 #: The kubelet's default eviction thresholds: bytes of memory, part of the disk.
 EVICTION_MEMORY = 100 << 20
 EVICTION_DISK = 0.1
-#: Bytes of the machine's file system below which pods are evicted: far less than the kubelet's tenth, since the disk is
-#: the learner's own and may well be nine tenths full.
-LEAST_DISK = 512 << 20
+#: Bytes and inodes of the machine's file system below which pods are evicted: far less than the kubelet's tenth and
+#: twentieth, since the disk is the learner's own and may well be nine tenths full.
+LEAST_DISK, LEAST_INODES = 512 << 20, 100_000
 REGION = "local"
 ZONES = ("zone-a", "zone-b", "zone-c")
 INSTANCE_TYPE = "podlab"
@@ -37,21 +37,23 @@ _LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_b
 
 @dataclass(frozen=True)
 class Machine:
-    """Processors, and bytes of memory and disk."""
+    """Processors, bytes of memory and disk, and inodes of the disk (0: its file system does not count them)."""
 
     processors: int
     memory: int
     disk: int
+    inodes: int = 0
 
 
 @dataclass(frozen=True)
 class Share:
-    """What a Node says of itself, as quantities; `eviction_memory` and `eviction_disk` are bytes that it keeps free."""
+    """What a Node says of itself, as quantities, and what it keeps free: bytes of memory and disk, and inodes."""
 
     capacity: dict[str, str]
     allocatable: dict[str, str]
     eviction_memory: int
     eviction_disk: int
+    eviction_inodes: int
 
 
 def this_machine(folder: Path) -> Machine:
@@ -68,7 +70,7 @@ def this_machine(folder: Path) -> Machine:
         except ValueError as error:
             raise UsageError(f"PODLAB_MEMORY is no amount of memory: {error}.", hint="Write 4Gi, say.") from error
     disk = os.statvfs(folder)
-    return Machine(len(os.sched_getaffinity(0)), memory, disk.f_blocks * disk.f_frsize)
+    return Machine(len(os.sched_getaffinity(0)), memory, disk.f_blocks * disk.f_frsize, disk.f_files)
 
 
 def share(machine: Machine, nodes: int, profile: str) -> Share:
@@ -84,6 +86,7 @@ def share(machine: Machine, nodes: int, profile: str) -> Share:
         _quantities(cores, memory - kept, int(disk * (1 - EVICTION_DISK))),
         eviction,
         min(LEAST_DISK, machine.disk // 64),
+        min(LEAST_INODES, machine.inodes // 64),
     )
 
 

@@ -62,8 +62,9 @@ class System:
         self._api = self._client("admin")
 
     def open_node_ports(self) -> None:
-        """Serve the cluster's node ports on this host's loopback, with kube-proxy's rights."""
-        self.network.open_node_ports(self._client("kube-proxy"), self._reachable)
+        """Serve the cluster's node ports on this host's loopback, with kube-proxy's rights; a guarded one has none."""
+        if not self.record.guarded:
+            self.network.open_node_ports(self._client("kube-proxy"), self._reachable)
 
     async def serve_load_balancers(self) -> None:
         """Give Services of the type LoadBalancer an address of this host's loopback, with rights for that alone."""

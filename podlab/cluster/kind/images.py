@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from podlab import paths
-from podlab.cluster.kind.runtime import Runtime
+from podlab.cluster.kind.runtime import Runtime, failure, reason
 from podlab.errors import ClusterError, EnvironmentUnsuitable, ImageError
 from podlab.images import catalogue
 from podlab.images.archive import save
@@ -119,14 +119,18 @@ def _load(runtime: Runtime, program: Path, cluster: str, archive: Path, names: S
     try:
         done = subprocess.run(arguments, env=runtime.environment, capture_output=True, text=True, timeout=LOAD)
     except subprocess.TimeoutExpired as error:
+        runtime.check_again()
         raise ClusterError(
             f"{', '.join(names)} could not be loaded into the nodes within {LOAD:.0f} s.",
             hint=f"Look whether {runtime.name} is well: `{runtime.name} info`.",
         ) from error
     if done.returncode:
-        said = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
+        runtime.check_again()
+        known = failure(runtime.name, "kind load", done.stderr)
+        if not isinstance(known, ClusterError):
+            raise known
         raise ClusterError(
-            f"{', '.join(names)} could not be loaded into the nodes: {said}.",
+            f"{', '.join(names)} could not be loaded into the nodes: {reason(done.stderr)}.",
             hint="A full disk is the usual reason: `docker system df`.",
         )
 

@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,8 @@ from podlab.waiting import until
 
 #: Seconds for kind to make a cluster, and for its nodes to become ready afterwards.
 CREATE, READY = 900.0, 300.0
+#: Each how many looks at an API that is away the runtime is asked whether it is well.
+ASK = 20
 #: A node image in place of kind.yaml's, for example one built by `make kind-lab`.
 IMAGE_VARIABLE = "PODLAB_KIND_IMAGE"
 _STEP = re.compile(r"^\s*[•✓✗]?\s*(?P<name>[A-Z][\w ()\-]+?)\s*(?:📦|📜|🕹️|🔌|💾|🚜|⏳|\.\.\.|\(|$)")
@@ -48,6 +51,7 @@ class KindProvider:
 
     def up(self, spec: ClusterSpec, progress: Progress) -> None:
         """Create the cluster and return when a pod could run."""
+        spec.only(self.name, "nodes", "profile")
         folder = _folder(spec.name)
         if spec.profile not in ("lab", "upstream"):
             raise UsageError(f"There is no profile {spec.profile}.", hint="There are upstream, lab.")
@@ -77,6 +81,7 @@ class KindProvider:
             write_private(folder.path / "kind.yaml", yaml.safe_dump(wanted, sort_keys=False))
             self._create(_Made(folder, record, found), program, progress)
         except BaseException as error:
+            _explain(found, error)
             _undo(_Made(folder, record, found), error)
             raise
 
@@ -86,10 +91,14 @@ class KindProvider:
             arguments = ["create", "cluster", "--name", cluster, "--config", str(folder.path / "kind.yaml")]
             # What fails is deleted here: kind would delete whatever has the name.
             arguments += ["--kubeconfig", str(folder.path / "kind-kubeconfig"), "--wait", "0s", "--retain"]
-            _follow(program, arguments, found, folder.log("kind"), say)
+            try:
+                _follow(program, arguments, found, folder.log("kind"), say)
+            except PodlabError:
+                _check_architecture(found, _node_image(folder))  # kind may have fetched it only now
+                raise
         with step("Nodes Ready", progress) as say:
             _write_kubeconfig(folder)
-            version = _wait_ready(folder, [node.name for node in made.nodes()], say)
+            version = _wait_ready(found, folder, [node.name for node in made.nodes()], say)
         with step("Images of the course", progress) as say:
             images.carry_bases(found, program, cluster, say)
         record = folder.read()
@@ -126,7 +135,7 @@ class KindProvider:
                 if not node.running:
                     made.found.run("start", node.name)
         with step("Nodes Ready", progress) as say:
-            _wait_ready(made.folder, [node.name for node in nodes], say)
+            _wait_ready(made.found, made.folder, [node.name for node in nodes], say)
 
     def status(self, name: str) -> ClusterStatus:
         """The cluster as it is now: each node is a component."""
@@ -243,12 +252,16 @@ def _foreign(found: Runtime, name: str) -> ClusterExists:
     )
 
 
+def _node_image(folder: ClusterFolder) -> str:
+    return yaml.safe_load((folder.path / "kind.yaml").read_text())["nodes"][0]["image"]
+
+
 def _check_architecture(found: Runtime, image: str) -> None:
     """EnvironmentUnsuitable if the runtime has the node image, but for another processor."""
     try:
         made_for = found.run("image", "inspect", "--format", "{{.Architecture}}", image).strip()
     except ClusterError:
-        return  # kind fetches the right one
+        return  # kind fetches it
     if made_for not in ("", architecture()):
         raise EnvironmentUnsuitable(
             f"The node image {image} is for {made_for}, and this machine is {architecture()}.",
@@ -302,6 +315,7 @@ def _follow(program: Path, arguments: list[str], found: Runtime, log: Path, say:
             if done := _STEP.match(line):
                 say(done["name"])
     if process.returncode:
+        found.check_again()
         lines = "\n  ".join(last)
         if late.is_set():
             raise StepFailed(
@@ -336,6 +350,18 @@ def _ended(process: subprocess.Popen[str], seconds: float) -> Iterator[threading
             process.wait()
 
 
+def _explain(found: Runtime, error: BaseException) -> None:
+    """Add what `podlab doctor` knows of this machine to the hint of a step that failed for no known reason."""
+    if isinstance(error, PodlabError) and not isinstance(error, EnvironmentUnsuitable):
+        with suppress(PodlabError, ValueError):
+            for note in runtime.notes(found):
+                _add(error, " ".join(note))
+
+
+def _add(error: PodlabError, hint: str) -> None:
+    error.hint = f"{error.hint} {hint}" if error.hint else hint
+
+
 def _undo(made: _Made, error: BaseException) -> None:
     """Delete what `up` has made until `error`; where the runtime is gone, the record stays, and the hint says so."""
     try:
@@ -344,7 +370,7 @@ def _undo(made: _Made, error: BaseException) -> None:
     except PodlabError as left:
         if isinstance(error, PodlabError):
             then = f"When {made.found.name} is well, `podlab cluster down --name {made.folder.name}` deletes the rest."
-            error.hint = f"{error.hint} {then}" if error.hint else then
+            _add(error, then)
         else:
             error.add_note(str(left))
 
@@ -362,8 +388,12 @@ def _write_kubeconfig(folder: ClusterFolder) -> None:
     made.unlink()
 
 
-def _wait_ready(folder: ClusterFolder, nodes: list[str], say: Any) -> str:
-    """Return the cluster's version when all nodes are ready and a pod of `default` could be created."""
+def _wait_ready(found: Runtime, folder: ClusterFolder, nodes: list[str], say: Any) -> str:
+    """Return the cluster's version when all nodes are ready and a pod of `default` could be created.
+
+    Where the API is away, the runtime may be: its ailment is raised then.
+    """
+    away = count()
 
     def look() -> str | None:
         try:
@@ -371,6 +401,8 @@ def _wait_ready(folder: ClusterFolder, nodes: list[str], say: Any) -> str:
                 version, missing = not_ready(api, nodes)
         except PodlabError as error:
             say(error.message)
+            if next(away) % ASK == 0:
+                found.check_again()
             return None
         say(missing)
         return None if missing else version

@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from ipaddress import IPv4Network
 from pathlib import Path
@@ -25,15 +26,21 @@ ROLE_LABEL = "io.x-k8s.kind.role"
 #: Folder of a mount that says whose a node is: kind takes no labels for its containers, but it takes mounts.
 MARKS = "/podlab"
 
-#: What a runtime says when it does not work, what that means, and the cure. The first that fits counts.
+#: What a runtime says when it does not work (a regular expression), what that means, and the cure. The first that fits
+#: counts.
 AILMENTS = (
+    (
+        "could not be found in this wsl 2 distro",
+        "Docker Desktop does not run, or not for this distribution",
+        "Start Docker Desktop in Windows and turn on this distribution: Settings, Resources, WSL integration.",
+    ),
     (
         "permission denied",
         "you may not talk to it",
         "Add yourself to its group and log in again: `sudo usermod -aG docker $USER`.",
     ),
     (
-        "cannot connect to the docker daemon",
+        "(cannot|failed to) connect to the docker (daemon|api)",
         "it does not run",
         "Start Docker Desktop, or the service: `sudo systemctl start docker`.",
     ),
@@ -53,7 +60,15 @@ AILMENTS = (
         "other networks, a VPN perhaps, have all addresses that it may use",
         "Disconnect the VPN while the cluster is made, or `docker network prune`.",
     ),
+    (
+        "port is already allocated|address already in use",
+        "another program has a port of this machine that a node needs",
+        "End what has the port (`ss -ltnp` shows it) and try again; or delete the cluster (`podlab cluster down`) and "
+        "make it anew, which leaves the port out.",
+    ),
 )
+#: Lines that are no reason for a failure: what Docker says of cgroups, for example.
+_WARNING = re.compile(r"warn|.*level=warn", re.IGNORECASE)
 #: What kind's nodes need of the kernel, by its name under fs.inotify: the values that kind's own pages recommend.
 INOTIFY = {"max_user_instances": 512, "max_user_watches": 524288}
 #: kind's addresses of pods and Services, which are known inside of the nodes only.
@@ -103,8 +118,17 @@ class Runtime:
                 hint=f"Look whether {self.name} is well: `{self.name} info`.",
             ) from error
         if done.returncode:
-            raise failure(self.name, arguments[0], done.stderr.decode(errors="replace"))
+            raise failure(self.name, arguments[0], (done.stderr.strip() or done.stdout).decode(errors="replace"))
         return done.stdout.decode(errors="replace")
+
+    def check(self) -> None:
+        """Raise its ailment (EnvironmentUnsuitable, or ClusterError if it is not a known one) if it does not answer."""
+        self.run("info", timeout=30.0)
+
+    def check_again(self) -> None:
+        """Raise its ailment if it has a known one by now. What else it answers explains no failure of others."""
+        with suppress(ClusterError):
+            self.check()
 
     def nodes(self, cluster: str) -> list[Node]:
         """The nodes of a kind cluster, the control plane first."""
@@ -156,7 +180,7 @@ def find(made_with: str = "") -> Runtime:
             continue
         runtime = Runtime(name, path)
         try:
-            runtime.run("info", timeout=30.0)
+            runtime.check()
         except (ClusterError, EnvironmentUnsuitable) as error:
             problems.append(error)
             continue
@@ -168,8 +192,13 @@ def find(made_with: str = "") -> Runtime:
             f"The cluster was made with {made_with}, which is not on the PATH.",
             hint=_cure(f"Install {made_with} again."),
         )
+    if asked:
+        raise EnvironmentUnsuitable(
+            f"{VARIABLE} asks for {asked}, which is not on the PATH.",
+            hint=_cure(f"Install {asked}, or unset {VARIABLE}, so that the first of {', '.join(RUNTIMES)} is taken."),
+        )
     raise EnvironmentUnsuitable(
-        f"kind needs {' or '.join([asked] if asked else RUNTIMES)}, and none is installed.",
+        f"kind needs {' or '.join(RUNTIMES)}, and none is installed.",
         hint=_cure(
             "Install Docker (https://docs.docker.com/engine/install/), "
             "or use the embedded cluster, which needs none: `podlab cluster up`."
@@ -179,12 +208,20 @@ def find(made_with: str = "") -> Runtime:
 
 def failure(runtime: str, verb: str, said: str) -> ClusterError | EnvironmentUnsuitable:
     """What to raise when a command of the runtime failed and said this on stderr."""
-    lowered = said.lower()
     for pattern, meaning, cure in AILMENTS:
-        if pattern in lowered:
-            return EnvironmentUnsuitable(f"{runtime} cannot be used: {meaning}.", hint=_cure(cure))
-    lines = [line for line in said.strip().splitlines() if line.strip()]
-    return ClusterError(f"`{runtime} {verb}` failed: {lines[-1] if lines else 'it said nothing'}.")
+        if found := re.search(f".*({pattern}).*", said, re.IGNORECASE):
+            return EnvironmentUnsuitable(
+                f"{runtime} cannot be used: {meaning}. It said: {found[0].strip().rstrip('.')}.", hint=_cure(cure)
+            )
+    return ClusterError(f"`{runtime} {verb}` failed: {reason(said)}.")
+
+
+def reason(said: str) -> str:
+    """Why a program failed that said this: from its last line that begins with "error" on, else its last line."""
+    lines = [line.strip() for line in said.splitlines() if line.strip()]
+    lines = [line for line in lines if not _WARNING.match(line)] or lines
+    errors = [number for number, line in enumerate(lines) if line.lower().startswith("error")]
+    return " ".join(lines[errors[-1] if errors else -1 :]) or "it said nothing"
 
 
 def _cure(text: str) -> str:

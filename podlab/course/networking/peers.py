@@ -8,6 +8,7 @@ from podlab.checks.api import Object
 from podlab.checks.contract import Answer, Exercise, HandIn, Hint, Inconclusive, Json
 from podlab.checks.traffic import Client, Window
 from podlab.checks.world import OURS, Room, World, is_ready
+from podlab.course import workload
 from podlab.course.moments import cluster_map, visited
 from podlab.course.networking.sites import LESSON
 from podlab.course.plain import Problem, judged
@@ -65,7 +66,7 @@ class Scene:
 
 def stage(answer: Answer, world: World) -> Scene:
     """Bring the shards up, with a client beside them."""
-    room = bring_up(answer[NAME], world, "shards", wanted=COUNT, slack=5)
+    room = bring_up(answer[NAME], world, "shards", wanted=COUNT, given=workload.Given(settings=False), slack=5)
     return Scene(room, world, room.client())
 
 
@@ -159,7 +160,7 @@ def found_while_starting(scene: Scene, world: World) -> str | Problem:
     # A Service of ours that introduces only who is ready: whether DNS has heard of it.
     spec = {"clusterIP": "None", "selector": pod["metadata"]["labels"], "ports": [{"port": 8080}]}
     named = {"name": WITNESS, "labels": {OURS: "control"}}
-    scene.room.api.apply({"apiVersion": "v1", "kind": "Service", "metadata": named, "spec": spec}, scene.room.namespace)
+    scene.room.put({"apiVersion": "v1", "kind": "Service", "metadata": named, "spec": spec})
 
     def introduced() -> bool:
         return address in scene.client.resolve(f"{WITNESS}.{scene.room.namespace}.svc.cluster.local")

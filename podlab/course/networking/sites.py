@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
+from functools import partial
 
 from podlab.checks.api import Object
 from podlab.checks.traffic import Window, url
@@ -52,6 +53,11 @@ def deployment(
             },
         },
     }
+
+
+def only_sites(room: Room) -> None:
+    """From now on an answer is Refused if a pod in the room does not run the program of these sites."""
+    room.stranger = partial(workload.Given({"KEEP_ALIVE": "yes"}, settings=False).stranger, world=room.world)
 
 
 def page(room: Room, service: str) -> str:

@@ -16,6 +16,7 @@ from podlab.course.networking.sites import (
     deployment,
     names,
     of,
+    only_sites,
     page,
     readiness,
     share,
@@ -62,6 +63,7 @@ def stage(answer: Answer, world: World) -> Scene:
     if not room.eventually(lambda: all_ready(room, REPLICAS + 1), "our pods", 30):
         raise Inconclusive(f"the site that the check puts up is not ready: {room.states()}")
     # Only now: so nobody is known as an endpoint before the others, the pod of the other part among them.
+    only_sites(room)
     room.submit(answer[NAME])
     target = page(room, workload.SERVICE)
     if not room.eventually(lambda: not client.visit(target).failed, "an answer of the Service", 10, interval=0.5):

@@ -12,7 +12,7 @@ from podlab.checks.contract import Answer, Exercise, HandIn, Hint, Inconclusive,
 from podlab.checks.traffic import Client, Record, Window
 from podlab.checks.world import Room, World, is_ready
 from podlab.course import workload
-from podlab.course.networking.sites import LESSON, all_ready, deployment, page, why_no_answer
+from podlab.course.networking.sites import LESSON, all_ready, deployment, only_sites, page, why_no_answer
 from podlab.course.plain import Problem, judged
 from podlab.course.scenes import mentions
 from podlab.widgets.timeline import Bar, kept
@@ -58,6 +58,7 @@ def stage(answer: Answer, world: World) -> Scene:
     if not room.eventually(lambda: all_ready(room, REPLICAS), "our pods", 30):
         raise Inconclusive(f"the site that the check puts up is not ready: {room.states()}")
     # Only now: so the Service has all three from the beginning, and who stays with one does not for want of others.
+    only_sites(room)
     room.submit(answer[NAME])
     scene = Scene(room, world, clients, page(room, workload.SERVICE))
 

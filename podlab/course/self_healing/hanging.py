@@ -17,6 +17,7 @@ from podlab.checks.contract import (
     passed,
 )
 from podlab.checks.world import Room, World, container, is_ready, restarts
+from podlab.course import workload
 from podlab.course.moments import staircase
 from podlab.course.scenes import (
     Life,
@@ -65,7 +66,7 @@ class Scene:
 
 def stage(answer: Answer, world: World) -> Scene:
     """Bring three replicas up and watch them for a while without touching them."""
-    room = bring_up(answer[NAME], world, "hanging", wanted=REPLICAS)
+    room = bring_up(answer[NAME], world, "hanging", wanted=REPLICAS, given=workload.Given())
     pods = room.live()
     if len(pods) < REPLICAS:
         raise Inconclusive(f"a replica that was Ready has gone: {room.states()}")

@@ -20,7 +20,7 @@ from podlab.checks.contract import (
     failed,
     passed,
 )
-from podlab.checks.faults import exclusive, node_ready, ready_nodes
+from podlab.checks.faults import exclusive, node_ready, ready_to_lose_one
 from podlab.checks.traffic import Prober, Window, url
 from podlab.checks.world import OURS, Room, World, is_ready
 from podlab.course import workload
@@ -83,16 +83,14 @@ def play(scene: Scene) -> None:
     if world.nodes is None:
         raise NotGradable("nodes of this cluster cannot be switched off from here")
     note = scene.stack.enter_context(exclusive(world.cluster, f"a check (namespace {room.namespace})", world.say))
-    nodes = ready_nodes(world.api)
-    if len(nodes) < 3:
-        raise Inconclusive(f"only {len(nodes)} nodes are ready; three are needed to lose one")
+    nodes = ready_to_lose_one(world.api)
     places = Counter(pod["spec"]["nodeName"] for pod in room.live() if pod["spec"].get("nodeName"))
     most = max(places.values())
     scene.node = world.random.choice(sorted(node for node, count in places.items() if count == most))
     scene.on_node = most
     scene.lost = {pod["metadata"]["uid"] for pod in room.live() if pod["spec"].get("nodeName") == scene.node}
     elsewhere = world.random.choice([node for node in nodes if node != scene.node])
-    room.api.apply(_control(world.image, scene.node), room.namespace)
+    room.put(_control(world.image, scene.node))
     prober = room.prober(url(workload.SERVICE, room.namespace, workload.PAGE), rate=12, patience=1.5, node=elsewhere)
     if not room.eventually(lambda: _answers(prober) and _control_ready(room), "traffic and the control pod", 20):
         raise Inconclusive(

@@ -44,9 +44,12 @@ class Scene:
 def stage(answer: Answer, world: World) -> Scene:
     """Apply the manifest in three rooms that differ only in how long the model takes to load."""
     seconds = world.random.randint(12, 16)
-    slow = submit(answer[NAME], world, "slow", objects=workload.objects(start_seconds=seconds))
-    quick = submit(answer[NAME], world, "quick", objects=workload.objects(start_seconds=1))
-    never = submit(answer[NAME], world, "never", objects=workload.objects(start_seconds=3600))
+
+    def started(name: str, start_seconds: float) -> Room:
+        objects = workload.objects(start_seconds=start_seconds)
+        return submit(answer[NAME], world, name, objects=objects, given=workload.Given())
+
+    slow, quick, never = started("slow", seconds), started("quick", 1), started("never", 3600)
     return Scene(world, slow, quick, never, seconds, time.monotonic())
 
 

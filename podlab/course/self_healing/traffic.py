@@ -67,7 +67,13 @@ class Scene:
 def stage(answer: Answer, world: World) -> Scene:
     """Bring three replicas up under traffic, and see that each of them gets some."""
     room = bring_up(
-        answer[NAME], world, "traffic", wanted=REPLICAS, objects=workload.objects(start_seconds=START), slack=START
+        answer[NAME],
+        world,
+        "traffic",
+        wanted=REPLICAS,
+        objects=workload.objects(start_seconds=START),
+        given=workload.Given(),
+        slack=START,
     )
     prober = room.prober(url(workload.SERVICE, room.namespace, workload.PAGE), rate=15, patience=PATIENCE)
     prober.poll()

@@ -23,7 +23,7 @@ _TRIALS = {
 }
 #: What is lost with the plain runtime, in a few words.
 LOST = "no isolation, no network policies, only images that are built on podlab/python or podlab/toolbox"
-#: What no node enforces, since there are no cgroups without delegation.
+#: What no node enforces, since no cgroups are used, delegated or not.
 LIMITS = "CPU limits are not enforced; a watcher kills containers that are over their memory limit"
 
 

@@ -42,6 +42,8 @@ WEBSOCKET_PROTOCOLS = (
 SPDY_PROTOCOLS = ("v4.channel.k8s.io", "v3.channel.k8s.io", "v2.channel.k8s.io", "channel.k8s.io")
 #: Seconds that a SPDY client has for opening all of its streams.
 CREATION_TIMEOUT = 30.0
+#: The most rows or columns that a terminal can have: the kernel keeps them in 16 bits.
+SIZE_MAX = 0xFFFF
 #: Bytes of stdin that are held while the process does not read.
 STDIN_LIMIT = 1024 * 1024
 
@@ -146,9 +148,10 @@ class Session:
         for value in self._resizes.feed(data):
             try:
                 rows, columns = int(value["Height"]), int(value["Width"])
-            except (KeyError, TypeError, ValueError):
+            except (KeyError, TypeError, ValueError, OverflowError):
                 continue
-            self.sizes.put_nowait((rows, columns))
+            if 0 <= rows <= SIZE_MAX and 0 <= columns <= SIZE_MAX:
+                self.sizes.put_nowait((rows, columns))
 
     def _encoded(self, status: Status) -> bytes:
         if self._json_status:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from podlab.addons import logs
 from podlab.addons.logs import Logs
 from podlab.addons.prometheus import Prometheus, QueryError, complaints, refusal, series, shown
+from podlab.checks.contract import NotGradable
+from podlab.course.logs.store import Store
 from podlab.errors import AddonError
 
 
@@ -106,6 +110,60 @@ def test_lines_of_logs_come_as_dictionaries_and_refusals_with_their_words() -> N
     assert api.asked[0][2]["query"] == {"query": "*", "limit": "5"}
     with pytest.raises(QueryError, match="cannot parse"):
         Logs.of_cluster(Answers(400, "cannot parse query [|]")).query("|")  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def store() -> Iterator[Store]:
+    try:
+        found = Store()
+    except NotGradable as error:
+        pytest.skip(str(error))
+    yield found
+    found.close()
+
+
+FAR = " or ".join(f"word{number}" for number in range(20))
+
+
+@pytest.mark.parametrize(
+    ("question", "line", "end"),
+    [
+        ("* | stats by (x) counts() n", "* | stats by (x) counts() n", "counts"),
+        ("* |\n  stats bogus(x)\n  | limit 1", "  stats bogus(x)", "bogus"),
+        ("größe:( | x", "größe:( | x", "|"),
+        (f"{FAR} | foo bar", f"{FAR} | foo bar", "foo"),
+        ("(a b ", "(a b ", "b"),
+    ],
+)
+def test_a_refusal_of_logsql_marks_the_place(store: Store, question: str, line: str, end: str) -> None:
+    with pytest.raises(QueryError) as caught:
+        store.ask.query(question)
+    first, shown_, mark = caught.value.message.splitlines()
+    assert first.startswith("VictoriaLogs refuses the question: ") and "context" not in first and question not in first
+    assert shown_ == f"  {line}" and shown_[: len(mark)].endswith(end) and mark.strip() == "^"
+
+
+def test_where_the_words_name_no_place_none_is_marked() -> None:
+    assert logs.refusal("a", "cannot parse; context: []").endswith("context: []")
+    twice = "x" * 49 + " " + "x" * 50
+    assert "^" not in logs.refusal(f"({twice}", f"bad; context: [{'x' * 49}]")
+
+
+@pytest.mark.parametrize("status", [422, 429, 500, 503])
+def test_why_a_log_store_that_answers_cannot_is_said_in_its_words(status: int) -> None:
+    full = Logs.of_cluster(Answers(status, "cannot add rows: the storage is in read-only mode\n"))  # type: ignore[arg-type]
+    for ask in (lambda: full.query("*"), lambda: full.bulk([{"message": "one"}])):
+        with pytest.raises(AddonError, match=rf"{status}\): .*read-only mode .*logs victoria-logs-0$") as caught:
+            ask()
+        assert "enable" not in str(caught.value)
+
+
+def test_a_bulk_that_is_refused_is_told_in_the_words_of_the_real_store(store: Store) -> None:
+    with pytest.raises(AddonError, match=r'status 400.*cannot parse unix timestamp "zzz"'):
+        store.ask.bulk([{"message": "one", "@timestamp": "zzz"}])
+    away = Logs.of_cluster(Answers(503, '{"kind": "Status", "message": "no endpoints available"}'))  # type: ignore[arg-type]
+    with pytest.raises(AddonError, match="podlab addon enable logging"):
+        away.bulk([{"message": "one"}])
 
 
 def test_lines_in_bulk_are_pairs_and_tell_where_message_and_time_are() -> None:

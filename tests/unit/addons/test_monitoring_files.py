@@ -130,3 +130,23 @@ def test_every_port_of_a_shippers_pod_is_scraped(name: str) -> None:
     assert "prometheus.io/port" not in pod["metadata"]["annotations"]
     ports = {port["containerPort"] for one in pod["spec"]["containers"] for port in one["ports"]}
     assert ports == {9429, 9430}
+
+
+def test_what_is_kept_for_how_long_is_told_as_it_is() -> None:
+    def arguments(addon: str, name: str) -> list[str]:
+        things = {(thing["kind"], thing["metadata"]["name"]): thing for thing in objects(TABLE[addon], own=True)}
+        (container,) = things["StatefulSet", name]["spec"]["template"]["spec"]["containers"]
+        return [one.lstrip("-") for one in container["args"]]
+
+    told = (Path(__file__).resolve().parents[3] / "docs/addons.md").read_text()
+    assert "kept for 7 days or 1 GB, metrics for 3 days or 512 MB" in told
+    assert {"retentionPeriod=7d", "retention.maxDiskSpaceUsageBytes=1GB"} <= set(arguments("logging", "victoria-logs"))
+    of_metrics = {one for one in arguments("monitoring", "prometheus") if "retention" in one}
+    assert of_metrics == {"storage.tsdb.retention.time=3d", "storage.tsdb.retention.size=512MB"}
+
+
+def test_every_alert_is_told_of() -> None:
+    told = (Path(__file__).resolve().parents[3] / "docs/addons.md").read_text()
+    assert [rule["alert"] for rule in RULES if "alert" in rule and f"`{rule['alert']}`" not in told] == []
+    (limit,) = [rule["expr"] for rule in RULES if rule.get("alert") == "TooManySeriesInAll"]
+    assert f"at {int(limit.split()[-1]):,}" in told

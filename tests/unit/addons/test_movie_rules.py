@@ -3,58 +3,18 @@
 from __future__ import annotations
 
 import re
-import time
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping
 
 import pytest
-import yaml
 from prometheus_client import REGISTRY
+from rule_histories import FILES, LENGTH, NOW, Key, Seen, Series, always, of, rising, rules
 
 from movies import compose, web
-from podlab.addons import TABLE
-from podlab.addons.objects import objects
-from podlab.cluster.embedded import binaries
-from podlab.course.monitoring.engine import Engine
-from podlab.course.monitoring.rules import seconds
 
-(TEXT,) = (
-    thing["data"]["movies.yaml"]
-    for thing in objects(TABLE["monitoring"], own=True)
-    if (thing["kind"], thing["metadata"]["name"]) == ("ConfigMap", "prometheus-rules")
-)
-RULES = [rule for group in yaml.safe_load(TEXT)["groups"] for rule in group["rules"]]
-RECORDED = {rule["record"]: rule["expr"] for rule in RULES if "record" in rule}
+TEXT = FILES["movies.yaml"]
+RULES = rules("movies.yaml")
+RECORDED = [rule["record"] for rule in RULES if "record" in rule]
 ALERTS = {rule["alert"]: rule for rule in RULES if "alert" in rule}
-
-#: Seconds between two scrapes, and of each history; its end is moment 0.
-SCRAPE, LENGTH = 5, 1200
-
-#: Value at a moment.
-Curve = Callable[[float], float]
-#: Name and labels of a series.
-Key = tuple[str, frozenset[tuple[str, str]]]
-Series = Mapping[Key, Curve]
-
-
-def inlined(expression: str) -> str:
-    """An expression with what it reads of recorded series in its place: no rule manager has been there."""
-    while names := set(re.findall(r"\w+:\w+:\w+", expression)):
-        for name in names:
-            expression = expression.replace(name, f"({RECORDED[name]})")
-    return expression
-
-
-def of(name: str, **labels: str) -> Key:
-    return name, frozenset(labels.items())
-
-
-def rising(rate: float, since: float = -LENGTH, until: float = 0) -> Curve:
-    return lambda at: rate * (min(max(at, since), until) - since)
-
-
-def always(value: float) -> Curve:
-    return lambda _at: value
 
 
 def requests(code: str, route: str = "/users/{user}/recommendations") -> Key:
@@ -80,7 +40,6 @@ def ready(instance: str) -> Key:
 POSITION = of("movies_features_position", service="features")
 POISON = of("movies_features_poison_total", service="features")
 AS_OF = of("movies_model_as_of_seconds", service="serving")
-NOW = SCRAPE * (time.time() // SCRAPE)
 
 #: With much that looks like trouble and is none.
 HEALTHY: Series = {
@@ -158,68 +117,39 @@ RECORDINGS: list[tuple[str, str, dict[str, float]]] = [
 
 
 @pytest.fixture(scope="module")
-def engine() -> Iterator[Engine]:
-    """A Prometheus that has seen all troubles, each in a namespace of its own."""
-    if binaries.find("prometheus") is None:
-        pytest.skip("`podlab binaries ensure prometheus` gets it")
-    made = Engine()
-    try:
-        moments = range(-LENGTH, 1, SCRAPE)
-        for namespace, (other, _) in TROUBLES.items():
-            made.write(
-                [
-                    (
-                        {"namespace": namespace, "instance": "pod", "__name__": name, **dict(labels)},
-                        [(NOW + at, curve(at)) for at in moments],
-                    )
-                    for (name, labels), curve in {**HEALTHY, **other}.items()
-                ]
-            )
-        yield made
-    finally:
-        made.close()
-
-
-def fired(engine: Engine, rule: Mapping[str, Any]) -> set[tuple[str, str]]:
-    """Namespace and service of what fires at the end: its expression has held for as long as the rule wants."""
-    wait = seconds(rule["for"])
-    found = engine.ask.query_range(inlined(rule["expr"]), NOW - wait, NOW, SCRAPE)
-    lasting = [series.labels for series in found if len(series.points) == wait // SCRAPE + 1]
-    return {(labels["namespace"], labels["service"]) for labels in lasting}
+def seen() -> Iterator[Seen]:
+    made = Seen(RULES, HEALTHY, {name: other for name, (other, _) in TROUBLES.items()})
+    yield made
+    made.engine.close()
 
 
 @pytest.mark.parametrize("alert", ALERTS)
-def test_an_alert_fires_in_its_own_trouble_and_in_no_other(engine: Engine, alert: str) -> None:
+def test_an_alert_fires_in_its_own_trouble_and_in_no_other(seen: Seen, alert: str) -> None:
     wanted = {
         (namespace, service) for namespace, (_, alerts) in TROUBLES.items() for name, service in alerts if name == alert
     }
     assert wanted, "no trouble is there for it"
-    assert fired(engine, ALERTS[alert]) == wanted
+    assert {(labels["namespace"], labels["service"]) for labels in seen.firing(ALERTS[alert])} == wanted
 
 
 @pytest.mark.parametrize(("record", "trouble", "wanted"), RECORDINGS)
-def test_what_is_recorded_is_what_was(engine: Engine, record: str, trouble: str, wanted: dict[str, float]) -> None:
-    found = {
-        series.labels["service"]: series.value
-        for series in engine.ask.query(inlined(RECORDED[record]), NOW)
-        if series.labels["namespace"] == trouble
-    }
-    assert found == pytest.approx(wanted, rel=1e-3)
+def test_what_is_recorded_is_what_was(seen: Seen, record: str, trouble: str, wanted: dict[str, float]) -> None:
+    assert seen.values(record, trouble, "service") == pytest.approx(wanted, rel=1e-3)
 
 
 def test_every_recorded_series_is_tested() -> None:
     assert {record for record, *_ in RECORDINGS} == set(RECORDED)
 
 
-def test_prometheus_takes_the_whole_file(engine: Engine) -> None:
-    engine.load_rules(TEXT)
+def test_prometheus_takes_the_whole_file(seen: Seen) -> None:
+    seen.engine.load_rules(TEXT)
 
 
 def test_the_services_show_what_the_rules_read() -> None:
     assert compose.SERVICES  # their modules are there, and so their metrics
     ends = {"counter": "_total", "histogram": "_bucket"}
     shown = {family.name + ends.get(family.type, "") for family in REGISTRY.collect()}
-    read = {name for rule in RULES for name in re.findall(r"\bmovies_\w+", inlined(rule["expr"]))}
+    read = {name for rule in RULES for name in re.findall(r"(?<!:)\bmovies_\w+", rule["expr"])}
     assert read and read <= shown
 
 

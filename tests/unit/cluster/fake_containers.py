@@ -54,6 +54,8 @@ match arguments:
             sys.exit(f"no such image: {name}")
     case ["save", *_, "--output", file, _, _, _, _]:
         pathlib.Path(file).write_text("images")
+    case ["start", name] if (state / "taken").exists():
+        sys.exit(f"Error response from daemon: {name}: {(state / 'taken').read_text()}\\nfailed to start containers")
     case ["build" | "tag" | "unpause" | "start", *_]:
         pass
     case _:
@@ -89,6 +91,12 @@ match sys.argv[1:]:
         if mood == "docker stops":
             (state / "down").touch()
             sys.exit("ERROR: Cannot connect to the Docker daemon at unix:///var/run/docker.sock.")
+        if mood == "docker stops unsaid":
+            (state / "down").touch()
+            sys.exit("ERROR: failed to create cluster: command failed with error: exit status 1")
+        if mood == "fetches a node image for another processor":
+            (state / "architecture").write_text("s390x")
+            sys.exit("ERROR: failed to create cluster: could not find a log line that matches")
         if mood == "a rival is first":
             rival = json.loads((folder / "rival").read_text())
             (state / "containers" / rival["Id"]).write_text(json.dumps(rival))
@@ -98,7 +106,10 @@ match sys.argv[1:]:
         pathlib.Path(kubeconfig).write_text(yaml.safe_dump(made))
     case ["load", "image-archive", file, "--name", name]:
         if mood == "load fails":
-            sys.exit("ERROR: failed to load image: a reason")
+            sys.exit("ERROR: failed to load image: a reason\\nWARNING: cgroup v1 is deprecated")
+        if mood == "docker stops while images are loaded":
+            (state / "down").touch()
+            sys.exit("ERROR: failed to load image: exit status 1")
         with (state / "log").open("a") as log:
             log.write(f"kind load {name}\\n")
 """

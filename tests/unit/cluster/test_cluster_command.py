@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from little_api import LittleApi
 from rich.console import Console
 from typer.testing import CliRunner
 
@@ -46,6 +49,63 @@ def test_a_cluster_that_is_not_there(verb: str) -> None:
 def test_an_unknown_provider_is_answered_with_the_known_ones() -> None:
     with pytest.raises(UsageError, match="embedded"):
         run("up", "--provider", "cloud")
+
+
+@pytest.mark.parametrize(
+    ("provider", "option", "value"),
+    [
+        *(("kind", option, "x") for option in ("--kubeconfig", "--context", "--confirm")),
+        ("kind", "--runtime", "plain"),
+        ("existing", "--nodes", "5"),
+        ("existing", "--profile", "upstream"),
+        ("existing", "--runtime", "plain"),
+        ("embedded", "--context", "class"),
+    ],
+)
+def test_an_option_that_means_nothing_to_the_provider_is_refused(
+    home: Path, provider: str, option: str, value: str
+) -> None:
+    with pytest.raises(UsageError, match=f"{option} {value} means nothing to the provider {provider}"):
+        run("up", "--provider", provider, option, value)
+    assert not list((home / "data").rglob("cluster.json"))
+
+
+def typed(line: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run `podlab cluster` on a terminal at which somebody types a line."""
+    typist, terminal = os.openpty()
+    try:
+        os.write(typist, f"{line}\n".encode())
+        command = [sys.executable, "-m", "podlab", "cluster", *arguments]
+        return subprocess.run(command, stdin=terminal, capture_output=True, text=True, timeout=100)
+    finally:
+        os.close(terminal)
+        os.close(typist)
+
+
+@pytest.fixture
+def class_server(tmp_path: Path) -> Iterator[Path]:
+    """The kubeconfig of a cluster that is there, in the context `class`."""
+    with LittleApi() as api:
+        yield api.kubeconfig(tmp_path / "theirs")
+
+
+@pytest.mark.timeout(300)
+def test_on_a_terminal_the_full_name_of_an_existing_cluster_is_asked_for(class_server: Path) -> None:
+    arguments = ["up", "--name", "ours", "--provider", "existing", "--kubeconfig", str(class_server)]
+    for wrong in ("y", ""):
+        result = typed(wrong, *arguments)
+        assert "Type its full name to go on (class)" in result.stdout
+        assert result.returncode == UsageError.exit_status and "--confirm class" in result.stderr
+        assert clusters.list_clusters() == []
+    result = typed("class", *arguments)
+    assert result.returncode == 0, result.stderr
+    assert clusters.list_clusters() == ["ours"]
+
+
+def test_where_nobody_can_type_an_existing_cluster_is_not_asked_about(class_server: Path) -> None:
+    with pytest.raises(UsageError, match="the context class"):
+        run("up", "--name", "ours", "--provider", "existing", "--kubeconfig", str(class_server))
+    assert clusters.list_clusters() == []
 
 
 def test_nothing_to_list() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -32,6 +33,14 @@ def test_listeners_are_on_loopback_with_the_chosen_port(component: components.Co
     assert given["secure-port"] == str(PORTS[component.name])
     assert given["profiling"] == "false"
     assert component.probe(context).port == PORTS[component.name]
+
+
+def test_the_timers_of_the_lab_are_said_beside_those_of_kubernetes() -> None:
+    text = (Path(__file__).parents[3] / "docs" / "limits.md").read_text()
+    (said,) = (line for line in text.splitlines() if line.startswith("| timers |"))
+    lab, upstream = PROFILES["lab"], PROFILES["upstream"]
+    for name in ("monitor_grace", "toleration", "lease_period", "lease_duration"):
+        assert re.search(rf"\b{getattr(lab, name):g}\b[^,]*\(upstream {getattr(upstream, name):g}\b", said), name
 
 
 def test_etcd_listens_on_unix_sockets_only(context: Context) -> None:

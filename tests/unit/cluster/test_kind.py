@@ -103,6 +103,12 @@ def test_the_steps_of_kind_are_named(line: str, name: str) -> None:
     [
         ("permission denied while trying to connect to the Docker daemon socket", "may not", "usermod"),
         ("Cannot connect to the Docker daemon at unix:///var/run/docker.sock.", "does not run", "systemctl start"),
+        (
+            "failed to connect to the docker API at unix:///var/run/docker.sock; check",
+            "does not run",
+            "systemctl start",
+        ),
+        ("The command 'docker' could not be found in this WSL 2 distro.", "not for this", "WSL integration"),
         ("Cannot connect to Podman. Please verify your connection", "does not run", "podman machine"),
         ("write /var/lib/x: no space left on device", "full", "docker system df"),
         ("exec /usr/local/bin/entrypoint: exec format error", "another kind of processor", "PODLAB_KIND_IMAGE"),
@@ -112,13 +118,30 @@ def test_the_steps_of_kind_are_named(line: str, name: str) -> None:
 def test_known_ailments_come_with_their_cure(said: str, word: str, cure: str) -> None:
     error = runtime.failure("docker", "info", said)
     assert isinstance(error, EnvironmentUnsuitable)
-    assert word in error.message and cure in (error.hint or "")
+    assert word in error.message and said.rstrip(".") in error.message and cure in (error.hint or "")
 
 
 def test_an_unknown_failure_shows_the_last_line() -> None:
     error = runtime.failure("docker", "run", "one\nthe reason\n\n")
     assert isinstance(error, ClusterError) and "the reason" in error.message
     assert "it said nothing" in runtime.failure("docker", "run", "").message
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        (
+            "WARNING: cgroup v1\nERROR: failed to load\nCommand Output: ctr: why\n",
+            "ERROR: failed to load Command Output: ctr: why",
+        ),
+        ("ERROR: failed to load\nWARNING: cgroup v1", "ERROR: failed to load"),
+        ('time="now" level=warning msg="cgroup v1"\nError: why', "Error: why"),
+        ("WARNING: nothing else", "WARNING: nothing else"),
+        ("one\nlast", "last"),
+    ],
+)
+def test_the_reason_of_a_failure_is_the_line_that_says_error_and_not_a_warning(said: str, expected: str) -> None:
+    assert runtime.reason(said) == expected
 
 
 def test_what_makes_kind_crawl_is_told_with_the_cure() -> None:
@@ -171,7 +194,7 @@ def test_in_wsl_a_failure_says_what_is_different_there(
     monkeypatch.setattr(runtime, "_VERSION", tmp_path / "version")
     if version:
         (tmp_path / "version").write_text(version)
-    assert ("wsl --shutdown" in runtime.failure("docker", "info", "permission denied").hint) is expected
+    assert ("wsl --shutdown" in (runtime.failure("docker", "info", "permission denied").hint or "")) is expected
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.delenv(runtime.VARIABLE, raising=False)
     with pytest.raises(EnvironmentUnsuitable) as caught:
@@ -200,7 +223,7 @@ def test_a_docker_that_does_not_run_is_said(monkeypatch: pytest.MonkeyPatch, tmp
     monkeypatch.setenv(runtime.VARIABLE, "docker")
     with pytest.raises(EnvironmentUnsuitable, match="does not run") as caught:
         runtime.find()
-    assert "docker" in caught.value.hint.lower()
+    assert "docker" in (caught.value.hint or "").lower()
 
 
 def test_up_says_what_cannot_be_before_it_looks_for_a_runtime(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import yaml
 from fake_containers import Machine, container
 
 from podlab import paths
+from podlab.cluster.folder import ClusterFolder
 from podlab.cluster.kind import configuration, images, provider, runtime
 from podlab.cluster.kind.provider import KindProvider, kind_name
 from podlab.cluster.provider import ClusterSpec, StepReport
@@ -115,9 +116,12 @@ def test_what_fails_is_deleted_again(machine: Machine) -> None:
     assert names(state / "containers") == [] and not (paths.clusters() / "k").exists()
 
 
-def test_a_docker_that_stops_in_the_middle_is_said_and_the_rest_can_be_deleted_later(machine: Machine) -> None:
+@pytest.mark.parametrize("mood", ["docker stops", "docker stops unsaid", "docker stops while images are loaded"])
+def test_a_docker_that_stops_in_the_middle_is_said_and_the_rest_can_be_deleted_later(
+    machine: Machine, mood: str
+) -> None:
     state = machine.install("docker")
-    machine.mood("docker stops")
+    machine.mood(mood)
     with pytest.raises(EnvironmentUnsuitable, match="does not run") as caught:
         KindProvider().up(SPEC, silent)
     assert "systemctl start docker" in (caught.value.hint or "")
@@ -125,6 +129,55 @@ def test_a_docker_that_stops_in_the_middle_is_said_and_the_rest_can_be_deleted_l
     (state / "down").unlink()
     KindProvider().down("k", silent)
     assert names(state / "containers") == [] and not (paths.clusters() / "k").exists()
+
+
+def test_a_docker_that_stops_while_nodes_become_ready_is_said_and_not_waited_for(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state = machine.install("docker")
+    KindProvider().up(SPEC, silent)
+    folder = ClusterFolder(paths.clusters() / "k")
+    config = yaml.safe_load(folder.kubeconfig.read_text())
+    config["clusters"][0]["cluster"]["server"] = "http://127.0.0.1:9"
+    folder.kubeconfig.write_text(yaml.safe_dump(config))
+    found = runtime.find()
+    (state / "down").touch()
+    monkeypatch.setattr(provider, "READY", 1.0)
+    with pytest.raises(EnvironmentUnsuitable, match="does not run"):
+        provider._wait_ready(found, folder, NODES, lambda detail: None)
+
+
+def test_a_runtime_that_answers_oddly_or_late_does_not_hide_why_a_step_failed(machine: Machine) -> None:
+    state = machine.install("docker")
+    found = runtime.find()
+    (state / "info").unlink()
+    with pytest.raises(ClusterError, match="no info"):
+        found.check()
+    found.check_again()
+    (state / "down").touch()
+    with pytest.raises(EnvironmentUnsuitable, match="does not run"):
+        found.check_again()
+
+
+def test_what_the_doctor_knows_is_in_the_hint_of_a_step_that_fails(machine: Machine) -> None:
+    state = machine.install("docker")
+    (state / "info").write_text(json.dumps({"MemTotal": 1 << 30}))
+    machine.mood("fails")
+    with pytest.raises(StepFailed, match="a reason") as caught:
+        KindProvider().up(SPEC, silent)
+    assert "1024 MiB of memory" in (caught.value.hint or "") and "--nodes 1" in (caught.value.hint or "")
+
+
+def test_a_port_that_was_taken_while_a_cluster_was_stopped_is_said_with_the_cure(machine: Machine) -> None:
+    state = machine.install("docker")
+    KindProvider().up(SPEC, silent)
+    KindProvider().stop("k", silent)
+    for said in ("Bind for 127.0.0.1:30080 failed: port is already allocated", "listen tcp4: address already in use"):
+        (state / "taken").write_text(said)
+        with pytest.raises(EnvironmentUnsuitable, match="another program has a port") as caught:
+            KindProvider().start("k", silent)
+        assert said in caught.value.message
+        assert "ss -ltnp" in (caught.value.hint or "") and "cluster down" in (caught.value.hint or "")
 
 
 def test_a_kind_that_hangs_is_ended_with_its_children(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -141,7 +194,7 @@ def test_a_load_that_fails_says_why_and_leaves_nothing(machine: Machine) -> None
     machine.mood("load fails")
     with pytest.raises(ClusterError, match=r"podlab/python:3.* could not be loaded .* a reason") as caught:
         KindProvider().up(SPEC, silent)
-    assert "docker system df" in (caught.value.hint or "")
+    assert "docker system df" in (caught.value.hint or "") and "deprecated" not in caught.value.message
     assert names(state / "containers") == [] and not (paths.clusters() / "k").exists()
 
 
@@ -151,6 +204,14 @@ def test_a_node_image_for_another_processor_is_refused_before_anything_is_made(m
     with pytest.raises(EnvironmentUnsuitable, match=rf"is for s390x, and this machine is {architecture()}") as caught:
         KindProvider().up(SPEC, silent)
     assert provider.IMAGE_VARIABLE in (caught.value.hint or "")
+    assert not (paths.clusters() / "k").exists() and names(state / "containers") == []
+
+
+def test_a_node_image_for_another_processor_that_kind_has_just_fetched_is_said(machine: Machine) -> None:
+    state = machine.install("docker")
+    machine.mood("fetches a node image for another processor")
+    with pytest.raises(EnvironmentUnsuitable, match=rf"is for s390x, and this machine is {architecture()}"):
+        KindProvider().up(SPEC, silent)
     assert not (paths.clusters() / "k").exists() and names(state / "containers") == []
 
 

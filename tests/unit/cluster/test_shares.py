@@ -35,6 +35,14 @@ def test_a_small_machine_leaves_pods_more_than_half_of_each_share() -> None:
     assert bytes_of(found.allocatable, "memory") > bytes_of(found.capacity, "memory") / 2
 
 
+def test_what_the_disk_keeps_free_is_little_and_on_a_small_one_less() -> None:
+    large = share(Machine(2, 8 * GIB, 100 * GIB, 50_000_000), 3, "lab")
+    assert (large.eviction_disk, large.eviction_inodes) == (512 << 20, 100_000)
+    small = share(Machine(2, 8 * GIB, GIB, 64_000), 3, "lab")
+    assert (small.eviction_disk, small.eviction_inodes) == (16 << 20, 1000)
+    assert share(Machine(2, 8 * GIB, GIB, 0), 3, "lab").eviction_inodes == 0  # nobody goes where nothing is counted
+
+
 def test_a_cluster_without_nodes_has_shares_for_the_first_one() -> None:
     assert share(Machine(2, 8 * GIB, GIB), 0, "upstream").capacity["cpu"] == "2"
 

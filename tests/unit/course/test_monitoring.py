@@ -1,4 +1,4 @@
-"""Chapter 21's own parts that need no Prometheus: histories, the form in which they are written, alerting rules."""
+"""Chapter 21's own parts: histories, the form in which they are written, alerting rules and how they are refused."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from types import SimpleNamespace
 import pytest
 
 from podlab.addons.prometheus import QueryError, Series
+from podlab.checks.contract import NotGradable
 from podlab.course.monitoring import latency, rules
 from podlab.course.monitoring.engine import Engine
 from podlab.course.monitoring.history import BUCKETS, SCRAPE, History, Traffic, grow, live, scraped
@@ -194,3 +195,22 @@ def test_why_rules_were_refused_is_read_from_the_log_when_it_has_come(tmp_path: 
         rules.load(engine, "groups: []")
     assert str(refused.value)[17:] == 'rules.yaml: 3:1: could not parse "x"; rules.yaml: 3:1: another\nfault'
     assert not list(tmp_path.glob("rules/*"))
+
+
+def test_the_place_of_an_expression_that_prometheus_refuses_is_marked() -> None:
+    try:
+        engine = Engine()
+    except NotGradable as error:
+        pytest.skip(str(error))
+    group = "groups:\n  - name: a\n    rules:\n      - alert: A\n        expr: up\n"
+    try:
+        for expression, line in (("rate(x[)", "rate(x[)"), ("|\n          sum(x)\n          > rate(x[)", "> rate(x[)")):
+            with pytest.raises(ValueError, match="parse error") as refused:
+                rules.load(engine, group + f"      - alert: B\n        expr: {expression}\n")
+            shown, mark = str(refused.value).splitlines()[1:]
+            assert shown.strip() == line and shown[: len(mark)].endswith("[)") and mark.strip() == "^"
+        with pytest.raises(ValueError, match="rulez") as refused:
+            rules.load(engine, group + "    rulez: []\n")
+        assert "^" not in str(refused.value)
+    finally:
+        engine.close()

@@ -8,8 +8,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from little_api import LittleApi
 
-from podlab.checks import registry
+from podlab.checks import answers, registry
+from podlab.checks.api import Api
+from podlab.checks.world import Room, World
 from podlab.course import build, inspection, manuscript, release, scaffold
 from podlab.errors import UsageError
 
@@ -56,6 +59,23 @@ def test_its_exercise_has_the_answers_and_checks_that_the_rules_ask_for(course):
     exercise = registry.exercise("27.1", course / "autograder" / "hidden")
     assert [check.hidden for check in exercise.checks] == [False, False, False, True]
     compile((course / "podlab/course/internet_scale/first.py").read_text(), "first.py", "exec")
+
+
+def test_each_of_its_checks_refuses_an_answer_and_none_a_right_one(course):
+    document = manuscript.read(course / "manuscript/27-internet-scale/assignment.py")
+    exercise = registry.exercise("27.1", course / "autograder" / "hidden")
+    refused = set()
+    for case in manuscript.cases(document):
+        with LittleApi() as little:
+            world = World(Api.connect(little.kubeconfig(course / "config")), seed=1)
+            world.room = lambda name, world=world: Room(world, name, "given")
+            scene = exercise.stage(answers.collect([exercise], case.names)["27.1"], world)
+            results = {check.id: check.function(scene, world) for check in exercise.checks}
+        for check, words in case.fails.items():
+            assert not results[check].passed and words in results[check].observed
+        refused |= set(case.fails)
+        assert all(result.passed for result in results.values()) == (case.kind in ("reference", "alternative")), case
+    assert refused == {check.id for check in exercise.checks}
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import os
 import shutil
@@ -146,6 +147,27 @@ def test_a_damaged_gradebook_is_said_with_what_to_do(books: Books) -> None:
     with pytest.raises(GradingError, match="is damaged") as said:
         exports.facts_of(books, NOW)
     assert "backups" in (said.value.hint or "")
+
+
+@pytest.mark.slow
+def test_feedback_writes_nothing_into_a_damaged_gradebook_and_keeps_a_copy(books: Books) -> None:
+    damaged = _without_an_index(books.folder / "gradebook.db")
+    with pytest.raises(GradingError, match="is damaged"):
+        feedback(books)
+    assert (books.folder / "gradebook.db").read_bytes() == damaged
+    (kept,) = (books.folder / "backups").glob("damaged-*.db")
+    assert kept.read_bytes() == damaged
+
+
+def _without_an_index(gradebook: Path) -> bytes:
+    """Overwrite the first page of an index: every table can still be read and, for the most part, written."""
+    with contextlib.closing(sqlite3.connect(gradebook)) as book:
+        size = book.execute("pragma page_size").fetchone()[0]
+        page = book.execute("select max(rootpage) from sqlite_master where type = 'index'").fetchone()[0]
+    content = bytearray(gradebook.read_bytes())
+    content[(page - 1) * size : page * size] = bytes([13]) + bytes(size - 1)
+    gradebook.write_bytes(content)
+    return bytes(content)
 
 
 @pytest.mark.slow

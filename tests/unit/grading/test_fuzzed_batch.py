@@ -1,9 +1,11 @@
-"""Whatever learners hand in, and whatever checks say of it: no notebook and no record stops a class (no boxes here)."""
+"""Whatever learners hand in, and whatever checks say of it: no notebook and no record stops a class."""
 
 from __future__ import annotations
 
+import csv
 import json
 import shutil
+import sys
 import tempfile
 from collections.abc import Callable
 from dataclasses import replace
@@ -11,10 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from test_records_and_books import COURSE, RECORDS
 
+sys.path.insert(0, str(COURSE))
+
+from autograder.corpus import notebooks as corpus
 from podlab.checks import registry
 from podlab.checks.contract import Line, Report, Result, Verdict
 from podlab.grading import classes, records, suspicion
@@ -146,3 +151,41 @@ def test_a_class_of_any_files_and_records_is_booked_and_reported(
         assert books.booked()["ada"].score == 15, "whatever the others have handed in"
         assert "<script>" not in graded.report.read_text()
         graded.report.read_bytes().decode()
+
+
+@st.composite
+def bent(draw: Callable[..., Any]) -> bytes:
+    """The file of a notebook of the corpus with answers, some of whose cells are something else."""
+    notebook = corpus.answered(
+        {id: draw(st.just(corpus.RIGHT[id]) | TEXTS) for id in draw(st.sets(st.sampled_from(corpus.ALL)))}
+    )
+    cells = notebook["cells"]
+    for number in draw(st.sets(st.integers(0, len(cells) - 1), max_size=3)):
+        cells[number] = draw(CELLS | VALUES | st.sampled_from(cells))
+    return json.dumps(notebook).encode()
+
+
+@pytest.mark.slow
+@pytest.mark.sandbox
+@settings(max_examples=2, phases=[Phase.generate], suppress_health_check=list(HealthCheck))
+@given(st.lists(FILES, min_size=8, max_size=8), st.lists(bent(), min_size=5, max_size=5))
+def test_a_class_of_any_files_is_graded_from_end_to_end(anything: list[bytes], answered: list[bytes]) -> None:
+    honest = json.dumps(corpus.answered(corpus.RIGHT)).encode()
+    files = {f"learner-{number}": content for number, content in enumerate([*anything, *answered])} | {"honest": honest}
+    with tempfile.TemporaryDirectory() as scratch, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PODLAB_EXERCISES", "")  # set by the grader for its workers; restored afterwards
+        course, folder = corpus.write_course(Path(scratch, "course")), Path(scratch, "class")
+        folder.mkdir()
+        for learner, content in files.items():
+            (folder / f"{learner}.ipynb").write_bytes(content)
+        given = classes.Settings(folder, corpus.NAME, Path(scratch, "out"), course, workers=2)
+        graded = classes.grade_class(given, lambda _step: None)
+        found = {record.learner: record for record in graded.records}
+        assert set(found) == set(files)
+        assert [each for each in found.values() if each.outcome is Outcome.INFRASTRUCTURE] == []
+        assert found["honest"].score == 40, "whatever the others have handed in"
+        with graded.grades.open(newline="") as table:
+            assert {row["learner"] for row in csv.DictReader(table)} == set(files)
+        for learner in files:
+            assert (graded.html / learner / corpus.NAME / f"{corpus.NAME}.html").is_file()
+        assert classes.books_of(given, given.out).scores() == {who: record.score for who, record in found.items()}

@@ -16,7 +16,7 @@ from podlab.cluster.kind.runtime import Runtime  # noqa: E402
 from podlab.commands import grade_progress  # noqa: E402
 from podlab.commands.grade import app  # noqa: E402
 from podlab.doctor import facts  # noqa: E402
-from podlab.errors import EnvironmentUnsuitable  # noqa: E402
+from podlab.errors import EnvironmentUnsuitable, GradingError  # noqa: E402
 from podlab.grading import contained, records  # noqa: E402
 from podlab.grading.queue import Progress  # noqa: E402
 
@@ -74,6 +74,13 @@ def test_what_has_a_record_is_graded_again_only_when_it_is_asked_for(trial: Tria
     assert trial.grade("--only", "file-list", "--only", "unanswered", "--regrade")[0] == ["file-list", "unanswered"]
     assert sorted(trial.grade("--no-resume")[0]) == sorted(CLASS)
     assert trial.scores() == scores
+
+
+def test_learners_who_have_handed_in_nothing_are_named_and_nobody_is_graded(trial: Trial) -> None:
+    asked = ("--only", "zoe", "--only", "file-list", "--only", "ada")
+    with pytest.raises(GradingError, match=r"^No submission of: ada, zoe\. --only takes learners' names\.$"):
+        trial.grade(*asked)
+    assert not (trial.folder / "out" / "records").exists()
 
 
 def test_regrading_that_was_cut_off_keeps_the_old_records_and_goes_on(

@@ -101,6 +101,46 @@ def test_a_damaged_record_is_refused(tmp_path: Path, text: str) -> None:
         records.read(tmp_path, ASSIGNMENT, "ada")
 
 
+#: What a record may not say, by the place where it stands.
+UNFIT = {
+    "seconds": ["1", -1, True, None, float("nan"), float("inf")],
+    "notes": ["a note", [1], None],
+    "attempts": ["1", 1.5, -1],
+    "unanswered": [
+        [{"exercise": "15.1", "title": "T", "points": points, "reason": ""}] for points in ("10", -5, 0, 1e9)
+    ]
+    + [[{"exercise": "15.1"}], [3], {}],
+    "reports": [[], {"15.1": 3}, {"15.1": {}}],
+    "reason": [None, 3],
+    "learner": [3],
+    "digest": [None],
+    "basis": [3],
+    "outcome": ["excellent"],
+    "schema": [2],
+    "more": [1],
+}
+
+
+@pytest.mark.parametrize(("key", "value"), [(key, value) for key, values in UNFIT.items() for value in values])
+def test_a_record_that_does_not_fit_the_schema_is_refused_as_a_damaged_one(
+    tmp_path: Path, key: str, value: object
+) -> None:
+    records.write(tmp_path, RECORDS["ada"])
+    file = records.path(tmp_path, ASSIGNMENT, "ada")
+    file.write_text(json.dumps(json.loads(file.read_text()) | {key: value}))
+    with pytest.raises(GradingError, match=r"ada\.json is damaged"):
+        records.read(tmp_path, ASSIGNMENT, "ada")
+
+
+def test_a_record_without_a_basis_as_the_first_version_wrote_it_can_be_read(tmp_path: Path) -> None:
+    records.write(tmp_path, RECORDS["ada"])
+    file = records.path(tmp_path, ASSIGNMENT, "ada")
+    data = json.loads(file.read_text())
+    del data["basis"]
+    file.write_text(json.dumps(data))
+    assert records.read(tmp_path, ASSIGNMENT, "ada") == records.from_json(records.to_json(RECORDS["ada"]))
+
+
 HALF_A_CHARACTER = "ValueError: \ud800"
 
 
@@ -185,10 +225,13 @@ def _waiting_for_a_person(books: Books) -> set[str]:
 def test_a_damaged_gradebook_is_refused_and_left_alone(tmp_path: Path) -> None:
     (tmp_path / "gradebook.db").write_bytes(b"not a database" * 100)
     books = Books(tmp_path, ASSIGNMENT, COURSE / "source" / ASSIGNMENT / f"{ASSIGNMENT}.ipynb")
-    with pytest.raises(GradingError, match="damaged"):
-        books.open()
+    for _ in range(2):
+        with pytest.raises(GradingError, match="damaged"):
+            books.open()
     assert (tmp_path / "gradebook.db").read_bytes() == b"not a database" * 100
     assert not (tmp_path / "source").exists()
+    (kept,) = (tmp_path / "backups").iterdir()
+    assert kept.name.startswith("damaged-") and kept.read_bytes() == b"not a database" * 100
 
 
 @pytest.mark.slow

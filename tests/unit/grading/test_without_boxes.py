@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 import sys
 from pathlib import Path
 
@@ -46,6 +47,15 @@ def test_it_refuses_and_says_what_would_help(tmp_path: Path) -> None:
         classes.grade_class(settings(tmp_path), lambda _step: None)
     assert "--unsafe" in (refused.value.hint or "")
     assert not (tmp_path / "out" / "records").exists()
+
+
+def test_a_box_without_a_system_call_filter_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(facts, "try_kernel", lambda _folder: {"user_namespace": None})
+    monkeypatch.setattr(platform, "machine", lambda: "riscv64")
+    with pytest.raises(GradingError, match=r"cannot make a box.*no filter for the processor riscv64"):
+        classes.without_boxes(settings(tmp_path), lambda _text: None)
+    given = classes.Settings(tmp_path, "01-split-and-conquer", tmp_path / "out", ROOT, unsafe=True)
+    assert classes.without_boxes(given, lambda _text: None)
 
 
 def test_a_cluster_is_refused_even_then(tmp_path: Path) -> None:

@@ -6,6 +6,9 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from podlab import paths
+from podlab.cluster.folder import ClusterFolder, Record
+from podlab.cluster.provider import ClusterSpec
 from podlab.commands.image import app, size
 from podlab.errors import DockerfileError, UsageError
 
@@ -43,6 +46,29 @@ def test_a_bad_dockerfile_and_an_unknown_name_are_errors_for_people(context: Pat
     for command in (["inspect", "x"], ["rm", "x"], ["save", "x", "-o", "/dev/null"]):
         with pytest.raises(UsageError, match="x:latest"):
             run(*command)
+
+
+@pytest.mark.parametrize(
+    ("provider", "told"),
+    [
+        (None, ""),
+        ("embedded", ""),
+        ("kind", "To the nodes of mine: podlab cluster load-image web:1\n"),
+        ("existing", "The nodes of mine pull from registries only"),
+    ],
+)
+def test_a_build_says_how_the_nodes_of_the_cluster_in_use_get_the_image(
+    context: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, provider: str | None, told: str
+) -> None:
+    monkeypatch.setenv("PODLAB_CLUSTER", "mine")
+    if provider:
+        ClusterFolder(paths.clusters() / "mine").create(Record.of(ClusterSpec("mine"), provider))
+    (context / "Dockerfile").write_text("FROM scratch\n")
+    said = run("build", str(context), "-t", "web:1")
+    assert told in said and ("nodes of" in said) == bool(told)
+    assert "nodes of" not in run("build", str(context), "-t", "web:1", "--quiet")
+    run("save", "web:1", "-o", str(tmp_path / "web.tar"))
+    assert told in run("load", str(tmp_path / "web.tar"))
 
 
 @pytest.mark.parametrize(

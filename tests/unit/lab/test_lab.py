@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import base64
 import json
+import shutil
 import threading
-from types import SimpleNamespace
 
+import numpy
 import pytest
 from IPython.core.interactiveshell import InteractiveShell
 from little_api import LittleApi
@@ -18,7 +19,7 @@ from podlab.checks.contract import Line, Report, Result, Verdict, failed, passed
 from podlab.cluster import clusters
 from podlab.cluster.folder import ClusterFolder, Record
 from podlab.cluster.provider import ClusterSpec
-from podlab.errors import PodlabError, UsageError
+from podlab.errors import ClusterError, PodlabError, UsageError
 from podlab.lab import Lab, LabError, chapters, start
 from podlab.lab.connection import Connection, connect
 from podlab.lab.course_map import CourseMap
@@ -75,16 +76,56 @@ def test_a_lab_error_is_shown_without_a_traceback():
 def orphan(home, monkeypatch):
     """A lab of chapter 15 whose cluster died after it was opened."""
     monkeypatch.setenv("PODLAB_NAMESPACE", "given")
-    lab = Lab("15")
-    lab.open(Connection("default", Api.connect(home / "kubeconfig"), None, "v1"))
+    folder = ClusterFolder(paths.clusters() / "mine")
+    folder.create(Record("mine", "embedded", [1], "lab"))
+    shutil.copy(home / "kubeconfig", folder.kubeconfig)
+    lab = Lab("15", "mine")
+    lab.open(Connection("mine", Api.connect(folder.kubeconfig), None, "v1"))
     yield lab
     lab.close()
 
 
 @pytest.mark.parametrize("verb", ["pods", "nodes", "events", "map"])
 def test_a_cluster_that_dies_during_a_lab_is_said_with_the_command_that_brings_it_back(orphan, verb):
-    with pytest.raises(PodlabError, match="podlab cluster start"):
+    with pytest.raises(PodlabError, match="podlab cluster start --name mine`"):
         getattr(orphan, verb)()
+
+
+@pytest.mark.parametrize("made", [False, True])
+def test_the_cluster_that_was_asked_for_is_the_one_in_the_command(home, monkeypatch, capsys, made):
+    monkeypatch.delenv("PODLAB_KUBECONFIG")
+    if made:
+        folder = ClusterFolder(paths.clusters() / "mine")
+        folder.create(Record("mine", "embedded", [1], "lab"))
+        shutil.copy(home / "kubeconfig", folder.kubeconfig)
+    lab = start("15", cluster="mine")
+    command = f"`podlab cluster {'start' if made else 'up'} --name mine`"
+    said = capsys.readouterr().out
+    assert command in said and 'start("15", cluster="mine", up=True)' in said
+    with pytest.raises(LabError) as caught:
+        lab.pods()
+    assert command in caught.value.message and 'start("15", cluster="mine") again' in (caught.value.hint or "")
+
+
+def test_a_given_cluster_that_does_not_answer_is_not_ours_to_start(home, capsys):
+    start("15")
+    said = capsys.readouterr().out
+    assert f"to which {home / 'kubeconfig'} leads" in said and "up=True" not in said and "cluster start" not in said
+
+
+def test_somebody_elses_cluster_that_does_not_answer_is_looked_at(home, monkeypatch, capsys):
+    monkeypatch.delenv("PODLAB_KUBECONFIG")
+    folder = ClusterFolder(paths.clusters() / "theirs")
+    folder.create(Record("theirs", "existing", [], "lab"))
+    shutil.copy(home / "kubeconfig", folder.kubeconfig)
+    start("15", cluster="theirs")
+    assert "podlab cluster status --name theirs" in capsys.readouterr().out
+
+
+def test_a_lab_that_was_closed_says_how_to_open_it(orphan):
+    orphan.close()
+    with pytest.raises(LabError, match=r'it was closed. Run lab = start\("15", cluster="mine"'):
+        orphan.pods()
 
 
 def test_a_check_without_its_cluster_scores_nothing_and_progress_stays(orphan):
@@ -94,20 +135,75 @@ def test_a_check_without_its_cluster_scores_nothing_and_progress_stays(orphan):
     assert Progress("15").exercise("15.1")["best"] == 3.0
 
 
-def test_a_lab_that_has_harmed_a_node_does_not_wait_for_itself(home, orphan, monkeypatch):
+@pytest.fixture
+def breakable(home, orphan, monkeypatch):
+    """That lab on a cluster with one node that can be harmed, and what has been done to it: (verb, node)."""
     monkeypatch.setattr(faults, "PATIENCE", 0.1)
-    mended: list[str] = []
-    verbs = SimpleNamespace(kill=lambda node: None, rejoin=mended.append)
-    orphan.open(Connection("default", orphan.api, verbs, "v1"))
-    with pytest.raises(PodlabError, match="podlab cluster start"):
-        orphan.kill_node("node-1")  # it cannot tell whose pods are there; the right to harm is held all the same
-    for verb in (lambda: orphan.check("15.1", {"manifest_15_1": "x"}), lambda: orphan.enable("monitoring")):
+    done: list[tuple[str, str]] = []
+
+    class Verbs:
+        def __getattr__(self, verb):
+            return lambda node: done.append((verb, node))
+
+    with LittleApi() as api:
+        api.add("/api/v1/nodes/node-1", "Node")
+        orphan.open(Connection("default", Api.connect(api.kubeconfig(home / "little")), Verbs(), "v1"))
+        yield orphan, done
+        orphan.close()
+
+
+def test_a_lab_that_has_harmed_a_node_does_not_wait_for_itself(breakable):
+    lab, done = breakable
+    assert "lost its power" in lab.kill_node("node-1").text
+    for verb in (lambda: lab.check("15.1", {"manifest_15_1": "x"}), lambda: lab.enable("monitoring")):
         with pytest.raises(LabError, match=r'harmed node-1.*rejoin_node\("node-1"\) first'):
             verb()
-    orphan.rejoin_node("node-1")
+    lab.rejoin_node("node-1")
     with pytest.raises(UsageError, match="no add-on"):
-        orphan.enable("none such")
-    assert mended == ["node-1"]
+        lab.enable("none such")
+    assert done == [("kill", "node-1"), ("rejoin", "node-1")]
+
+
+@pytest.mark.parametrize("verb", ["kill_node", "isolate_node"])
+def test_a_node_that_there_is_not_is_no_harm_done(breakable, verb):
+    lab, done = breakable
+    with pytest.raises(LabError, match=r"no node 'node-9'. There are node-1"):
+        getattr(lab, verb)("node-9")
+    with pytest.raises(LabError, match=r"7 is no node. Give its name, or one of lab.nodes"):
+        getattr(lab, verb)(7)
+    assert done == [] and faults.harmed_by("default") == ""
+    getattr(lab, verb)(lab.nodes()[0])
+    assert "chapter 15" in faults.harmed_by("default")
+    assert "node-1 is back" in lab.rejoin_node(lab.nodes()[0]).text and faults.harmed_by("default") == ""
+
+
+def test_a_fault_that_fails_leaves_no_node_harmed(breakable, monkeypatch):
+    lab, done = breakable
+
+    def fail(node):
+        raise ClusterError("The plug is stuck.")
+
+    lab._connection.nodes.kill = fail
+    with pytest.raises(ClusterError, match="stuck"):
+        lab.kill_node("node-1")
+    assert done == [("rejoin", "node-1")] and faults.harmed_by("default") == ""
+    lab.isolate_node("node-1")
+    with pytest.raises(ClusterError, match="stuck"):
+        lab.kill_node("node-1")
+    assert "chapter 15" in faults.harmed_by("default"), "what was harmed before stays so"
+
+
+def test_a_harmed_node_that_has_been_removed_since_holds_nobody_up(breakable):
+    lab, _ = breakable
+    lab.kill_node("node-1")
+
+    def fail(node):
+        raise UsageError("There is no node node-1.")
+
+    lab._connection.nodes.rejoin = fail
+    with pytest.raises(UsageError, match="no node"):
+        lab.rejoin_node("node-1")
+    assert faults.harmed_by("default") == ""
 
 
 def test_errors_of_the_course_are_shown_in_a_notebook_as_their_message(capsys):
@@ -209,10 +305,44 @@ def test_progress_survives_and_the_best_score_stays():
     assert again["best"] == 7.5 and again["attempts"] == 3 and again["passed_at"] is None
 
 
-def test_a_damaged_progress_file_is_kept_aside_and_not_fatal():
+@pytest.mark.parametrize("value", [..., {1}, [5], 1j, float("nan"), 10**400, numpy.array([1, 2]), object()])
+def test_what_is_no_prediction_is_refused_in_words_and_spoils_nothing(value):
+    lab = Lab("15")
+    for verb in (lab.predict, lab.reconcile):
+        with pytest.raises(LabError, match=r"^time: .* can be compared with nothing\. Give a name and a number"):
+            verb("time", value)
+        with pytest.raises(LabError, match=r"^The name .* is no text\."):
+            verb(value, 5)
+    with pytest.raises(LabError, match=r"^The unit .* is no text\."):
+        lab.predict("time", 5, value)
+    assert "5 s" in lab.predict("time", 5, "s").text
+    assert set(Progress("15").read()["predictions"]) == {"time"}
+
+
+@pytest.mark.parametrize("number", [numpy.int64(3), numpy.float32(3), numpy.array([3])])
+def test_numbers_of_numpy_are_numbers(number):
+    lab = Lab("15")
+    assert "is 3." in lab.predict("count", number).text
+    assert "off by 0" in lab.reconcile("count", number).text
+    assert Progress("15").read()["predictions"]["count"]["measured"] == 3
+
+
+def test_a_change_that_cannot_be_applied_is_dropped():
+    progress = Progress("15")
+    for change in (lambda data: data.update(x={1}), lambda data: data["exercises"].append(1)):
+        with pytest.raises((TypeError, AttributeError)):
+            progress.change(change)
+    progress.scored("15.1", 1.0, False)
+    assert Progress("15").exercise("15.1")["best"] == 1.0
+
+
+@pytest.mark.parametrize(
+    "text", ["{ not json", "[]", "7", '{"exercises": []}', '{"exercises": {"15.1": 3}}', "[" * 99999]
+)
+def test_a_damaged_progress_file_is_kept_aside_and_not_fatal(text):
     progress = Progress("15")
     progress.scored("15.1", 1.0, False)
-    progress.file.write_text("{ not json")
+    progress.file.write_text(text)
     assert progress.exercise("15.1")["best"] is None
     assert any("damaged" in path.name for path in progress.folder.iterdir())
 

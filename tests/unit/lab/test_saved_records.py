@@ -6,13 +6,19 @@ import json
 
 import pytest
 
+from podlab.distributed.election import simulated
+from podlab.distributed.farm import Farmed, Span
+from podlab.distributed.mapreduce_plan import Plan, corpus, events
 from podlab.errors import UsageError
 from podlab.lab import LabError, start
 from podlab.widgets import model
 from podlab.widgets.flow import Flow, Moment
+from podlab.widgets.gantt import Gantt
 from podlab.widgets.journey import Journal, Step
 from podlab.widgets.live import FlowView, JourneyView
 from podlab.widgets.model import Box, Entry, Record, Tile
+from podlab.widgets.ring import Ring
+from podlab.widgets.shuffle import Shuffle
 from podlab.widgets.views import ClusterMap, Staircase
 
 
@@ -36,10 +42,13 @@ def views():
         Staircase(record(), "The stairs", app="serving"),
         JourneyView(Journal([Step(1.0, "scheduler", "Pod", "serving-u", "u", "7", "bound")]), "The way"),
         FlowView(Flow([Moment(1.0, {"a": 3}, 1, "no answer", ("a",), ("b",))] * 3), "serving", "The flow", seconds=2),
+        Gantt(Farmed([Span(0, 0, 0.0, 1.0, 3, 7), Span(1, 1, 0.2, 0.9, 2, 8)], [None] * 5, 1.5, 2), "The run"),
+        Ring(simulated(3, seconds=20.0).record, "The group", mode="simulation"),
+        Shuffle(list(events(Plan(corpus(1, 4), killed=1))), "The job"),
     ]
 
 
-@pytest.mark.parametrize("number", range(4))
+@pytest.mark.parametrize("number", range(len(views())))
 def test_a_saved_picture_says_the_same_again_and_can_be_gone_through(number, tmp_path):
     view = views()[number]
     lab, file = start("01"), str(tmp_path / "record.json")
@@ -62,7 +71,7 @@ def test_what_is_older_than_the_record_is_saved_too(monkeypatch):
 
 def test_a_picture_without_a_record_is_not_saved(tmp_path):
     lab = start("01")
-    for view in (lab.planner(), object()):  # a strip has no title
+    for view in (lab.planner(), lab.election(), lab.stepper(), object()):  # a strip has no title
         with pytest.raises(UsageError, match="keeps no record"):
             lab.save(view, str(tmp_path / "x.json"))
     with pytest.raises(LabError, match="cannot be written: No such file"):

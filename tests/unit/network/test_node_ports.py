@@ -81,8 +81,8 @@ async def node(address: str, port: int) -> asyncio.Server:
     return await asyncio.start_server(serve, address, port)
 
 
-async def ask(port: int, host: str = "127.0.0.1") -> str:
-    reader, writer = await asyncio.open_connection(host, port)
+async def ask(port: int, host: str = "127.0.0.1", client: str = "127.0.0.1") -> str:
+    reader, writer = await asyncio.open_connection(host, port, local_addr=(client, 0))
     answer = await asyncio.wait_for(reader.read(), 5)
     writer.close()
     return answer.decode()
@@ -238,3 +238,43 @@ async def test_a_load_balancer_has_its_own_port_at_its_own_address() -> None:
         assert await ask(own, "127.64.9.1") == "127.0.0.2"
     for server in servers:
         server.close()
+
+
+async def test_a_load_balancer_is_open_to_those_whom_its_service_names_and_the_node_port_to_all() -> None:
+    api, port, own = FakeApi(), free_port(), free_port()
+    made = service(port, kind="LoadBalancer")
+    made["spec"] |= {"loadBalancerSourceRanges": ["127.0.0.8/31", "2001:db8::/32"]}
+    made["spec"]["ports"][0]["port"] = own
+    made["status"] = {"loadBalancer": {"ingress": [{"ip": "127.64.9.1"}]}}
+    server = await node(NODES[0], port)
+    async with running(api, NODES[:1], IPv4Network("127.64.9.0/24")) as ports:
+        await put(ports, api, "ADDED", made)
+        assert await ask(own, "127.64.9.1", client="127.0.0.9") == "127.0.0.2"
+        with pytest.raises(ConnectionResetError):
+            await ask(own, "127.64.9.1", client="127.0.0.10")
+        assert await ask(port, client="127.0.0.10") == "127.0.0.2"
+        opened = {**made, "spec": {**made["spec"], "loadBalancerSourceRanges": []}}
+        await put(ports, api, "MODIFIED", opened)
+        assert await ask(own, "127.64.9.1", client="127.0.0.10") == "127.0.0.2"
+    server.close()
+
+
+async def test_a_load_balancer_takes_no_datagrams_of_others() -> None:
+    api, port, own = FakeApi(), free_port(socket.SOCK_DGRAM), free_port(socket.SOCK_DGRAM)
+    made = service(port, kind="LoadBalancer", protocol="UDP")
+    made["spec"] |= {"loadBalancerSourceRanges": ["127.0.0.9/32"]}
+    made["spec"]["ports"][0]["port"] = own
+    made["status"] = {"loadBalancer": {"ingress": [{"ip": "127.64.9.1"}]}}
+    loop = asyncio.get_running_loop()
+    server = local_socket(socket.AF_INET, socket.SOCK_DGRAM)
+    server.bind((NODES[0], port))
+    refused, named = (local_socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(2))
+    refused.bind(("127.0.0.10", 0))
+    named.bind(("127.0.0.9", 0))
+    async with running(api, NODES[:1], IPv4Network("127.64.9.0/24")) as ports:
+        await put(ports, api, "ADDED", made)
+        for client, text in ((refused, b"refused"), (named, b"named")):
+            await loop.sock_sendto(client, text, ("127.64.9.1", own))
+        assert await asyncio.wait_for(loop.sock_recv(server, 100), 5) == b"named"
+    for each in (server, refused, named):
+        each.close()

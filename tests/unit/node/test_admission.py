@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pods import container, made
 
-from podlab.node.admission import affine, verdict
+from podlab.node.admission import affine, pressed, verdict
 from podlab.node.quantity import milli, parse, requests, whole
 
 ROOM = {"cpu": "2", "memory": "1Gi", "pods": "3"}
@@ -91,6 +91,36 @@ def test_the_message_has_the_numbers() -> None:
 def test_a_node_selector_that_does_not_match() -> None:
     found = verdict(made(nodeSelector={"disk": "ssd"}), [], ROOM, {"disk": "hdd"})
     assert found and found[0] == "NodeAffinity"
+
+
+MEMORY, DISK = "MemoryPressure", "DiskPressure"
+TAINT = "node.kubernetes.io/memory-pressure"
+
+
+@pytest.mark.parametrize(
+    ("conditions", "quality", "more", "refused"),
+    [
+        ([], "BestEffort", {}, None),
+        ([MEMORY], "BestEffort", {}, "[MemoryPressure]"),
+        ([MEMORY], "Burstable", {}, None),
+        ([MEMORY], "Guaranteed", {}, None),
+        ([DISK], "Guaranteed", {}, "[DiskPressure]"),
+        ([MEMORY, DISK], "Guaranteed", {}, "[MemoryPressure DiskPressure]"),
+        ([DISK], "BestEffort", {"priority": 2_000_000_000}, None),
+        ([DISK], "BestEffort", {"priority": 1_000_000_000}, "[DiskPressure]"),
+        ([DISK], "BestEffort", {"tolerations": [{"operator": "Exists"}]}, "[DiskPressure]"),
+        ([MEMORY], "BestEffort", {"tolerations": [{"operator": "Exists"}]}, None),
+        ([MEMORY], "BestEffort", {"tolerations": [{"key": TAINT, "effect": "NoSchedule"}]}, None),
+        ([MEMORY], "BestEffort", {"tolerations": [{"key": TAINT, "value": "x"}]}, "[MemoryPressure]"),
+        ([MEMORY], "BestEffort", {"tolerations": [{"key": TAINT, "effect": "NoExecute"}]}, "[MemoryPressure]"),
+        ([MEMORY], "BestEffort", {"tolerations": [{"key": "gpu", "operator": "Exists"}]}, "[MemoryPressure]"),
+    ],
+)
+def test_a_node_under_pressure_refuses_as_a_kubelet_does(
+    conditions: list[str], quality: str, more: dict[str, Any], refused: str | None
+) -> None:
+    found = pressed(made(status={"qosClass": quality}, **more), conditions)
+    assert found == (refused and ("Evicted", f"The node had condition: {refused}. "))
 
 
 def term(key: str, operator: str, *values: str) -> dict[str, Any]:

@@ -30,7 +30,7 @@ def image(user: str = "", **config: Any) -> RunnableImage:
     )
 
 
-def built(entry: dict[str, Any], **spec: Any) -> ContainerSpec:
+def built(entry: dict[str, Any], seccomp_default: bool = False, **spec: Any) -> ContainerSpec:
     pod = records(made(entry, **spec))
     pod.sandbox = "u-1"
     who = identity(pod, entry, image())
@@ -47,6 +47,7 @@ def built(entry: dict[str, Any], **spec: Any) -> ContainerSpec:
         name="u-1.main.2",
         attempt=2,
         labels={"pod": "u-1"},
+        seccomp_default=seccomp_default,
     )
 
 
@@ -67,6 +68,17 @@ def test_what_the_runtime_is_told() -> None:
     assert Mount("/pod/containers/main/2.termination", "/dev/termination-log") in found.mounts
     assert found.files == {"/etc/hostname": "n"}, "a volume at /etc/hosts wins"
     assert found.labels == {"pod": "u-1", "attempt": "2"}
+
+
+@pytest.mark.parametrize(
+    ("profile", "usual", "guarded"),
+    [({}, False, True), ({"type": "RuntimeDefault"}, True, True), ({"type": "Unconfined"}, False, False)],
+)
+def test_a_node_may_filter_system_calls_where_no_profile_is_named(
+    profile: dict[str, str], usual: bool, guarded: bool
+) -> None:
+    entry = container(securityContext={"seccompProfile": profile} if profile else {})
+    assert (built(entry).seccomp, built(entry, seccomp_default=True).seccomp) == (usual, guarded)
 
 
 def test_a_pod_may_have_a_limit_for_all_its_containers() -> None:

@@ -105,6 +105,24 @@ async def test_a_refused_event_does_not_hold_up_the_next() -> None:
     assert [event["message"] for event in api.posts] == ["next"]
 
 
+async def test_an_event_about_a_node_waits_for_the_namespace_that_comes_after_the_api_server() -> None:
+    api = Written()
+    api.failures = [NotFound('namespaces "default" not found', status=404)]
+    recorder = EventRecorder(api, "node-1")  # type: ignore[arg-type]
+    recorder.record({"kind": "Node", "name": "node-1"}, "Normal", "Starting", "Starting kubelet.")
+    task = asyncio.ensure_future(recorder.run())
+    await until_async(lambda: _is(api.count == 1), "the event", timeout=20)
+    task.cancel()
+    assert api.posts[0]["reason"] == "Starting"
+
+
+async def test_an_event_about_a_pod_whose_namespace_is_gone_holds_nothing_up() -> None:
+    api = Written()
+    api.failures = [NotFound("the namespace is gone", status=404)]
+    await sent(api, 1, "refused", "next")
+    assert [event["message"] for event in api.posts] == ["next"]
+
+
 async def test_a_pod_that_floods_is_cut_off() -> None:
     api = Written()
     await sent(api, BURST, *(f"message {n}" for n in range(BURST * 4)))

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from podlab.node.eviction import PERIOD, PRESSED, RELIEF
-from podlab.node.local_storage import LocalStorage, Used, below, excess, has_limits, measure
+from podlab.node.eviction import RELIEF
+from podlab.node.local_storage import LOOK, LocalStorage, Size, Used, below, excess, has_limits, left, measure
 from podlab.node.pressure import Pressure
 from podlab.node.view import ContainerView, PodView
+from podlab.waiting import until_async
 
 MI = 1 << 20
 
@@ -45,14 +47,21 @@ def test_files_count_and_what_links_lead_to_does_not(tmp_path: Path) -> None:
     fill(tmp_path / "in" / "deep" / "er" / "file", MI)
     (tmp_path / "in" / "link").symlink_to(tmp_path / "outside")
     (tmp_path / "in" / "loop").symlink_to(tmp_path / "in")
-    assert MI <= below(tmp_path / "in") < 2 * MI
-    assert below(tmp_path / "missing") == 0
+    found = below(tmp_path / "in")
+    assert MI <= found.bytes < 2 * MI and found.inodes == 6
+    assert below(tmp_path / "missing") == (0, 0)
 
 
 def test_a_file_with_a_hole_counts_what_is_on_disk(tmp_path: Path) -> None:
     with (tmp_path / "sparse").open("wb") as file:
         os.truncate(file.fileno(), 100 * MI)
-    assert below(tmp_path) < MI
+    assert below(tmp_path).bytes < MI
+
+
+def test_what_the_file_system_has_left_are_its_bytes_and_inodes(tmp_path: Path) -> None:
+    system = os.statvfs(tmp_path)
+    assert 0 <= left(tmp_path).bytes <= system.f_blocks * system.f_frsize
+    assert 0 <= left(tmp_path).inodes <= system.f_files
 
 
 def test_volumes_file_trees_and_logs_of_a_pod_are_measured(tmp_path: Path) -> None:
@@ -62,6 +71,7 @@ def test_volumes_file_trees_and_logs_of_a_pod_are_measured(tmp_path: Path) -> No
     found = measure(pod("a", scratch={}, quick={"medium": "Memory"}), tmp_path / "pod", tmp_path / "logs")
     assert set(found.volumes) == {"scratch"} and found.volumes["scratch"] >= 2 * MI
     assert 2 * MI <= found.containers["main"] < 3 * MI
+    assert found.inodes == 2 + 4 + 2
 
 
 @pytest.mark.parametrize(
@@ -94,17 +104,17 @@ def test_a_limit_that_is_exceeded_is_named(limited: PodView, found: Used, said: 
 
 
 class Node:
-    """A node whose pods use what they use, and whose file system has 1000 MiB left."""
+    """A node whose pods use what they use, and whose file system has 1000 MiB and inodes left."""
 
     def __init__(self, *pods: PodView) -> None:
-        self.pods, self.use, self.free = list(pods), dict[str, Used](), 1000
+        self.pods, self.use, self.free, self.inodes = list(pods), dict[str, Used](), 1000, 1000
         self.gone: list[tuple[str, str]] = []
         self.measured = 0
         self.shown = Pressure("DiskPressure", 60.0, lambda: None)
         self.storage = LocalStorage(
             self.shown,
-            threshold=100 * MI,
-            free=lambda: self.free * MI,
+            threshold=Size(100 * MI, 100),
+            left=lambda: Size(self.free * MI, self.inodes),
             measure=self.measure,
             pods=lambda: self.pods,
             evict=self.evict,
@@ -121,15 +131,39 @@ class Node:
 
 async def test_nothing_is_measured_where_nobody_has_limits_and_the_disk_has_room() -> None:
     node = Node(pod("a"), pod("b"))
-    assert await node.storage.look(0.0) == PERIOD
+    await node.storage.check_limits()
+    assert await node.storage.look(0.0) == LOOK
     assert node.measured == 0 and not node.gone and not node.shown.on
+
+
+async def test_a_pod_with_limits_is_not_measured_to_see_whether_the_disk_has_room() -> None:
+    """Measuring may take as long as the disk needs to be full; what is left is seen at once."""
+    node = Node(pod("a", container(limit="10Mi")))
+    assert await node.storage.look(0.0) == LOOK
+    assert node.measured == 0
 
 
 async def test_only_the_pod_above_its_limit_goes() -> None:
     node = Node(pod("a", container(limit="10Mi")), pod("b", container(limit="10Mi")))
     node.use = {"a": used(main=9), "b": used(main=11)}
-    assert await node.storage.look(0.0) == PERIOD
+    await node.storage.check_limits()
     assert [uid for uid, _ in node.gone] == ["b"] and not node.shown.on
+
+
+async def test_limits_and_the_disk_are_both_watched_until_it_is_cancelled() -> None:
+    node = Node(pod("a", container(limit="10Mi")), pod("b"))
+    node.use, node.free = {"a": used(main=11), "b": used(main=12)}, 50
+    watching = asyncio.create_task(node.storage.run())
+
+    async def two() -> bool:
+        return len(node.gone) >= 2
+
+    await until_async(two, "two pods are evicted", timeout=10)
+    assert not watching.done()
+    watching.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await watching
+    assert {said.split()[0] for _, said in node.gone} == {"Pod", "The"}
 
 
 async def test_a_full_disk_costs_the_largest_excess_first_one_pod_at_a_time() -> None:
@@ -143,6 +177,17 @@ async def test_a_full_disk_costs_the_largest_excess_first_one_pod_at_a_time() ->
     assert "low on resource: ephemeral-storage" in node.gone[0][1] and "500Mi more than its request" in node.gone[0][1]
     assert node.shown.condition()[:3] == ("DiskPressure", "True", "KubeletHasDiskPressure")
     node.free = 600
-    assert await node.storage.look(10.0) == PRESSED
-    assert await node.storage.look(61.0) == PERIOD
+    assert await node.storage.look(10.0) == LOOK and node.shown.on
+    assert await node.storage.look(61.0) == LOOK
     assert node.shown.condition()[:3] == ("DiskPressure", "False", "KubeletHasNoDiskPressure")
+
+
+async def test_without_inodes_the_pod_with_the_most_files_goes() -> None:
+    node = Node(pod("large"), pod("many"), pod("system", priority=2_000_000_000))
+    node.use = {"large": used(main=500), "many": Used({}, {"main": MI}, 900), "system": Used({}, {}, 9000)}
+    node.inodes = 99
+    assert await node.storage.look(0.0) == RELIEF
+    assert node.gone == [
+        ("many", "The node was low on resource: inodes. Threshold quantity: 100, available: 99. "),
+    ]
+    assert node.shown.on

@@ -146,6 +146,21 @@ def test_a_container_in_back_off_is_not_started_and_shown_as_such() -> None:
     assert planned(pod, NOW + 10).start == ("main",)
 
 
+@pytest.mark.parametrize("back", [3600.0, 86400.0])
+def test_a_clock_that_is_set_back_makes_no_container_wait_for_yesterday(back: float) -> None:
+    crashed, unpulled = records(made()), records(made())
+    main = crashed.containers["main"]
+    end(main, 1)
+    main.backoff = Backoff(10.0, NOW - 20)
+    main = unpulled.containers["main"]
+    wait(main, "ErrImagePull")
+    main.failed_at, main.retry_at = NOW, NOW + 10
+    for pod in (crashed, unpulled):
+        assert planned(pod, NOW + 9).start == ()
+        assert planned(pod, NOW - back).start == ("main",)
+    assert shown_state(crashed, crashed.containers["main"], NOW - back, POLICY)[0] == crashed.containers["main"].state
+
+
 def test_a_deleted_pod_shows_how_its_container_ended_not_a_back_off() -> None:
     pod = records(made())
     main = pod.containers["main"]

@@ -11,7 +11,7 @@ from test_pod_state import SIDECAR, any_pod
 from podlab.node import pod_status
 from podlab.node.pod_state import settle
 from podlab.node.pod_status import build, difference, urgent
-from podlab.node.records import Pod
+from podlab.node.records import Pod, Terminated
 
 
 def status_of(pod: Pod, now: float = NOW) -> dict[str, Any]:
@@ -126,6 +126,26 @@ def test_a_finished_pod(exit_code: int, phase: str, reason: str) -> None:
     status = status_of(pod)
     assert status["phase"] == phase
     assert condition(status, "Ready")["reason"] == condition(status, "ContainersReady")["reason"] == reason
+
+
+@pytest.mark.parametrize(("mains", "shown"), [(1, 4096), (2, 4096), (3, 3072), (11, 1024)])
+def test_the_last_words_of_a_pods_containers_share_12_kib(mains: int, shown: int) -> None:
+    names = [container(f"c{number}") for number in range(mains)]
+    pod = records(made(*names, inits=(container("init"),), restartPolicy="Never"))
+    said = "é" * 2048
+    for entry in pod.containers.values():
+        entry.attempt = 1
+        entry.state = entry.last = Terminated(1, "Error", said, NOW - 5, NOW)
+    status = status_of(pod)
+    for one in (*status["containerStatuses"], *status["initContainerStatuses"]):
+        for state in (one["state"], one["lastState"]):
+            assert state["terminated"]["message"] == said[: shown // 2]
+
+
+def test_a_letter_at_the_end_of_the_last_words_is_left_out_rather_than_cut() -> None:
+    pod = records(made(*(container(name) for name in "abcd"), restartPolicy="Never"))
+    pod.containers["a"].state = Terminated(1, "Error", "x" * 3071 + "é", NOW - 5, NOW)
+    assert status_of(pod)["containerStatuses"][0]["state"]["terminated"]["message"] == "x" * 3071
 
 
 def test_a_final_phase_is_not_shown_while_a_sidecar_runs() -> None:

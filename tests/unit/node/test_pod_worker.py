@@ -9,19 +9,22 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from pods import POLICY, container, end, made, records, run
+from pods import NOW, POLICY, container, end, made, records, run
 
 from podlab.errors import RuntimeRefused
 from podlab.images.pull import ImageConfig, RunnableImage
 from podlab.images.users import Identity
 from podlab.node import preparation, status_writer
 from podlab.node.agent import Agent
-from podlab.node.api import Unreachable
+from podlab.node.api import Event, Unreachable
 from podlab.node.eviction import over_requests
 from podlab.node.fields import Place
+from podlab.node.pod_state import plan, settle
 from podlab.node.pod_worker import PodWorker
 from podlab.node.preparation import Preparation
-from podlab.node.runtime.contract import ContainerSpec, ContainerState, Inventory, RootFileSystem, Usage
+from podlab.node.pressure import Pressure
+from podlab.node.records import Waiting
+from podlab.node.runtime.contract import ContainerSpec, ContainerState, Inventory, RootFileSystem, SandboxState, Usage
 from podlab.waiting import until_async
 
 
@@ -69,7 +72,7 @@ async def test_containers_are_removed_when_the_final_status_is_written(
         runtime=recorded,
         network=recorded,
         policy=POLICY,
-        configuration=SimpleNamespace(address="172.18.0.11", name="node-1", plain={}),
+        configuration=SimpleNamespace(address="172.18.0.11", name="node-1", plain={}, seccomp_default=False),
         pod_folder=lambda uid: tmp_path / uid,
         pod_path=lambda pod: "/pod",
     )
@@ -113,7 +116,9 @@ async def test_an_agent_removes_the_containers_of_pods_that_are_over() -> None:
 async def test_a_resize_changes_nothing_of_a_running_container() -> None:
     old, new = ({"limits": {"memory": size}} for size in ("64Mi", "128Mi"))
     context = SimpleNamespace(
-        api=None, configuration=SimpleNamespace(address="172.18.0.11", name="node-1", plain={}), pod_folder=Path
+        api=None,
+        configuration=SimpleNamespace(address="172.18.0.11", name="node-1", plain={}, seccomp_default=False),
+        pod_folder=Path,
     )
     worker = PodWorker(context, made(container(resources=old)), lambda uid: None)  # type: ignore[arg-type]
     resized = made(container(resources=new, tty=True))
@@ -128,6 +133,37 @@ async def test_the_plain_runtime_keeps_no_mount_from_being_written_to(plain: dic
     context = SimpleNamespace(api=None, configuration=configuration, pod_folder=Path)
     worker = PodWorker(context, made(), lambda uid: None)  # type: ignore[arg-type]
     assert worker.pod.read_only_mounts is not bool(plain)
+
+
+def _pressure(kind: str = "DiskPressure", *, short: bool = False) -> Pressure:
+    pressure = Pressure(kind, 30.0, lambda: None)
+    if short:
+        pressure.press(0.0)
+    return pressure
+
+
+async def test_a_node_under_pressure_takes_no_new_pod_and_keeps_those_that_it_has(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was refused was never ended by the node: nothing of it is counted as a disruption."""
+    monkeypatch.setattr(PodWorker, "begin", lambda *_: None)
+    disk = _pressure(short=True)
+    agent = SimpleNamespace(
+        _workers={},
+        _context=_starting(tmp_path),
+        _forget=None,
+        _registration=SimpleNamespace(allocatable={}, labels={}, memory=_pressure("MemoryPressure"), disk=disk),
+    )
+    Agent._begin(agent, made(), [], SandboxState("u-1", "10.244.1.2", {}))  # type: ignore[arg-type]
+    assert agent._workers["u-1"].pod.failure is None
+    new = made()
+    new["metadata"]["uid"] = "u-2"
+    Agent._begin(agent, new, [], None)  # type: ignore[arg-type]
+    settle(agent._workers["u-2"].pod)
+    status = agent._workers["u-2"].view().status
+    assert (status["phase"], status["reason"]) == ("Failed", "Evicted")
+    assert status["message"] == "The node had condition: [DiskPressure]. "
+    assert "DisruptionTarget" not in [condition["type"] for condition in status["conditions"]]
 
 
 async def test_nobody_reckons_with_a_resize_that_was_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -152,7 +188,7 @@ async def test_nobody_reckons_with_a_resize_that_was_refused(tmp_path: Path, mon
 
     context = SimpleNamespace(
         api=None,
-        configuration=SimpleNamespace(address="172.18.0.11", name="node-1", plain={}),
+        configuration=SimpleNamespace(address="172.18.0.11", name="node-1", plain={}, seccomp_default=False),
         objects=SimpleNamespace(read_all=read_all),
         runtime=SimpleNamespace(start_container=start_container),
         recorder=SimpleNamespace(pod=lambda *_: None),
@@ -171,7 +207,7 @@ async def test_nobody_reckons_with_a_resize_that_was_refused(tmp_path: Path, mon
         _workers={"u-1": worker},
         _context=context,
         _forget=None,
-        _registration=SimpleNamespace(allocatable={"memory": "164Mi"}, labels={}),
+        _registration=SimpleNamespace(allocatable={"memory": "164Mi"}, labels={}, memory=_pressure(), disk=_pressure()),
     )
     Agent._begin(agent, sized("100Mi", "u-2"), [], None)  # type: ignore[arg-type]
     assert agent._workers["u-2"].pod.failure is None
@@ -209,3 +245,157 @@ async def test_what_hinders_a_pod_is_kept_until_it_is_over(monkeypatch: pytest.M
         {"FailedCreatePodSandBox": 'Failed to create pod sandbox: no runtime for "kata" is configured'},
         {},
     ]
+
+
+async def test_a_fault_while_a_pod_is_prepared_is_told_and_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the first tries and in a later refresh alike."""
+    monkeypatch.setattr(preparation, "RETRY_FIRST", 0.001)
+    monkeypatch.setattr(preparation, "REFRESH", 0.001)
+    pod, told, shown = records(made(volumes=[{"name": "v", "configMap": {"name": "c"}}]), ready=False), [], []
+    context = SimpleNamespace(
+        api=None,
+        configuration=SimpleNamespace(name="node-1"),
+        recorder=SimpleNamespace(pod=lambda *event: told.append(event[2:])),
+        place=lambda address: Place("node-1", "172.18.0.11", address, {}),
+        pod_folder=Path,
+    )
+    made_ready = Preparation(context, pod, lambda: shown.append(dict(pod.hindrances)))  # type: ignore[arg-type]
+    faults: list[Exception] = [RuntimeError("Symlink loop")]
+    refreshed = asyncio.Event()
+
+    async def fill() -> None:
+        if faults:
+            raise faults.pop()
+        faults.append(AttributeError("no such thing"))
+
+    async def refresh(*_: Any) -> None:
+        if faults:
+            raise faults.pop()
+        refreshed.set()
+
+    async def nothing() -> None:
+        pass
+
+    monkeypatch.setattr(made_ready, "_make_sandbox", nothing)
+    monkeypatch.setattr(made_ready, "_fill_volumes", fill)
+    monkeypatch.setattr(made_ready.volumes, "refresh", refresh)
+    task = asyncio.create_task(made_ready.run())
+    async with asyncio.timeout(20):
+        await refreshed.wait()
+    task.cancel()
+    assert {"FailedMount": "RuntimeError('Symlink loop')"} in shown and shown[-1] == {}
+    assert told == [
+        ("FailedMount", "RuntimeError('Symlink loop')"),
+        ("FailedMount", "AttributeError('no such thing')"),
+    ]
+
+
+def _starting(tmp_path: Path, **more: Any) -> Any:
+    """A context in which containers can be started, if `runtime` can."""
+
+    async def image(*_: Any) -> tuple[RunnableImage, float]:
+        config = ImageConfig(entrypoint=("entry",))
+        return RunnableImage("1", "2", RootFileSystem(()), config, 1, (), tmp_path), 0.0
+
+    context = {
+        "api": None,
+        "configuration": SimpleNamespace(address="172.18.0.11", name="node-1", plain={}, seccomp_default=False),
+        "recorder": SimpleNamespace(pod=lambda *_: None),
+        "image": image,
+        "identity": lambda *_: Identity(0, 0),
+        "services": lambda *_: {},
+        "place": lambda address: Place("node-1", "172.18.0.11", address, {}),
+        "policy": POLICY,
+        "host_paths": tmp_path,
+        "pod_folder": lambda uid: tmp_path / uid,
+        "log_folder": lambda pod: tmp_path / "logs",
+    }
+    return SimpleNamespace(**(context | more))
+
+
+async def test_a_fault_while_a_container_is_started_is_a_failed_start(tmp_path: Path) -> None:
+    """It waits longer from try to try, and says why: without that it would be tried again at once, for ever."""
+
+    async def image(*_: Any) -> tuple[RunnableImage, float]:
+        raise RuntimeError("No closing quotation")
+
+    worker = PodWorker(_starting(tmp_path, image=image), made(), lambda uid: None)
+    main = worker.pod.containers["main"]
+    worker.pod.sandbox_ready = worker.pod.volumes_ready = True
+    pauses = []
+    for _ in range(2):
+        worker._workers["main"].start()
+        await worker._workers["main"].idle()
+        pauses.append(main.retry_at - main.failed_at)
+        assert main.state == Waiting("CreateContainerError", "RuntimeError('No closing quotation')")
+        assert plan(worker.pod, main.failed_at, POLICY).start == ()
+        assert plan(worker.pod, main.retry_at, POLICY).start == ("main",)
+    assert pauses == pytest.approx([1.0, 2.0])
+
+
+async def test_a_fault_in_a_hook_ends_the_container_that_runs(tmp_path: Path) -> None:
+    class Runtime:
+        async def start_container(self, spec: ContainerSpec) -> ContainerState:
+            return ContainerState(spec.id, spec.sandbox, 1, NOW, None, {})
+
+        async def wait_container(self, _: str) -> None:
+            await asyncio.Event().wait()
+
+        async def execute(self, *_: Any, **__: Any) -> None:
+            raise RuntimeError("a fault")
+
+    hook = {"postStart": {"exec": {"command": ["true"]}}}
+    context = _starting(tmp_path, runtime=Runtime())
+    worker = PodWorker(context, made(container(lifecycle=hook)), lambda uid: None)
+    worker.pod.sandbox, main = "u-1", worker.pod.containers["main"]
+    worker._workers["main"].start()
+    await worker._workers["main"].idle()
+    assert (main.running, main.condemned) == (True, "FailedPostStartHook")
+    await worker.abandon()
+
+
+async def test_a_pod_that_cannot_be_worked_on_costs_no_other(caplog: pytest.LogCaptureFixture) -> None:
+    """When the agent begins, and with each change; a watch that ended would be the end of the agent."""
+    pods = {uid: made() for uid in ("u-1", "u-2", "u-3", "u-4")}
+    for uid, pod in pods.items():
+        pod["metadata"] |= {"uid": uid, "creationTimestamp": "2030-01-01T00:00:00Z"}
+    begun, told = [], []
+
+    async def synced() -> None:
+        pass
+
+    async def changes(*_: Any, **__: Any) -> Any:
+        yield Event("ADDED", pods["u-1"])
+        yield Event("ADDED", pods["u-2"])
+        yield Event("SYNC", {})
+        yield Event("ADDED", pods["u-3"])
+        yield Event("ADDED", pods["u-4"])
+
+    async def inventory() -> Inventory:
+        return Inventory((), ())
+
+    async def sweep(_: Any) -> None:
+        pass
+
+    def begin(pod: dict[str, Any], *_: Any) -> None:
+        uid = pod["metadata"]["uid"]
+        if uid in ("u-1", "u-3"):
+            raise RuntimeError("a fault")
+        begun.append(uid)
+
+    agent = SimpleNamespace(
+        _network=SimpleNamespace(table=SimpleNamespace(synced=SimpleNamespace(wait=synced)), settle=synced),
+        _runtime=SimpleNamespace(inventory=inventory),
+        configuration=SimpleNamespace(name="node-1"),
+        _api=SimpleNamespace(list_and_watch=changes),
+        _context=SimpleNamespace(recorder=SimpleNamespace(pod=lambda pod, *event: told.append(event))),
+        _workers={},
+        _sweep=sweep,
+        _begin=begin,
+    )
+    agent._take_over = lambda pods, inventory: Agent._take_over(agent, pods, inventory)  # type: ignore[arg-type]
+    agent._apply = lambda event: Agent._apply(agent, event)  # type: ignore[arg-type]
+    await Agent._follow_pods(agent)  # type: ignore[arg-type]
+    assert begun == ["u-2", "u-4"]
+    assert told == [("Warning", "FailedSync", "Error syncing pod: RuntimeError('a fault')")] * 2
+    assert caplog.text.count("shop/web cannot be worked on") == 2

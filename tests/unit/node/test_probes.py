@@ -256,6 +256,27 @@ async def test_grpc_health() -> None:
     assert answer.message == 'service unhealthy (responded with "NOT_SERVING")'
 
 
+@pytest.mark.parametrize("payload", [b"", b"\x01", b"\xff1234"])
+async def test_padding_that_a_frame_has_no_room_for(payload: bytes) -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        flags = grpc_health.END_STREAM | grpc_health.PADDED
+        writer.write(grpc_health.frame(grpc_health.DATA, flags, 1, payload))
+        await reader.read()
+
+    async with server(serve) as port:
+        answer = await ask({"grpc": {"port": port}})
+    assert (answer.healthy, answer.message) == (False, "error: health rpc probe failed: the answer is no HTTP/2")
+
+
+async def test_a_probe_that_fails_itself_is_no_answer_and_no_end_of_the_probe() -> None:
+    class Broken(LocalRuntime):
+        async def execute(self, *_: Any, **__: Any) -> Any:
+            raise RuntimeError("a fault")
+
+    answer = await prober.ask(Broken(), target(), {"exec": {"command": ["true"]}}, 1.0)
+    assert (answer.healthy, answer.message) == (None, "RuntimeError('a fault')")
+
+
 async def test_a_server_that_does_not_speak_grpc() -> None:
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")

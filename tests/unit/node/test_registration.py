@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,9 @@ from api_room import configuration
 from pods import NOW
 
 from podlab.node import registration
+from podlab.node.events import EventRecorder
 from podlab.node.registration import HEALTHY, Registration, capacity, conditions, labels, node_info
+from podlab.waiting import until_async
 
 
 def test_capacity_is_the_machines_unless_configured() -> None:
@@ -28,18 +31,27 @@ def test_transition_times_change_only_with_the_status() -> None:
 
 
 class Server:
-    """Stands for the API server: keeps one Node."""
+    """Stands for the API server: keeps one Node, and each time that an Event was written, anew or counted again."""
 
     def __init__(self) -> None:
         self.node: dict[str, Any] = {}
+        self.made: list[dict[str, Any]] = []
+        self.events: list[dict[str, Any]] = []
         self.requests: list[tuple[str, str]] = []
 
     async def post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
+        if path.endswith("/events"):
+            self.made.append(body)
+            self.events.append(body)
+            return body
         self.requests.append(("POST", path))
         self.node = {**body, "metadata": {**body["metadata"], "uid": "n-1"}}
         return self.node
 
     async def patch(self, path: str, body: dict[str, Any], **_: Any) -> dict[str, Any]:
+        if "/events/" in path:
+            self.events.append(next(one for one in self.made if path.endswith(one["metadata"]["name"])))
+            return body
         self.requests.append(("PATCH", path))
         self.node = {**self.node, "status": body["status"]}
         return self.node
@@ -47,8 +59,9 @@ class Server:
 
 def registered(tmp_path: Path, pki: Path, **changes: Any) -> tuple[Registration, Server]:
     made = dataclasses.replace(configuration(tmp_path, pki, 0), folder=str(tmp_path), **changes)
-    server = Server()
-    return Registration(server, made, lambda: [(("podlab/toolbox:1",), 5)]), server  # type: ignore[arg-type]
+    server: Any = Server()
+    recorder = EventRecorder(server, made.name)
+    return Registration(server, made, lambda: [(("podlab/toolbox:1",), 5)], recorder), server
 
 
 async def test_a_new_node(tmp_path: Path, pki: Path) -> None:
@@ -74,6 +87,54 @@ async def test_a_node_that_others_declared_unknown_is_put_right_at_once(tmp_path
     broken = {**server.node, "status": {"conditions": [{"type": "Ready", "status": "Unknown"}]}}
     found.apply(broken)
     assert found._refresh.is_set()
+
+
+async def told(found: Registration, server: Server, count: int) -> list[str]:
+    """The reasons of the next `count` Events, sent by the real recorder."""
+    sending = asyncio.create_task(found._recorder.run())
+
+    async def sent() -> bool:
+        return len(server.events) >= count
+
+    await until_async(sent, f"{count} Events", timeout=10)
+    sending.cancel()
+    new, server.events = server.events, []
+    name = found._configuration.name
+    for event in new:
+        assert (event["involvedObject"]["kind"], event["involvedObject"]["name"]) == ("Node", name)
+        now = event["message"] == f"Node {name} status is now: {event['reason']}"
+        assert now != (event["reason"] == "Starting") and event["type"] == "Normal"
+    return [event["reason"] for event in new]
+
+
+async def test_the_turns_of_a_nodes_conditions_are_events(tmp_path: Path, pki: Path) -> None:
+    found, server = registered(tmp_path, pki)
+    found.starting()
+    await found.register()
+    well = ["NodeHasSufficientMemory", "NodeHasNoDiskPressure", "NodeHasSufficientPID", "NodeReady"]
+    assert await told(found, server, 5) == ["Starting", *well]
+    await found.write()
+    found.disk.press(1.0)
+    found.memory.press(1.0)
+    await found.write()
+    await found.write()
+    found.disk.relieve(1e9)
+    await found.write()
+    turns = ["NodeHasInsufficientMemory", "NodeHasDiskPressure", "NodeHasNoDiskPressure"]
+    assert await told(found, server, 3) == turns
+    found.apply({**server.node, "status": {"conditions": [{"type": "Ready", "status": "Unknown"}]}})
+    found.memory.relieve(1e9)
+    await found.write()
+    assert await told(found, server, 4) == well
+
+
+async def test_a_node_that_is_cordoned_and_uncordoned_tells_it_once(tmp_path: Path, pki: Path) -> None:
+    found, server = registered(tmp_path, pki)
+    await found.register()
+    await told(found, server, 4)
+    for cordoned in (False, True, True, False):
+        found.apply({**server.node, "spec": {"unschedulable": cordoned} if cordoned else {}})
+    assert await told(found, server, 2) == ["NodeNotSchedulable", "NodeSchedulable"]
 
 
 def test_labels_and_identity(tmp_path: Path, pki: Path) -> None:

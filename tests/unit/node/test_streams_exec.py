@@ -368,6 +368,19 @@ async def test_attach_to_a_terminal_with_resize(room: Room):
     assert b"40 120" in channels[1]
 
 
+@pytest.mark.parametrize("size", [b"70000", b"-1", b"Infinity", b"NaN", b"1e400", b'"wide"', b"null"])
+async def test_a_window_size_that_no_terminal_has_goes_no_further(room: Room, size: bytes):
+    room.runtime.start("shell", ["sh", "-c", "read line; stty size; exit 0"], tty=True)
+    room.node.add(pod_view("web", [container_view("shell", spec={"name": "shell", "tty": True})]))
+    address = path(container="shell", verb="attach", input=1, output=1, tty=1)
+    async with room.websocket(address, V5) as socket:
+        await socket.send_bytes(b'\4{"Width":%s,"Height":%s}' % (size, size))
+        await socket.send_bytes(b'\4{"Width":120,"Height":40}')
+        await socket.send_bytes(b"\0go\n")
+        channels = await drain(socket)
+    assert b"40 120" in channels[1] and status_of(channels)["status"] == "Success"
+
+
 async def test_a_client_that_leaves_does_not_end_the_container(room: Room):
     room.runtime.start("talker", ["sh", "-c", "echo hello; read line; echo $line"])
     room.node.add(pod_view("web", [container_view("talker")]))

@@ -42,12 +42,20 @@ def test_memory_is_limited_by_the_volume_the_pod_and_the_node(source: Any, limit
 
 def test_host_paths_stay_in_the_nodes_folder(tmp_path: Path) -> None:
     top = tmp_path / "host"
-    assert host_path(top, {"path": "/srv/data"}) == top / "srv/data"
+    assert host_path(top, {"path": "/srv/data"}) == Placed(top / "srv/data", within=top)
     assert (top / "srv/data").is_dir()
     (top / "out").symlink_to(tmp_path)
-    for path in ("/out", "/out/other", "/srv/../../x"):
-        with pytest.raises(VolumeError, match="refused"):
-            host_path(top, {"path": path})
+    (top / "dangling").symlink_to(tmp_path / "made")
+    for path in ("/out", "/out/other", "/dangling", "/srv/../../x"):
+        for kind in ("", "DirectoryOrCreate", "FileOrCreate"):
+            with pytest.raises(VolumeError, match="refused"):
+                host_path(top, {"path": path, "type": kind})
+    assert list(tmp_path.iterdir()) == [top]
+    (top / "inside").symlink_to("srv")
+    assert host_path(top, {"path": "/inside/file", "type": "FileOrCreate"}).path == top / "srv/file"
+    assert (top / "srv/file").is_file()
+    with pytest.raises(VolumeError, match="is not a directory"):
+        host_path(top, {"path": "/srv/file", "type": "DirectoryOrCreate"})
     with pytest.raises(VolumeError, match="is not a file"):
         host_path(top, {"path": "/srv", "type": "File"})
     with pytest.raises(VolumeError, match="is no device"):
@@ -61,9 +69,28 @@ def volumes(tmp_path: Path, placed: Placed) -> PodVolumes:
     return found
 
 
-def mount(found: PodVolumes, sub_path: str) -> Any:
+def mount(found: PodVolumes, sub_path: str = "") -> Any:
     spec = {"name": "c", "volumeMounts": [{"name": "v", "mountPath": "/m", "subPath": sub_path}]}
     return found.mounts(spec, {})[0]
+
+
+@pytest.mark.parametrize("spec", [{"hostPath": {"path": "/a/b"}}, {"local": {"path": "/a/b"}}])
+def test_a_host_path_is_mounted_from_the_nodes_folder_on(tmp_path: Path, spec: Any) -> None:
+    """A pod with the folder above may have put a link in its place since: the runtime looks for it anew."""
+    top, outside = tmp_path / "host", tmp_path / "outside"
+    (top / "a/b").mkdir(parents=True)
+    outside.mkdir()
+    found = volumes(tmp_path, volume_places._persistent(spec, top))
+    for sub_path in ("", "sub"):
+        made_mount = mount(found, sub_path)
+        assert (made_mount.source, made_mount.within) == (str(top / "a/b" / sub_path), str(top))
+    (top / "a").rename(top / "away")
+    (top / "a").symlink_to(outside)
+    (outside / "b").mkdir()
+    assert mount(found).within == str(top)
+    with pytest.raises(ConfigError, match="leads out of the volume"):
+        mount(found, "sub")
+    assert list((outside / "b").iterdir()) == []
 
 
 def test_a_missing_sub_path_is_made_as_open_as_its_volume(tmp_path: Path) -> None:

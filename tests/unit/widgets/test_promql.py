@@ -165,3 +165,24 @@ def test_a_playground_that_is_asked_for_alerts_shows_when_they_were_pending_and_
 def test_the_same_lines_in_matplotlib() -> None:
     figure = playground(line("a", 1, 2), line("b", 3, 4)).figure()
     assert [list(one.get_ydata()) for one in figure.axes[0].lines] == [[1, 2], [3, 4]]
+
+
+def test_the_lines_of_matplotlib_are_broken_where_those_of_the_picture_are() -> None:
+    gaps = line("a", 1, float("nan"), 2, float("inf"), *([float("nan")] * 5), 3, 4)
+    shown = playground(gaps, line("none", float("nan")))
+    (axes,) = shown.figure().axes
+    assert [(list(one.get_xdata()), list(one.get_ydata())) for one in axes.lines] == [
+        ([-300, -290], [1, 2]),
+        ([-255, -250], [3, 4]),
+        ([], []),
+    ]
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ['{pod="a"}', '{pod="none"}']
+    assert shown.to_svg().count("<path") == 2 + 2, "two pieces, and two samples of the legend"
+
+
+def test_the_title_of_matplotlib_is_of_the_step_that_is_drawn() -> None:
+    shown = playground(line("a", 1, 2))
+    assert shown.figure().axes[0].get_title() == "rate(x[1m])"
+    shown.seek(0)
+    assert shown.figure().axes[0].get_title() == "x"
+    assert playground(*TOLD).ask("ALERTS").figure().axes[0].get_title() == "ALERTS"

@@ -15,6 +15,7 @@ import os
 import select
 import socket
 import struct
+import sys
 import termios
 import time
 
@@ -283,7 +284,8 @@ class _Container:
         """Set the terminal's window size; False if there is no terminal."""
         if not self._tty or 1 not in self._sources:
             return False
-        fcntl.ioctl(self._sources[1], termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+        size = struct.pack("HHHH", rows & 0xFFFF, columns & 0xFFFF, 0, 0)
+        fcntl.ioctl(self._sources[1], termios.TIOCSWINSZ, size)
         return True
 
 
@@ -322,9 +324,16 @@ class Keeper:
                     client.drop()
 
     def _ordered(self, order: dict, descriptors: list[int]) -> None:
-        answer = getattr(self, f"_do_{order['op']}")(order, descriptors)
+        try:
+            answer = getattr(self, f"_do_{order['op']}")(order, descriptors) or {}
+        except Exception as error:
+            import traceback  # 5 ms that a start need not pay
+
+            # A fault of ours must cost one order, not every pod of the node.
+            print(f"keeper, {order}: {traceback.format_exc()}", file=sys.stderr, flush=True)
+            answer = {"error": f"{order.get('op')}: {error!r}"}
         if "n" in order:
-            self._zygote.send({"n": order["n"], **(answer or {})})
+            self._zygote.send({"n": order["n"], **answer})
 
     def _do_add(self, order: dict, descriptors: list[int]) -> None:
         self._containers[order["container"]] = _Container(self._loop, order, descriptors)

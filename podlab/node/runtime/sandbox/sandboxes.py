@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from collections.abc import Callable
 
 from podlab.node.runtime.sandbox import container, kernel, pod_network
@@ -23,6 +24,10 @@ class Refused(Exception):
 Reply = Callable[..., None]
 
 _NAMES = ("net", "uts", "ipc")
+
+_SAFE = kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC
+#: Shared memory of a pod: of containerd's size, and with no more files than that has pages.
+_SHARED_MEMORY = "mode=1777,size=65536k,nr_inodes=16384"
 
 
 class Sandbox:
@@ -78,8 +83,7 @@ class Sandboxes(Table):
         self._made = 0
         self._own_pid_namespace = kernel.open_namespace("pid")
         os.makedirs(self._folder, mode=0o700, exist_ok=True)
-        flags = kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC
-        kernel.mount("tmpfs", self._folder, "tmpfs", flags, "mode=700")
+        kernel.mount("tmpfs", self._folder, "tmpfs", _SAFE, "mode=700")
 
     def create(self, spec: dict, reply: Reply) -> None:
         """Have a sandbox made by the builder; the same id again is answered when it is ready."""
@@ -95,7 +99,7 @@ class Sandboxes(Table):
         sandbox = Sandbox(spec, f"pod{self._made}", f"{self._folder}/{self._made}")
         order = {"spec": spec, "link": sandbox.link, "last_group": self._last_group}
         os.mkdir(sandbox.shared_memory)
-        os.chmod(sandbox.shared_memory, 0o1777)
+        kernel.mount("tmpfs", sandbox.shared_memory, "tmpfs", _SAFE, _SHARED_MEMORY)
 
         def made(descriptors: list[int]) -> None:
             sandbox.namespaces = dict(zip(_NAMES[-len(descriptors) :], descriptors, strict=True))
@@ -116,7 +120,7 @@ class Sandboxes(Table):
         self._builder.make(order, made, refused)
 
     def forget(self, sandbox: Sandbox) -> None:
-        """Free the namespaces: the kernel deletes the links with the last descriptor and process in them."""
+        """Free what it has: the kernel deletes links with the last descriptor and process in their namespace."""
         if self._by_id.get(sandbox.id) is not sandbox:
             return
         del self._by_id[sandbox.id]
@@ -128,9 +132,10 @@ class Sandboxes(Table):
         if sandbox.spec["address"] and not sandbox.spec["host_network"]:
             pod_network.forget_route(sandbox.spec["address"])
         try:
-            self._children.sweep(sandbox.shared_memory, lambda: None)
-        except OSError:
-            pass
+            kernel.unmount(sandbox.shared_memory)
+            os.rmdir(sandbox.shared_memory)
+        except OSError as error:
+            print(f"{sandbox.shared_memory} stays: {error}", file=sys.stderr, flush=True)  # nothing depends on it
 
     def pause_namespace(self, sandbox: Sandbox) -> int:
         """The PID namespace that the sandbox's containers share; its first process only reaps."""
