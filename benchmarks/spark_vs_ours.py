@@ -9,6 +9,7 @@ task whose work is done. The floor is our engine. `--pods 0` leaves out the two 
 from __future__ import annotations
 
 import os
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -50,16 +51,17 @@ def now(roots: list[int]) -> Used:
 
 
 class Peak:
-    """The most proportional memory (bytes) of all processes below some, as seen beside the work; `cpu` of looking."""
+    """The most and the least memory (proportional bytes) of all processes below some; `cpu` of looking."""
 
     def __init__(self, roots: list[int]) -> None:
-        self.roots, self.most, self.cpu = roots, 0, 0.0
+        self.roots, self.most, self.least, self.cpu = roots, 0, sys.maxsize, 0.0
         self._end = threading.Event()
         self._thread = threading.Thread(target=self._look)
 
     def _look(self) -> None:
         while not self._end.wait(LOOK):
-            self.most = max(self.most, now(self.roots).proportional)
+            held = now(self.roots).proportional
+            self.most, self.least = max(self.most, held), min(self.least, held)
             self.cpu = time.thread_time()
 
     def __enter__(self) -> Peak:
@@ -81,7 +83,8 @@ def measure(kind: type[Way], lines: list[str], api: Api | None, roots: list[int]
         with Peak(roots) as peak:
             runs.calm.append(way.run())
         runs.cpu.append(now(roots).since(before) - peak.cpu)
-        runs.memory.append((peak.most - rest.proportional) / 2**20)
+        # What the way before had may have gone only now.
+        runs.memory.append((peak.most - min(rest.proportional, peak.least)) / 2**20)
         runs.killed.append(way.run(kill=True))
     say(f"  {kind.name}: {runs.calm[-1].seconds:.1f} s, a worker killed {runs.killed[-1].seconds:.1f} s")
 
