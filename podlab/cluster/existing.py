@@ -233,6 +233,8 @@ def _named(record: Record) -> str:
 #: What labs do that not everyone may: where one of them is refused, namespaces have to be given.
 _RIGHTS = (
     {"verb": "create", "resource": "namespaces"},
+    {"verb": "create", "resource": "limitranges"},
+    {"verb": "create", "resource": "resourcequotas"},
     {"verb": "create", "resource": "roles", "group": "rbac.authorization.k8s.io"},
     {"verb": "impersonate", "resource": "users"},
 )

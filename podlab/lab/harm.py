@@ -39,7 +39,8 @@ class HarmVerbs(KubectlVerbs):
 
     def requests(self, service: str, path: str, *, rate: float = 10, name: str = "requests") -> Traffic:
         """Start steady requests to a Service from inside the cluster; ask the result for what was answered."""
-        return Traffic(self.room.prober(url(service, self.namespace, path), rate=rate, name=name), service)
+        target = url(service, self.namespace, path)
+        return Traffic(self._say(lambda: self.room.prober(target, rate=rate, name=name)), service)
 
     def visitor(self, name: str = "visitor") -> Client:
         """A client inside the cluster that does what it is told: `resolve(name)`, `visit(url, times, keep=True)`."""

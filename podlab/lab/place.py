@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from podlab.checks import faults, owners, seeds
 from podlab.checks.api import Api, ApiError, Object
-from podlab.checks.contract import Inconclusive, Report
+from podlab.checks.contract import Inconclusive, Refused, Report
 from podlab.checks.world import PYTHON_IMAGE, Room, World
 from podlab.errors import PodlabError
 from podlab.lab import chapters
@@ -173,6 +173,8 @@ class Place:
             return call()
         except ApiError as error:
             raise LabError(f"The API server refused ({error.status} {error.reason}): {error.message}") from None
+        except Refused as refusal:
+            raise LabError(f"{refusal}.", hint=refusal.result.next_step) from None
         except Inconclusive as error:
             raise LabError(f"Nothing was done: {error}.", hint="Close that notebook, then try again.") from None
 

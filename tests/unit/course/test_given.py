@@ -110,11 +110,17 @@ def test_an_exercise_may_leave_a_variable_to_the_learner_and_have_no_settings() 
 
 
 def test_the_sites_of_chapter_16_run_what_is_asked_of_their_rooms() -> None:
-    room = types.SimpleNamespace(world=types.SimpleNamespace(image=PYTHON_IMAGE))
+    room = types.SimpleNamespace(world=types.SimpleNamespace(image=PYTHON_IMAGE, namespaces=()))
     sites.only_sites(room)  # type: ignore[arg-type]
     spec = sites.deployment("serving", {"app": "serving"}, 3)["spec"]["template"]["spec"]
     assert room.stranger({"metadata": {"name": "serving-1"}, "spec": spec}) is None
     assert room.stranger(pod()) is not None
+
+
+def test_in_given_namespaces_others_may_put_more_into_pods() -> None:
+    room = types.SimpleNamespace(world=types.SimpleNamespace(image=PYTHON_IMAGE, namespaces=("mine",)))
+    sites.only_sites(room)  # type: ignore[arg-type]
+    assert not hasattr(room, "stranger")
 
 
 def test_an_episode_that_is_refused_is_so_for_every_check() -> None:

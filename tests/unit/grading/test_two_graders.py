@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import subprocess
 import sys
 from pathlib import Path
@@ -47,3 +49,12 @@ def test_the_second_is_told_who_grades_there_until_the_first_was_killed(
             first.kill()
     with alone_in(out):
         pass
+
+
+def test_where_a_file_system_has_no_locks_grading_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(_file: object, _how: int) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", refused)
+    with alone_in(tmp_path):
+        assert "process" in (tmp_path / "grading.lock").read_text()

@@ -164,6 +164,15 @@ def test_a_lab_that_has_harmed_a_node_does_not_wait_for_itself(breakable):
     assert done == [("kill", "node-1"), ("rejoin", "node-1")]
 
 
+def test_a_name_of_the_learners_own_is_not_taken_over_and_the_lab_says_so(breakable):
+    """It ended in the traceback of an exception that is for checks."""
+    lab, _ = breakable
+    lab.api.apply({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "visitor"}, "spec": {}}, lab.namespace)
+    with pytest.raises(LabError, match=r"Pod 'visitor' has a name that the checker needs") as refused:
+        lab.visitor()
+    assert "name of its own" in refused.value.hint
+
+
 @pytest.mark.parametrize("verb", ["kill_node", "isolate_node"])
 def test_a_node_that_there_is_not_is_no_harm_done(breakable, verb):
     lab, done = breakable
