@@ -29,7 +29,10 @@ def remove(host: Path, log: Path) -> None:
     """Remove the links to a log, or to all logs below the folder `log`."""
     target = "/" / log.relative_to(host)
     for link in _folder(host).glob("*.log"):
-        found = link.readlink()
+        try:
+            found = link.readlink()
+        except OSError:  # a file that a pod has put there, or gone meanwhile
+            continue
         if found == target or target in found.parents:
             link.unlink(missing_ok=True)
 

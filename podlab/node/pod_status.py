@@ -124,7 +124,7 @@ def _state(state: Waiting | Running | Terminated | None, most: int) -> dict[str,
         case Terminated():
             shown = {
                 "reason": state.reason,
-                "message": state.message.encode()[:most].decode(errors="ignore"),
+                "message": state.message.encode(errors="replace")[:most].decode(errors="ignore"),
                 "startedAt": _time(state.started_at),
                 "finishedAt": _time(state.finished_at),
                 "containerID": state.container_id,

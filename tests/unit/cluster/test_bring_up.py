@@ -76,6 +76,7 @@ def room(administrator: Administrator, served: Served, folder: Path) -> System:
         serve_load_balancers=served.begin("load balancers"),
     )
     made._api, made._metrics, made._storage = administrator, None, None  # type: ignore[assignment]
+    made.record = SimpleNamespace(guarded=False)  # type: ignore[assignment]
     made._client = lambda identity: None  # type: ignore[assignment, return-value, method-assign]
     return made
 

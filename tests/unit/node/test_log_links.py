@@ -36,6 +36,13 @@ def test_a_link_of_an_earlier_agent_is_replaced(host: Path) -> None:
     assert len(links(host)) == 1
 
 
+def test_a_file_that_a_pod_put_among_the_links_is_in_nobodys_way(host: Path) -> None:
+    log_links.make(host, POD, "app", "u-1.app.0", log_of(host, "app", 0))
+    (host / "var" / "log" / "containers" / "x.log").write_text("a file")
+    log_links.remove(host, log_of(host, "app", 0))
+    assert [link.name for link in (host / "var" / "log" / "containers").iterdir()] == ["x.log"]
+
+
 def test_the_longest_pod_name_has_a_log_folder_of_its_own(tmp_path: Path) -> None:
     context = object.__new__(NodeContext)
     context.configuration = SimpleNamespace(folder=str(tmp_path))  # type: ignore[assignment]

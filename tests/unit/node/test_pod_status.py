@@ -142,6 +142,12 @@ def test_the_last_words_of_a_pods_containers_share_12_kib(mains: int, shown: int
             assert state["terminated"]["message"] == said[: shown // 2]
 
 
+def test_last_words_with_what_is_no_text_are_shown_all_the_same() -> None:
+    pod = records(made(container("a"), restartPolicy="Never"))
+    pod.containers["a"].state = Terminated(128, "StartError", "no such file: \udcff", NOW - 5, NOW)
+    assert status_of(pod)["containerStatuses"][0]["state"]["terminated"]["message"] == "no such file: ?"
+
+
 def test_a_letter_at_the_end_of_the_last_words_is_left_out_rather_than_cut() -> None:
     pod = records(made(*(container(name) for name in "abcd"), restartPolicy="Never"))
     pod.containers["a"].state = Terminated(1, "Error", "x" * 3071 + "é", NOW - 5, NOW)

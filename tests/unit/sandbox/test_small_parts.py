@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from podlab.network import netlink
-from podlab.node.runtime.sandbox import fields
+from podlab.node.runtime.sandbox import fields, loop
 from podlab.node.runtime.sandbox.bootstrap import identity_map
 from podlab.node.runtime.sandbox.container import StartError, find_program
 from podlab.node.runtime.sandbox.machine import cure
@@ -187,3 +187,12 @@ def test_a_container_is_not_told_to_ignore_what_its_cluster_was_told_to_ignore()
     masks = [int(line.split()[1], 16) for line in status.splitlines() if line.startswith(("SigIgn", "SigCgt"))]
     # Signals 32 and 33 are the C library's own, which nobody can set; whoever started this may have them ignored.
     assert [mask & ~(0b11 << 31) for mask in masks] == [0, 0]
+
+
+def test_a_line_that_a_full_disk_does_not_take_ends_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Full:
+        def write(self, _text: str) -> int:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(sys, "stderr", Full())
+    loop.say("the keeper's complaint")

@@ -15,12 +15,11 @@ import os
 import select
 import socket
 import struct
-import sys
 import termios
 import time
 
 from podlab.node.runtime.sandbox import log_format, memory, wire
-from podlab.node.runtime.sandbox.loop import Loop, Peer
+from podlab.node.runtime.sandbox.loop import Loop, Peer, say
 
 _READ = 1 << 16
 #: Bytes that an attached client may be behind before the container has to wait for it.
@@ -330,7 +329,7 @@ class Keeper:
             import traceback  # 5 ms that a start need not pay
 
             # A fault of ours must cost one order, not every pod of the node.
-            print(f"keeper, {order}: {traceback.format_exc()}", file=sys.stderr, flush=True)
+            say(f"keeper, {order}: {traceback.format_exc()}")
             answer = {"error": f"{order.get('op')}: {error!r}"}
         if "n" in order:
             self._zygote.send({"n": order["n"], **answer})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import signal
@@ -16,6 +17,12 @@ _SWEPT_AT_ONCE = 64
 
 #: What a child said on its channel: messages with their descriptors.
 Said = list[tuple[dict, list[int]]]
+
+
+def say(text: str) -> None:
+    """A line for the node's log. A full disk takes none, and is no reason to end with every pod of the node."""
+    with contextlib.suppress(OSError):
+        print(text, file=sys.stderr, flush=True)
 
 
 class Loop:
@@ -186,12 +193,12 @@ class Children:
 
             def over(said: Said) -> None:
                 for message, _ in said:
-                    print(f"{path} was not deleted: {message.get('error')}", file=sys.stderr, flush=True)
+                    say(f"{path} was not deleted: {message.get('error')}")
                 done()
 
             self.fork(body, [], over)
         except OSError as error:
-            print(f"{path} was not deleted: {error}", file=sys.stderr, flush=True)
+            say(f"{path} was not deleted: {error}")
             done()
 
     def _reap(self) -> None:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 from collections.abc import Callable
 
 from podlab.node.runtime.sandbox import container, kernel, pod_network
 from podlab.node.runtime.sandbox.builder import Builder
-from podlab.node.runtime.sandbox.loop import Children, Loop
+from podlab.node.runtime.sandbox.loop import Children, Loop, say
 
 
 class Refused(Exception):
@@ -135,7 +134,7 @@ class Sandboxes(Table):
             kernel.unmount(sandbox.shared_memory)
             os.rmdir(sandbox.shared_memory)
         except OSError as error:
-            print(f"{sandbox.shared_memory} stays: {error}", file=sys.stderr, flush=True)  # nothing depends on it
+            say(f"{sandbox.shared_memory} stays: {error}")  # nothing depends on it
 
     def pause_namespace(self, sandbox: Sandbox) -> int:
         """The PID namespace that the sandbox's containers share; its first process only reaps."""

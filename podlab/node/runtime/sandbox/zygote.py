@@ -15,12 +15,11 @@ import resource
 import select
 import signal
 import socket
-import sys
 from collections.abc import Callable
 
 from podlab.node.runtime.sandbox import container, fields, keeper, kernel, memory, memory_volumes, wire
 from podlab.node.runtime.sandbox.containers import Containers
-from podlab.node.runtime.sandbox.loop import Children, Loop, Peer
+from podlab.node.runtime.sandbox.loop import Children, Loop, Peer, say
 from podlab.node.runtime.sandbox.processes import Processes
 from podlab.node.runtime.sandbox.sandboxes import Refused, Reply, Sandboxes
 
@@ -65,7 +64,7 @@ class Zygote:
                 import traceback  # 5 ms that a start need not pay
 
                 # A fault of ours must cost one request, not every pod of the node.
-                print(f"zygote of {self._name}: {traceback.format_exc()}", file=sys.stderr, flush=True)
+                say(f"zygote of {self._name}: {traceback.format_exc()}")
 
     def _accept(self, _events: int) -> None:
         try:
@@ -117,7 +116,7 @@ class Zygote:
                 kernel.set_process_title(f"podlab-keeper {self._name}")
                 keeper.Keeper(far, self._watch()).run()
             except BaseException as error:
-                print(f"keeper of {self._name}: {error!r}", file=sys.stderr, flush=True)
+                say(f"keeper of {self._name}: {error!r}")
             finally:
                 os._exit(1)
         far.close()
@@ -126,7 +125,7 @@ class Zygote:
         return Peer(self._loop, wire.Connection(near), self._kept, self._die)
 
     def _die(self, why: str) -> None:
-        print(f"zygote of {self._name}: the keeper is gone ({why})", file=sys.stderr, flush=True)
+        say(f"zygote of {self._name}: the keeper is gone ({why})")
         os._exit(1)
 
     def _kept(self, message: dict, _descriptors: list[int]) -> None:
