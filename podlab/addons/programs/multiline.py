@@ -70,7 +70,8 @@ STYLES: Mapping[str, Callable[[Sequence[str], str], bool]] = {"indented": indent
 class Event:
     """An event that may go on: its first row, its lines, the blocks that they came with.
 
-    `path` is that of its first block, `began` and `since` are when its first and its last line came.
+    `path` is that of its first block, `began` and `since` are when its first and its last line came, `last` is the last
+    one's own time.
     """
 
     row: Row
@@ -80,11 +81,14 @@ class Event:
     path: str
     began: float
     since: float
+    last: str
 
-    def goes_on(self, line: str, now: float) -> bool:
-        """Whether a line belongs to it."""
+    def goes_on(self, line: str, at: str, now: float) -> bool:
+        """Whether a line of the time `at` belongs to it."""
         if len(self.lines) >= LINES or self.size + len(line) > CHARACTERS or now - self.began >= AGE:
             return False
+        if at < self.last:
+            return False  # a shipper has begun again at an earlier place
         return STYLES[self.row[LABEL]](self.lines, line)
 
     def text(self) -> bytes:
@@ -122,16 +126,24 @@ class Open:
             file, line = tuple(row.get(field, "") for field in _FILE), row.get("_msg", "")
             before = events.get(file)
             is_text = isinstance(line, str) and _is_text(row)
-            if before and is_text and before.goes_on(line, now):
-                size, blocks = before.size + len(line), before.blocks | {name}
-                events[file] = replace(before, lines=(*before.lines, line), size=size, blocks=blocks, since=now)
+            # Without the Z the texts are in the order of the times: 05 comes before 05.1.
+            at = row.get("_time", "").rstrip("Z") if is_text else ""
+            if before and is_text and before.goes_on(line, at, now):
+                events[file] = replace(
+                    before,
+                    lines=(*before.lines, line),
+                    size=before.size + len(line),
+                    blocks=before.blocks | {name},
+                    since=now,
+                    last=at,
+                )
                 continue
             if before:
                 gone.append(before.text())
                 earlier |= before.blocks
                 del events[file]
             if is_text and len(line) <= CHARACTERS:
-                events[file] = Event(row, (line,), len(line), frozenset({name}), path, now, now)
+                events[file] = Event(row, (line,), len(line), frozenset({name}), path, now, now, at)
             else:
                 gone.append(text)
         return b"\n".join(gone), earlier - {name}, Open(events)

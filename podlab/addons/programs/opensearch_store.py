@@ -122,7 +122,7 @@ class OpenSearch:
         for place, item in enumerate(json.loads(answer)["items"]):
             one = item["create"]
             if one["status"] == 400:
-                refused.append((place, str(one["error"].get("reason", "")).splitlines()[0][:300]))
+                refused.append((place, "".join(str(one["error"].get("reason", "")).splitlines()[:1])[:300]))
             elif one["status"] // 100 != 2:  # busy, or no room: all of it again later
                 raise OSError(f"the store answers {one['status']}: {one['error'].get('reason', '')}")
         return refused

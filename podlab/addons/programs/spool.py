@@ -165,11 +165,15 @@ class Sender:
         path, body = self._blocks.read(name)
         try:
             lines = unpacked(body)
-            gone, earlier, still = self._open.take(name, path, lines, self._clock())
-        except Exception as error:  # whatever it is that came: what comes after it goes on
+        except ValueError as error:
             self._refuse([name], str(error))
             self._take([name], process)
             return
+        try:
+            gone, earlier, still = self._open.take(name, path, lines, self._clock())
+        except Exception as error:  # whatever it is that came: it goes on as it is
+            print(f"no line of block {name} is put together: {error!r}", file=sys.stderr, flush=True)
+            gone, earlier, still = lines, frozenset(), self._open
         if gone is not lines:
             body = packed(gone) if gone else b""
         self._hand_on(path, body, {name} | earlier, process)
@@ -260,11 +264,13 @@ class Checkpoints:
     def __init__(self, current: Path, safe: Path, life: Path) -> None:
         self._current, self._safe, self._life = current, safe, life
         self._seen: tuple[bytes, object, bytes] | None = None
-        self._refused = False
+        self._refused = self._begun = False
 
     def look(self, *, refused: bool = False) -> None:
         """Note a new writing. `refused`: not all that was handed on is here, so that the last one is not safe yet."""
         self._refused |= refused
+        # What is there when a spool begins may cover lines that none was handed: it is never made safe.
+        begins, self._begun = not self._begun, True
         try:
             found = self._read()
             if self._read() != found:
@@ -278,7 +284,7 @@ class Checkpoints:
             with contextlib.suppress(OSError):  # a full disk: the note that is there is older, and as safe
                 whole.write_bytes(self._seen[2])
                 whole.rename(self._safe)
-        self._seen, self._refused = found, False
+        self._seen, self._refused = found, begins
 
     def _read(self) -> tuple[bytes, object, bytes]:
         """Whose writing it is, which one, and what it says."""

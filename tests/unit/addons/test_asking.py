@@ -11,7 +11,7 @@ import pytest
 
 from podlab.addons import logs
 from podlab.addons.logs import Logs
-from podlab.addons.prometheus import Prometheus, QueryError, complaints, refusal, series, shown
+from podlab.addons.prometheus import Prometheus, QueryError, complaints, marked, refusal, series, shown
 from podlab.checks.contract import NotGradable
 from podlab.course.logs.store import Store
 from podlab.errors import AddonError
@@ -173,3 +173,9 @@ def test_lines_in_bulk_are_pairs_and_tell_where_message_and_time_are() -> None:
     assert path.endswith("/insert/elasticsearch/_bulk")
     assert options["body"].splitlines() == ['{"create":{}}', '{"message": "one", "@timestamp": "0"}']
     assert options["query"] == {"_msg_field": "message", "_time_field": "@timestamp", "_stream_fields": "app"}
+
+
+def test_the_end_of_a_text_is_behind_its_last_line() -> None:
+    """An expression under `expr: |` ends with a line break, and what is missing at its end is on a line of its own."""
+    assert marked("sum(x\n", 2, 1) == "\n  sum(x\n       ^"
+    assert marked("", 1, 1) == "\n  \n  ^"

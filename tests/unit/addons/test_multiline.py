@@ -49,6 +49,15 @@ def text(*rows: dict[str, str]) -> bytes:
     return b"".join(json.dumps(one).encode() + b"\n" for one in rows)
 
 
+def read(line: bytes) -> dict[str, str]:
+    """A row; none of what is no row."""
+    try:
+        found = json.loads(line)
+    except (ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
 class Store:
     """Keeps what it was sent until it is killed; what is on its disk outlives that."""
 
@@ -63,7 +72,7 @@ class Store:
     def send(self, path: str, body: bytes) -> bool:
         self.process()
         assert path == "/insert" and body
-        self.memory += [json.loads(line) for line in unpacked(body).splitlines()]
+        self.memory += map(read, unpacked(body).splitlines())
         return True
 
     def write(self) -> None:
@@ -225,6 +234,15 @@ def test_a_store_that_is_slow_splits_no_event(bench: Bench) -> None:
     bench.later(0)
     bench.later(multiline.WAIT)
     assert bench.store.messages == ["a", "1\n 2"]
+
+
+def test_lines_of_a_shipper_that_begins_again_do_not_go_on_with_what_is_open(bench: Bench) -> None:
+    def at(second: str, line: str) -> dict[str, str]:
+        return {**row(line), "_time": f"2026-01-01T00:00:{second}Z"}
+
+    bench.comes(at("05", "new"), at("05.1", " new"), at("05.12", " newest"), at("04.9", " old"))
+    bench.later(multiline.WAIT)
+    assert bench.store.messages == ["new\n new\n newest", " old"]
 
 
 def test_at_the_end_nothing_is_waited_for(bench: Bench) -> None:

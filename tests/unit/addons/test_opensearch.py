@@ -361,3 +361,10 @@ def test_questions_are_answered_or_refused_with_opensearchs_words() -> None:
         OpenSearch(cluster(404, {"kind": "Status", "message": "services not found"})).search({})
     with pytest.raises(AddonError, match="podlab addon enable opensearch"):
         OpenSearch(cluster(503, {"message": "no endpoints"})).search({})
+
+
+def test_a_refusal_without_a_word_is_a_refusal() -> None:
+    def ask(*_: object) -> tuple[int, bytes]:
+        return 200, json.dumps({"items": [{"create": {"status": 400, "error": {"reason": ""}}}]}).encode()
+
+    assert opensearch_store.OpenSearch(ask)._bulk([{"message": "one"}]) == [(0, "")]

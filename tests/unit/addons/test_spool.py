@@ -245,9 +245,25 @@ def test_a_checkpoint_is_not_safe_if_blocks_were_refused_since(tmp_path: Path) -
     assert shipper.safe.read_text() == "20"
 
 
+def test_what_is_noted_when_a_spool_begins_may_be_too_new(tmp_path: Path) -> None:
+    """The spool was away while the shipper went on reading: what that noted, none was handed."""
+    shipper = Shipper(tmp_path)
+    shipper.begin()
+    shipper.write("10")
+    watch = Checkpoints(shipper.current, shipper.safe, shipper.life)
+    watch.look()
+    shipper.write("20")
+    watch.look()
+    assert not shipper.safe.exists()
+    shipper.write("30")
+    watch.look()
+    assert shipper.safe.read_text() == "20"
+
+
 def test_a_full_disk_leaves_the_older_checkpoint(tmp_path: Path) -> None:
     shipper = Shipper(tmp_path)
     watch = Checkpoints(shipper.current, shipper.safe, shipper.life)
+    watch.look()
     shipper.begin()
     for content in ("10", "20"):
         shipper.write(content)

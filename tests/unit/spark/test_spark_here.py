@@ -203,3 +203,9 @@ def test_a_job_is_measured_as_spark_ran_it_and_nothing_is_left() -> None:
     assert found["page"].startswith("http://127.0.0.1:")
     assert done.stderr.strip() == ""
     assert not Path(found["folder"]).exists()
+
+
+@here
+def test_options_that_others_are_given_are_not_held_against_java(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("JAVA_TOOL_OPTIONS", "-Xms512m")
+    assert local.java().name == "java"
