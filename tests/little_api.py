@@ -26,7 +26,10 @@ KINDS = {
         ("nodes", "Node", False),
         *(
             (kind.lower() + "s", kind, True)
-            for kind in ("Pod", "Service", "Secret", "ConfigMap", "PersistentVolumeClaim", "ReplicationController")
+            for kind in (
+                *("Pod", "Service", "Secret", "ConfigMap", "PersistentVolumeClaim", "ReplicationController"),
+                "ServiceAccount",
+            )
         ),
     ],
     "apps/v1": [(f"{kind.lower()}s", kind, True) for kind in ("Deployment", "StatefulSet", "DaemonSet", "ReplicaSet")],

@@ -26,6 +26,13 @@ VOLATILE = ("resourceVersion", "managedFields", "generation", "selfLink")
 Inventory = Mapping[str, str]
 
 
+def is_settled(api: Api) -> bool:
+    """Whether a new cluster's controllers have given every namespace what they give each: else it comes later."""
+    namespaces = {one["metadata"]["name"] for one in api.list("Namespace")}
+    given = (("ServiceAccount", "default"), ("ConfigMap", "kube-root-ca.crt"))
+    return all(api.get(kind, name, namespace) for namespace in sorted(namespaces) for kind, name in given)
+
+
 def inventory(api: Api) -> dict[str, str]:
     """A fingerprint of every object, by kind, namespace and name."""
     found: dict[str, str] = {}

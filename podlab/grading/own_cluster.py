@@ -13,7 +13,8 @@ from podlab.checks.world import MADE_BY, World
 from podlab.errors import GradingError, PodlabError
 from podlab.grading.boxed import BoxedCode
 from podlab.grading.house import House
-from podlab.grading.inventory import Inventory, inventory, proven_clean
+from podlab.grading.inventory import Inventory, inventory, is_settled, proven_clean
+from podlab.waiting import until
 
 Say = Callable[[str], None]
 
@@ -91,7 +92,9 @@ class Pool:
         """The cluster for one submission. After an error, or when it is not as it was, the next one gets another."""
         if self._cluster is None:
             self._cluster = self._stack.enter_context(fresh(name, nodes, self._say))
-            self._baseline = inventory(self._cluster.api)
+            api = self._cluster.api
+            until(lambda: is_settled(api), "the namespaces of the new cluster having all that is theirs", timeout=60)
+            self._baseline = inventory(api)
         else:
             self.reused += 1
         try:

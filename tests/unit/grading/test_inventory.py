@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 from typing import Any
 
 import pytest
+from little_api import LittleApi
 
-from podlab.grading.inventory import differences, fingerprint
+from podlab.checks.api import Api
+from podlab.grading.inventory import differences, fingerprint, is_settled
 
 ITEM: dict[str, Any] = {
     "metadata": {"name": "a", "uid": "1", "resourceVersion": "7", "labels": {"x": "y"}, "managedFields": [1]},
@@ -52,3 +55,16 @@ def test_differences_are_said_by_name() -> None:
         "ClusterRole/x is gone",
         "ConfigMap/kube-system/c has changed",
     ]
+
+
+def test_a_cluster_is_new_until_every_namespace_has_what_each_is_given(tmp_path: Path) -> None:
+    """What came after the inventory was taken for the submission's, and the cluster was thrown away."""
+    with LittleApi() as little:
+        api = Api.connect(little.kubeconfig(tmp_path / "little"))
+        for namespace in ("default", "kube-public"):
+            little.add(f"/api/v1/namespaces/{namespace}", "Namespace")
+            little.add(f"/api/v1/namespaces/{namespace}/serviceaccounts/default", "ServiceAccount")
+        little.add("/api/v1/namespaces/default/configmaps/kube-root-ca.crt", "ConfigMap")
+        assert not is_settled(api)
+        little.add("/api/v1/namespaces/kube-public/configmaps/kube-root-ca.crt", "ConfigMap")
+        assert is_settled(api)
