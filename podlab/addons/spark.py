@@ -6,22 +6,18 @@ import json
 import secrets
 import shlex
 import shutil
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata, resources
 from pathlib import Path
 from typing import Any
 
-from podlab import paths
 from podlab.addons.programs.object_metrics import quantity
 from podlab.checks.api import AGAIN, Api
 from podlab.checks.pods import hindrance
 from podlab.errors import AddonError, UsageError
-from podlab.images.build import build
-from podlab.images.layout import ImageLayout
+from podlab.images import making
 from podlab.images.packages import copy
-from podlab.images.reference import Reference
 from podlab.spark.local import SparkAway, java, mebibytes, missing
 from podlab.waiting import until
 
@@ -63,13 +59,13 @@ def make_image(folder: Path, say: Callable[[str], None] = lambda _: None, python
     except SparkAway as error:
         raise AddonError(f"Spark's image cannot be made: {error}") from error
     say(name)
-    with tempfile.TemporaryDirectory(prefix="spark-", dir=paths.private(paths.cache() / "images-made")) as scratch:
-        context = Path(scratch) / "context"
+    with making.scratch("spark") as scratch:
+        context = scratch / "context"
         shutil.copytree(folder, context)
         if python:
             copy(PACKAGES, context / "packages")
         file = context / ("Dockerfile.packages" if python else "Dockerfile")
-        build(ImageLayout(paths.cache() / "images"), context, [Reference.parse(name)], file=file)
+        making.put(context, name, file=file)
     return name
 
 

@@ -11,21 +11,17 @@ from rich.text import Text
 
 from podlab import addons
 from podlab.cluster import clusters
-from podlab.commands.cluster import drawn
+from podlab.commands.cluster import InUse, drawn
 
 app = typer.Typer(help="Monitoring, logging, ingress, Spark and more in a cluster.", no_args_is_help=True)
 
 _told = Console(stderr=True, highlight=False, soft_wrap=True)
 
 _Addon = Annotated[str, typer.Argument(metavar="ADDON", help=", ".join(addons.TABLE), show_default=False)]
-_Cluster = Annotated[
-    str,
-    typer.Option("--name", help="The cluster.", default_factory=clusters.current, show_default="the one in use"),
-]
 
 
 @app.command()
-def enable(addon: _Addon, name: _Cluster) -> None:
+def enable(addon: _Addon, name: InUse) -> None:
     """Bring an add-on into a cluster and return when it is ready."""
     with drawn(_told) as progress:
         addons.enable(addon, name, progress=progress)
@@ -35,14 +31,14 @@ def enable(addon: _Addon, name: _Cluster) -> None:
 
 
 @app.command()
-def disable(addon: _Addon, name: _Cluster) -> None:
+def disable(addon: _Addon, name: InUse) -> None:
     """Take an add-on away, with all its data."""
     with drawn(_told) as progress:
         addons.disable(addon, name, progress=progress)
 
 
 @app.command("list")
-def list_(name: _Cluster) -> None:
+def list_(name: InUse) -> None:
     """List the add-ons and how they are in a cluster."""
     table = Table(box=None, pad_edge=False)
     for heading in ("NAME", "STATE", "READY", "WHAT"):
@@ -55,7 +51,7 @@ def list_(name: _Cluster) -> None:
 
 
 @app.command()
-def status(addon: _Addon, name: _Cluster) -> None:
+def status(addon: _Addon, name: InUse) -> None:
     """Say how an add-on is, and for what it waits. The exit status is 1 unless it is ready."""
     found = addons.status(addon, name)
     typer.echo(f"{addon}: {found.state}" + (f", {found.ready} of {found.wanted} pods" if found.wanted else ""))

@@ -28,7 +28,8 @@ app.add_typer(fault, name="fault")
 
 _told = Console(stderr=True, highlight=False, soft_wrap=True)
 
-_Name = Annotated[
+#: The option of every command that works on a cluster: the one that is named, else the one in use.
+InUse = Annotated[
     str,
     typer.Option("--name", help="The cluster.", default_factory=cluster.current, show_default="the one in use"),
 ]
@@ -134,7 +135,7 @@ def use(name: Annotated[str, typer.Argument(help="The cluster.")]) -> None:
 
 @app.command()
 def down(
-    name: _Name,
+    name: InUse,
     forget: Annotated[
         bool, typer.Option("--forget", help="existing: do not ask it; what labs left in it stays.")
     ] = False,
@@ -145,14 +146,14 @@ def down(
 
 
 @app.command()
-def stop(name: _Name) -> None:
+def stop(name: InUse) -> None:
     """End every process of a cluster; its objects and volumes stay."""
     with drawn(_told) as progress:
         cluster.stop(name, progress=progress)
 
 
 @app.command()
-def start(name: _Name) -> None:
+def start(name: InUse) -> None:
     """Start a stopped cluster with its objects."""
     with drawn(_told) as progress:
         cluster.start(name, progress=progress)
@@ -171,7 +172,7 @@ def list_() -> None:
 
 @app.command()
 def status(
-    name: _Name,
+    name: InUse,
     as_json: Annotated[bool, typer.Option("--json", help="Everything, for programs.")] = False,
 ) -> None:
     """Show a cluster and each of its processes."""
@@ -210,7 +211,7 @@ def _table(components: object) -> Table:
 
 @app.command()
 def kubeconfig(
-    name: _Name,
+    name: InUse,
     merge: Annotated[bool, typer.Option("--merge", help="Add it to your own kubeconfig; all else is kept.")] = False,
 ) -> None:
     """Print the path of the cluster's kubeconfig: export KUBECONFIG=$(podlab cluster kubeconfig)."""
@@ -226,7 +227,7 @@ def kubeconfig(
 @app.command()
 def logs(
     component: Annotated[str, typer.Argument(help="etcd, kube-apiserver, ..., node-1-machine, node-1-agent.")],
-    name: _Name,
+    name: InUse,
     follow: Annotated[bool, typer.Option("-f", "--follow", help="Go on with what is written.")] = False,
 ) -> None:
     """Print the log of a component."""
@@ -246,7 +247,7 @@ def logs(
 
 @app.command()
 def load_image(
-    reference: Annotated[str, typer.Argument(help="NAME:TAG, as `podlab image list` shows.")], name: _Name
+    reference: Annotated[str, typer.Argument(help="NAME:TAG, as `podlab image list` shows.")], name: InUse
 ) -> None:
     """Carry an image of the local store to the nodes of a cluster (those of an embedded one have it anyway)."""
     cluster.get(name).load_image(reference)
@@ -254,13 +255,13 @@ def load_image(
 
 
 @app.command()
-def add_node(name: _Name) -> None:
+def add_node(name: InUse) -> None:
     """Add a node and print its name when a pod could run on it."""
     typer.echo(cluster.get(name).nodes.add())
 
 
 @app.command()
-def remove_node(node: Annotated[str, typer.Argument(help="node-1, node-2, ...")], name: _Name) -> None:
+def remove_node(node: Annotated[str, typer.Argument(help="node-1, node-2, ...")], name: InUse) -> None:
     """Take a node away for good, with what runs on it (drain it first if that matters)."""
     cluster.get(name).nodes.remove(node)
 
@@ -273,7 +274,7 @@ def _verbs(verbs: object) -> list[str]:
 def fault_component(
     action: Annotated[str, typer.Argument(help="kill, pause or resume.")],
     component: Annotated[str, typer.Argument(help="etcd, kube-apiserver, ...")],
-    name: _Name,
+    name: InUse,
 ) -> None:
     """Harm a part of the control plane."""
     _do(cluster.get(name).components, action, component)
@@ -283,7 +284,7 @@ def fault_component(
 def fault_node(
     action: Annotated[str, typer.Argument(help="kill, restart, pause, resume, slow, fast, isolate, rejoin, ...")],
     node: Annotated[str, typer.Argument(help="node-1, node-2, ...")],
-    name: _Name,
+    name: InUse,
 ) -> None:
     """Harm a node, or bring it back."""
     _do(cluster.get(name).nodes, action, node)

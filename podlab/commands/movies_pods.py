@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import importlib.metadata
 import importlib.util
 import re
 import shutil
-import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,10 +19,8 @@ from podlab.checks.api import Api, documents
 from podlab.cluster.clusters import provider_of
 from podlab.cluster.kind.provider import KindProvider
 from podlab.errors import ClusterError, EnvironmentUnsuitable, UsageError
-from podlab.images.build import build
-from podlab.images.layout import ImageLayout
+from podlab.images import making
 from podlab.images.packages import wheels
-from podlab.images.reference import Reference
 from podlab.waiting import until
 
 Object = dict[str, Any]
@@ -238,12 +234,12 @@ def _make_image(python: str) -> None:
         raise EnvironmentUnsuitable("The package movies is not installed.", hint="pip install --editable '.[movies]'")
     source, recipes = Path(spec.origin).resolve().parent, paths.committed("images/movies")
     if not python:
-        build(_layout(), source.parent, [Reference.parse(IMAGE)], file=recipes / "Dockerfile")
+        making.put(source.parent, IMAGE, file=recipes / "Dockerfile")
         return
-    with _scratch("movies") as folder:
+    with making.scratch("movies") as folder:
         shutil.copytree(source, folder / "movies", ignore=shutil.ignore_patterns("__pycache__"))
         shutil.copytree(packages(python), folder / "packages", copy_function=paths.link_or_copy)
-        build(_layout(), folder, [Reference.parse(WHOLE_IMAGE)], file=recipes / "Dockerfile.packages")
+        making.put(folder, WHOLE_IMAGE, file=recipes / "Dockerfile.packages")
 
 
 def packages(python: str) -> Path:
@@ -260,18 +256,7 @@ def _is_ours(requirement: str) -> bool:
 def _make_broker_image() -> None:
     from movies.bus.server import program
 
-    with _scratch("nats") as folder:
+    with making.scratch("nats") as folder:
         shutil.copy(paths.committed("images/nats") / "Dockerfile", folder)
         shutil.copy(program(), folder / "nats-server")
-        build(_layout(), folder, [Reference.parse(BROKER_IMAGE)])
-
-
-@contextlib.contextmanager
-def _scratch(prefix: str) -> Iterator[Path]:
-    """A folder in which an image is put together, on the disk of the store."""
-    with tempfile.TemporaryDirectory(prefix=f"{prefix}-", dir=paths.private(paths.cache() / "images-made")) as name:
-        yield Path(name)
-
-
-def _layout() -> ImageLayout:
-    return ImageLayout(paths.cache() / "images")
+        making.put(folder, BROKER_IMAGE)

@@ -11,6 +11,7 @@ import typer
 from podlab.addons import spark
 from podlab.checks.api import Api
 from podlab.cluster import clusters
+from podlab.commands.cluster import InUse
 
 app = typer.Typer(help="Run a Spark program in pods.", no_args_is_help=True)
 
@@ -29,10 +30,7 @@ def run(
     memory: Annotated[str, typer.Option(help="Java's memory in each of them.")] = "512m",
     timeout: Annotated[float, typer.Option(min=0, help="End the program after so many seconds; 0: never.")] = 0,
     *,
-    name: Annotated[
-        str,
-        typer.Option("--name", help="The cluster.", default_factory=clusters.current, show_default="the one in use"),
-    ],
+    name: InUse,
 ) -> None:
     """Run a program and print what it prints; then nothing of it is left in the cluster. Ctrl-C ends it.
 

@@ -9,13 +9,13 @@ import platform
 import shutil
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
 from podlab import paths
 from podlab.errors import EnvironmentUnsuitable
+from podlab.images import making
 
 #: What wheels say of the libc that they are for, newest first: Debian 12 has all of these.
 _LIBC = ("manylinux_2_28", "manylinux_2_27", "manylinux_2_17", "manylinux2014")
@@ -30,7 +30,7 @@ def wheels(name: str, requirements: Sequence[str], python: str) -> Path:
     pins = "\n".join(f"{package}=={version}" for package, version in sorted(here.items()))
     wanted = "\n".join([*requirements, pins])
     machine, digest = platform.machine(), hashlib.sha256(wanted.encode()).hexdigest()[:12]
-    folder = paths.private(paths.cache() / "images-made")
+    folder = making.folder()
     kept = folder / f"{name}-packages-{python}-{machine}-{digest}"
     if kept.exists():
         return kept
@@ -38,8 +38,8 @@ def wheels(name: str, requirements: Sequence[str], python: str) -> Path:
     arguments += ["--python-version", python]
     for libc in _LIBC:
         arguments += ["--platform", f"{libc}_{machine}"]
-    with tempfile.TemporaryDirectory(prefix="packages-", dir=folder) as scratch:
-        made, constraints = Path(scratch, "packages"), Path(scratch, "constraints.txt")
+    with making.scratch("packages") as scratch:
+        made, constraints = scratch / "packages", scratch / "constraints.txt"
         constraints.write_text(pins)
         command = [sys.executable, "-m", "pip", *arguments, "--target", str(made)]
         command += ["--constraint", str(constraints), *requirements]
