@@ -18,18 +18,24 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 PYTEST := $(BIN)/python -m pytest
-# The quick ones first, then the long ones; what else there is comes last.
-TESTS := $(wildcard $(addprefix tests/,unit sandbox cluster exercises notebooks))
+# The long ones first, or the end would be theirs alone: one that waits beside one that computes. The others come last.
+TESTS := $(wildcard $(addprefix tests/,cluster unit exercises notebooks sandbox))
 TESTS += $(filter-out $(TESTS) %/__pycache__ %.py,$(wildcard tests/*))
 TEST_JOBS ?= 2
 # What `make test-kind` passes; each may be a file.
 KIND_TESTS := tests/cluster tests/exercises/test_answers.py tests/conformance
 # Which of them, as `pytest -k` takes it.
 KIND_SELECT :=
-# What `make test-plain` passes: the life of pods on the plain runtime.
-PLAIN_TESTS := tests/cluster/test_plain.py tests/cluster/test_pods.py
+# What `make test-plain` passes: pods and Services on the plain runtime; of volumes and clusters what differs there.
+PLAIN_TESTS := tests/cluster/test_plain.py tests/cluster/test_pods.py tests/cluster/test_services_on_nodes.py
+PLAIN_TESTS += tests/cluster/test_outer_names.py
+PLAIN_TESTS += $(addprefix tests/cluster/test_volumes.py::test_,\
+	a_claim_keeps_its_data_until_it_is_given_up trust_bundles_and_a_certificate_of_the_pods_own)
+PLAIN_TESTS += $(addprefix tests/cluster/test_lifecycle.py::test_,\
+	up_runs_the_control_plane_and_down_leaves_nothing stop_and_start_keep_every_object \
+	a_killed_component_is_restarted_and_says_so two_clusters_side_by_side_do_not_know_each_other)
 
-.PHONY: help lab test demo setup execute build check release bench conformance kind-lab test-kind test-plain lint constraints clean
+.PHONY: help lab test demo setup execute build check release bench conformance kind-lab test-kind test-plain test-cgroups lint constraints clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -85,6 +91,10 @@ test-kind: setup ## The cluster tests, answers and short conformance tests on a 
 test-plain: setup ## The tests of pods where namespaces are refused, on the plain runtime
 	@mkdir -p build/tests
 	@PODLAB_TEST_RUNTIME=plain $(PYTEST) -q -rs --junitxml=build/tests/plain.xml $(PLAIN_TESTS)
+
+test-cgroups: setup ## The tests of limits that the kernel keeps, under a kernel that is a program (user-mode Linux)
+	@tools/own-kernel $(PYTEST) -q -rs -p no:cacheprovider --color=no --junitxml=build/tests/cgroups.xml \
+		tests/sandbox/test_cgroups.py
 
 conformance: setup ## Kubernetes' own test suite on the embedded cluster: make conformance ARGS=--short
 	@$(BIN)/python cluster/conformance $(ARGS)

@@ -38,6 +38,15 @@ class Seen:
     ports: set[int] = field(default_factory=set)
     folders: tuple[str, ...] = ()
 
+    def and_before(self, other: Seen) -> Seen:
+        """What was seen now or then: a process that has lost its parents meanwhile is found by its number."""
+        return Seen(
+            self.identities | other.identities,
+            self.namespaces | other.namespaces,
+            self.ports | other.ports,
+            self.folders,
+        )
+
 
 @dataclass(frozen=True)
 class Before:

@@ -29,7 +29,8 @@ from common import Figure, announce, finish, machine, median, options, percentil
 from podlab import cluster, waiting
 
 PORT, REPLICAS, PATIENCE = 8080, 6, 240
-MARK = "podlab-faults-server"
+#: In the arguments of this run's servers and of no other process.
+MARK = f"podlab-faults-{os.getpid()}"
 _MAPS = "/api/v1/namespaces/default/configmaps"
 _SERVER = f"""
 import http.server
@@ -111,9 +112,9 @@ def arguments(pid: int) -> bytes:
 
 
 def servers() -> list[int]:
-    """The processes of the Deployment's containers."""
-    below = processes.descendants(supervisor())
-    return [pid for pid in below if (words := arguments(pid)).startswith(b"python\0-c") and MARK.encode() in words]
+    """The processes of the Deployment's containers, whoever their parents are: an orphan is one too many."""
+    everyone = processes.alive()
+    return [pid for pid in everyone if (words := arguments(pid)).startswith(b"python\0-c") and MARK.encode() in words]
 
 
 def zygotes() -> list[int]:
@@ -218,14 +219,17 @@ def main() -> None:
         traffic = Traffic(api, port)
         threads = traffic.begin()
         harm = faults(chance)
+        seen = look(started)
         for number in range(1, given.faults + 1):
             name = chance.choice(sorted(harm))
             hit = harm[name]()
             try:
-                took.setdefault(name, []).append(until_converged(api, port, f"{name} ({hit})"))
+                seconds = until_converged(api, port, f"{name} ({hit})")
+                took.setdefault(name, []).append(seconds)
             except waiting.WaitTimeout as error:
                 not_converged.append(f"{number}: {error}")
                 say(f"  {not_converged[-1]}")
+            seen = look(started).and_before(seen)
             if number % 20 == 0:
                 say(f"  {number} faults, {traffic.failed} of {traffic.asked} requests failed")
         traffic.ended = True
@@ -233,7 +237,6 @@ def main() -> None:
             thread.join(timeout=30)
         there = {one["metadata"]["name"] for one in api.get(_MAPS)["items"]}
         lost = sorted(set(traffic.made) - there)
-        seen = look(started)
     # The last process of a namespace may wait a moment for the machine's first one, which is told of its end.
     with contextlib.suppress(waiting.WaitTimeout):
         waiting.until(lambda: not any(left(seen, started).values()), "nothing being left", timeout=30)
@@ -260,8 +263,7 @@ def main() -> None:
         "seed": given.seed,
         "acknowledged": len(traffic.made),
         "failed_requests": round(traffic.failed / max(1, traffic.asked), 4),
-        "recovery_p50": round(percentile(everything, 50), 2),
-        "recovery_p99": round(percentile(everything, 99), 2),
+        **{f"recovery_p{share}": round(percentile(everything, share), 2) for share in (50, 99) if everything},
     }
     finish(figure, here)
 

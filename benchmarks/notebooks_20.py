@@ -1,8 +1,8 @@
-"""Every lesson and instructor's notebook many times by papermill, with the machine at full load: all must pass.
+"""Lessons and instructors' notebooks of the model chapters many times by papermill, at full load: all must pass.
 
-It takes hours. Every run that ends is kept in build/, with a digest of the notebook and of all code that it runs:
-started again, the benchmark goes on where it was, and runs again whatever has changed since. A run that failed is kept
-like any other. Without that file it begins anew.
+With `--chapters all` those of the whole course. It takes hours. Every run that ends is kept in build/, with a digest of
+the notebook and of all code that it runs: started again, the benchmark goes on where it was, and runs again whatever
+has changed since. A run that failed is kept like any other. Without that file it begins anew.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ from podlab.lab.chapters import find, needs_cluster, written
 COURSE = Path(__file__).parents[1]
 #: The runs that have ended, a line of JSON each.
 KEPT = COURSE / "build" / "notebooks-20.jsonl"
-#: Chapters that take nodes away have a cluster of their own, one notebook at a time.
-FAULTS = f"{NAME}-faults"
+#: The chapters whose pattern all others follow.
+MODELS = "00,01,03,05,14,15,16"
 #: Where the code is that notebooks run; and what of it they never do: the times are for the start page to show.
 CODE = ("podlab", "movies", "cluster")
 NEVER_RUN = (measured.FOLDER, *map(Path, ("podlab/grading", "cluster/conformance", "cluster/kind-lab")))
@@ -63,6 +63,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--only", metavar="NAME", default="", help="now run only notebooks with this in their paths")
     parser.add_argument("--minutes", type=float, default=math.inf, help="begin no run after so many minutes")
+    parser.add_argument("--chapters", default=MODELS, help=f"their numbers, or `all` (default: {MODELS})")
     given = options(
         __doc__,
         parser,
@@ -71,7 +72,7 @@ def main() -> None:
     )
     here = machine()
     announce("notebooks-20", here)
-    every = wanted("05-" if given.small else "")
+    every = wanted("05" if given.small else given.chapters)
     with tempfile.TemporaryDirectory(prefix="podlab-bench-") as scratch:
         # A short run shows that it works each time.
         kept = Path(scratch, KEPT.name) if given.small else KEPT
@@ -92,21 +93,22 @@ def main() -> None:
     whole = given.repeats * len(every)
     if missing := whole - len(done):
         say(f"{missing} of {whole} runs are still to be made: start it again, it goes on here.")
-        if given.record:
-            sys.exit("Nothing was recorded: only the whole is.")
+    if given.record and (missing or given.chapters != MODELS):
+        sys.exit("Nothing was recorded: only the whole of the model chapters is.")
     more = {"runs": len(done), "at_once": given.at_once, "commits": sorted({run.commit for run in done})}
     more["minutes"] = round(sum(run.seconds for run in done) / 60, 1)
     met = False if failed else None if missing else True
     finish(Figure("notebooks-20", len(done) - len(failed), "passes", whole, "all", met, more), here)
 
 
-def wanted(name: str = "") -> list[Path]:
-    """The course's notebooks with `name` in their paths, relative to the course."""
+def wanted(chapters: str) -> list[Path]:
+    """The notebooks of these chapters (`01,15` or `all`), relative to the course."""
     paths = [build.target(document) for document in manuscript.documents(COURSE / "manuscript")]
-    found = [path for path in paths if name in str(path)]
-    if not found:
-        sys.exit(f"There is no notebook {name}.")
-    return found
+    written = {path.name[:2] for path in paths}
+    asked = written if chapters == "all" else set(chapters.split(","))
+    if unknown := asked - written:
+        sys.exit(f"There is no chapter {min(unknown)}.")
+    return [path for path in paths if path.name[:2] in asked]
 
 
 def lacks(path: Path) -> bool:
@@ -185,13 +187,16 @@ class Sitting:
         if time.monotonic() >= self.until:
             return  # no turn would begin: no cluster is brought up for that
         over = threading.Event()
-        calm, faults = ThreadPoolExecutor(self.at_once), ThreadPoolExecutor(1)
-        with clustered(paths), calm, faults:
-            pools = {NAME: calm, FAULTS: faults}
+        with ExitStack() as stack:
+            names = {NAME, *map(cluster_of, paths)}
+            stack.enter_context(clustered(paths))
+            # One notebook at a time where nodes are taken away.
+            sizes = {name: self.at_once if name == NAME else 1 for name in names}
+            pools = {name: stack.enter_context(ThreadPoolExecutor(size)) for name, size in sizes.items()}
             begun = [pools[cluster_of(path)].submit(self._turn, path) for path in paths]
             # Whoever has no notebook any more burns a core, so that the last ones have the same load.
             for _ in range(os.cpu_count() or 1):
-                calm.submit(_burn, over)
+                pools[NAME].submit(_burn, over)
             try:
                 for one in begun:
                     one.result()
@@ -268,8 +273,8 @@ def clustered(notebooks: Sequence[Path]) -> Iterator[None]:
 
 
 def cluster_of(path: Path) -> str:
-    """The name of the cluster for a notebook."""
-    return FAULTS if find(path.name[:2]).disruptive else NAME
+    """The name of the cluster for a notebook: one that takes nodes away has its own."""
+    return f"{NAME}-{path.parts[0]}" if find(path.name[:2]).disruptive else NAME
 
 
 if __name__ == "__main__":

@@ -93,10 +93,16 @@ def descendants(first: int) -> list[int]:
     return found
 
 
+def ended(pid: int) -> bool:
+    """Whether no thread of it runs any more: its parent may still have to take notice, and its namespaces show."""
+    fields = stat(pid)
+    return not fields or (fields[0] in "ZX" and int(fields[17]) <= 1)
+
+
 def identity(pid: int) -> tuple[int, int] | None:
     """A process's number and start time (clock ticks since boot), which no later process has; None if ended."""
     fields = stat(pid)
-    return (pid, int(fields[19])) if fields and fields[0] != "Z" else None
+    return (pid, int(fields[19])) if fields and not ended(pid) else None
 
 
 def used(pid: int) -> Used:
@@ -142,13 +148,15 @@ def total(found: dict[str, Used], names: Iterable[str]) -> Used:
 
 
 def namespaces(pids: Iterable[int]) -> set[str]:
-    """The namespaces that some processes are in or hold open.
+    """The namespaces that some processes are in or hold open, unless they have ended.
 
     `net:#1234` by the kernel's own number, which no later namespace gets (Linux 6.18); elsewhere
     `net:[4026531840]`, which the next one may get at once.
     """
     found: set[str] = set()
     for pid in pids:
+        if ended(pid):
+            continue
         paths = [f"/proc/{pid}/ns/{kind}" for kind in NAMESPACES]
         paths += (f"{thread}/ns/{kind}" for thread in _entries(f"/proc/{pid}/task") for kind in ("net", "mnt"))
         paths += _entries(f"/proc/{pid}/fd")

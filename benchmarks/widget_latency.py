@@ -101,7 +101,7 @@ def main() -> None:
 def modules() -> dict[str, int]:
     """Bytes of every view's module as a page gets it, with what all share."""
     names = sorted(each.name for each in resources.files("podlab.widgets").iterdir() if each.name.endswith(".js"))
-    return {name: len(news.script(name).encode()) for name in names if name != "news.js"}
+    return {name: len(news.script(name).encode()) for name in names if name not in news.SHARED}
 
 
 def rate_of(sent: Sequence[float]) -> float:

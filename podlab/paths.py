@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
-import importlib.metadata
 import os
 import secrets
 import shutil
@@ -44,6 +43,8 @@ def committed(name: str) -> Path:
     checkout = Path(__file__).resolve().parents[1] / "cluster" / name
     if checkout.exists():
         return checkout
+    import importlib.metadata  # half a mebibyte that the processes of a cluster need not hold
+
     wanted = Path("share/podlab", name)
     for file in importlib.metadata.files("podlab") or ():
         installed = Path(str(file.locate())).resolve()

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
+
+from known_answers import fails_as_told, said
 
 from podlab import paths
 from podlab.checks import answers, registry, runner, seeds
@@ -34,12 +37,12 @@ def judged_as_outside(
     exercise = registry.exercise(case.exercise, COURSE / "autograder" / "hidden")
     answer = answers.collect([exercise], case.names)[case.exercise]
     seed = seeds.seed_for(case.title, case.exercise)
-    report = runner.run(exercise, answer, lambda: place(seed), hidden=True)
+    known = partial(fails_as_told, case)
+    report = runner.run(exercise, answer, lambda: place(seed), hidden=True, convinced=known)
     told = ReportView(report).text
     if case.kind == "reference":
         assert report.score == float(report.points), told
     else:
         assert report.score is not None and report.score < report.points, told
         for check, words in case.fails.items():
-            result = report.result(check)
-            assert words in f"{result.observed}\n{result.cause}\n{result.next_step}\n{result.expected}", told
+            assert words in said(report.result(check)), told

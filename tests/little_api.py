@@ -41,12 +41,17 @@ KINDS = {
 
 
 class LittleApi:
-    """The server. `objects`: by path; `forbidden`: plurals that nobody may touch; `refuse`: a status for everything."""
+    """The server. `objects`: by path; `forbidden`: plurals that nobody may touch; `refuse`: a status for everything.
+
+    `users` and `tokens`: as whom, and with which, it was asked. `whole`: lists that were read with all that is in them.
+    """
 
     def __init__(self, *, version: str = "v1.37.2", forbidden: Iterable[str] = (), refuse: int = 0) -> None:
         self.version, self.forbidden, self.refuse = version, set(forbidden), refuse
         self.objects: dict[str, Object] = {}
         self.users: set[str] = set()
+        self.tokens: set[str] = set()
+        self.whole: list[str] = []
         self._numbers = itertools.count(1)
         self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
 
@@ -93,12 +98,20 @@ class LittleApi:
             return 201, body | {"status": {"allowed": asked not in self.forbidden}}
         version = path.removeprefix("/apis/").removeprefix("/api/")
         if version in KINDS:
-            rows = [{"name": p, "singularName": "", "kind": k, "namespaced": n} for p, k, n in KINDS[version]]
-            return 200, {"resources": rows}
+            every = {"singularName": "", "verbs": ["get", "list"]}
+            return 200, {"resources": [{"name": p, "kind": k, "namespaced": n, **every} for p, k, n in KINDS[version]]}
+        if path == "/apis":
+            groups = [version for version in KINDS if "/" in version]
+            rows = [{"name": one.partition("/")[0], "preferredVersion": {"groupVersion": one}} for one in groups]
+            return 200, {"groups": rows}
         if plural := next((part for part in path.split("/") if part in self.forbidden), ""):
-            return 403, {"reason": "Forbidden", "message": f"{plural} is forbidden: you may not {method} it"}
+            asked = {"GET": "list", "POST": "create", "DELETE": "delete"}.get(method, "patch")
+            said = f'{plural} is forbidden: User "me" cannot {asked} resource "{plural}" in API group ""'
+            return 403, {"reason": "Forbidden", "message": said}
         if method == "POST":
             return self._put(f"{path}/{body['metadata']['name']}", body, new=True)
+        if path.endswith("/scale") and path.removesuffix("/scale") not in self.objects:
+            return 404, {"reason": "NotFound", "message": f"{path} not found"}
         if method in ("PUT", "PATCH"):
             return self._put(path, body, new=False)
         if method == "DELETE":
@@ -135,8 +148,14 @@ def _handler(api: LittleApi) -> type[http.server.BaseHTTPRequestHandler]:
             parts = urlsplit(self.path)
             data = self.rfile.read(int(self.headers.get("Content-Length") or 0))
             api.users.add(self.headers.get("Impersonate-User", ""))
+            api.tokens.add(self.headers.get("Authorization", "").removeprefix("Bearer "))
             query = {key: values[0] for key, values in parse_qs(parts.query).items()}
             status, answer = api.answer(self.command, parts.path, query, json.loads(data) if data else None)
+            if "items" in answer:
+                if "as=PartialObjectMetadataList" in self.headers.get("Accept", ""):
+                    answer = {"items": [{"metadata": item["metadata"]} for item in answer["items"]]}
+                else:
+                    api.whole.append(parts.path)
             text = json.dumps(answer).encode()
             self.send_response(status)
             self.send_header("Content-Type", "application/json")

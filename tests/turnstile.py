@@ -9,6 +9,11 @@ from collections.abc import Iterator
 from podlab.checks import calm
 from podlab.waiting import until
 
+#: Seconds of one look at the machine: every job waits for one, and for those of all before it.
+LOOK = 1.0
+#: How many may always be inside: they mostly wait, also on a machine on which others compute all the time.
+FEW = 4
+
 
 class Turnstile:
     """Lets another job begin when the machine is calm: many side by side that mostly wait, and few that compute."""
@@ -19,10 +24,10 @@ class Turnstile:
 
     @contextlib.contextmanager
     def passed(self, name: str) -> Iterator[None]:
-        """Be inside; somebody always may."""
+        """Be inside; a few always may."""
         with self._entrance:
             until(
-                lambda: not self._inside or calm.pressure() <= calm.MOST,
+                lambda: len(self._inside) < FEW or calm.pressure(LOOK) <= calm.MOST,
                 f"a calm machine for {name}",
                 timeout=3600,
                 interval=0,

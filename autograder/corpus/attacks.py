@@ -1,8 +1,9 @@
 """The attacks: a table with one truth each, the score that its honest answers deserve.
 
-`code` replaces answer cells (by exercise; "setup" is the cell before them), `bend` changes the notebook as JSON, `file`
-writes the submission in a way of its own. `marks` are points by exercise; an exercise that is not named has 0. A mark
-may be a range (lowest, highest) where the attack may well destroy its own right answers, but earn nothing.
+`code` replaces answer cells (by exercise; "setup" is the given cell before them, of which the release's own is run),
+`bend` changes the notebook as JSON, `file` writes the submission in a way of its own. `marks` are points by exercise;
+an exercise that is not named has 0. A mark may be a range (lowest, highest) where the attack may well destroy its own
+right answers, but earn nothing.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import copy
 import json
 import os
+import textwrap
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -56,12 +58,7 @@ WRONG = "def spread(count, groups):\n    return []"
 
 
 def _first(code: str, about: str) -> dict[str, Any]:
-    """Code before everything else, with a wrong first answer and a right third one."""
-    return {"about": about, "code": {"setup": code, "90.1": WRONG, "90.3": RIGHT["90.3"]}, "marks": {"90.3": 10}}
-
-
-def _answer(code: str, about: str) -> dict[str, Any]:
-    """Code in the first answer, which is wrong; the third is right."""
+    """Code in the first answer, which is wrong, and runs before all others; the third is right."""
     return {"about": about, "code": {"90.1": f"{code}\n{WRONG}", "90.3": RIGHT["90.3"]}, "marks": {"90.3": 10}}
 
 
@@ -296,6 +293,11 @@ value_90_4 = Evil()
 KERNEL = (
     Attack("ast", **_first(_TRANSFORM, "asserts removed")),
     Attack(
+        "given-cell",
+        "a given cell that rewrites all after it",
+        {"setup": "get_ipython().input_transformers_post.append(lambda lines: ['value_90_4 = 42\\n'])"},
+    ),
+    Attack(
         "input-transformer",
         **_first("get_ipython().input_transformers_post.append(lambda lines: ['pass\\n'])", "cells emptied")
         | {"marks": {"90.3": (0, 10)}},
@@ -313,7 +315,7 @@ KERNEL = (
     ),
     Attack(
         "no-traceback",
-        **_answer(
+        **_first(
             "import sys\nshell = get_ipython()\nshell.set_custom_exc((BaseException,), lambda *_, **__: None)\n"
             "shell.showtraceback = sys.excepthook = lambda *_, **__: None",
             "tracebacks suppressed",
@@ -322,7 +324,7 @@ KERNEL = (
     Attack(
         "listen-in",
         "cells and sources overheard",
-        {"setup": _LISTENS, "90.1": _LISTENS_IN_A_CALL, "90.3": RIGHT["90.3"], "90.4": _HEARD},
+        {"90.1": _LISTENS + _LISTENS_IN_A_CALL, "90.3": RIGHT["90.3"], "90.4": _HEARD},
         marks={"90.3": 10},
     ),
     Attack("pickle", "results of its own, as pickle and JSON", {"90.4": _PICKLES}),
@@ -333,7 +335,7 @@ KERNEL = (
     ),
     Attack(
         "lying-eq",
-        **_answer(
+        **_first(
             "class Yes(str):\n    __eq__ = lambda *_: True\n    __hash__ = None\nvalue_90_4 = Yes('x')\nchoice_90_3 = Yes('x')",
             "an object that equals everything",
         ),
@@ -419,14 +421,14 @@ KERNEL = (
     ),
     Attack(
         "frames",
-        **_answer(
+        **_first(
             "import sys\nframe = sys._getframe()\nwhile frame:\n    frame.f_globals['SCORE'] = 10\n    for key in list(frame.f_locals):\n        if 'score' in key.lower(): frame.f_locals[key] = 10\n    frame = frame.f_back",
             "frames above",
         ),
     ),
     Attack(
         "garbage",
-        **_answer(
+        **_first(
             "import gc\nfor thing in gc.get_objects():\n    if type(thing) is dict and 'points' in thing: thing['points'] = 0",
             "objects of the checker",
         )
@@ -487,34 +489,43 @@ OUTSIDE = (
     Attack("gradebook", **_first(_BOOKS, "the gradebook written to") | {"outcomes": ENDED}),
     Attack(
         "look-above",
-        **_answer(
+        **_first(
             "import os\nfor part in ('mem', 'environ', 'fd/1', 'root', 'cwd', 'maps'):\n    try: open(f'/proc/1/{part}', 'r+b').write(b'{\"end\": true}')\n    except OSError: pass",
             "the first process opened",
         ),
     ),
     Attack(
         "attach",
-        **_answer(
+        **_first(
             "import ctypes\nlibc = ctypes.CDLL(None)\nfor pid in (1, 2, 3):\n    libc.ptrace(16, pid, 0, 0)",
             "the first process traced",
         ),
     ),
-    Attack(
-        "kill-all", **_answer("import os\nos.kill(-1, 9)", "every process killed") | {"outcomes": (GRADED, CRASHED)}
-    ),
+    Attack("kill-all", **_first("import os\nos.kill(-1, 9)", "every process killed") | {"outcomes": (GRADED, CRASHED)}),
     Attack(
         "kill-first",
-        **_answer(
+        **_first(
             "import os, signal\nfor n in (9, 15, 19, 2, 6, 11):\n    try: os.kill(1, n)\n    except OSError: pass",
             "the first process killed",
         ),
     ),
     Attack(
-        "stop-first", **_answer("import os\nos.kill(os.getppid(), 19)\nos.kill(os.getppid(), 20)", "the parent stopped")
+        "limit-first",
+        **_first(
+            "import os, resource, time\n"
+            "for which in (resource.RLIMIT_NOFILE, resource.RLIMIT_DATA, resource.RLIMIT_CPU):\n"
+            "    try: resource.prlimit(os.getppid(), which, (0, 0))\n"
+            "    except OSError: pass\n"
+            "time.sleep(0.5)",
+            "the limits of the box's first process, which end it",
+        ),
+    ),
+    Attack(
+        "stop-first", **_first("import os\nos.kill(os.getppid(), 19)\nos.kill(os.getppid(), 20)", "the parent stopped")
     ),
     Attack(
         "mount",
-        **_answer(
+        **_first(
             "import ctypes\nlibc = ctypes.CDLL(None)\nlibc.mount(b'none', b'/tmp', b'tmpfs', 0, 0)\nlibc.umount2(b'/usr', 2)\nlibc.chroot(b'/tmp')\nlibc.unshare(0x10000000 | 0x20000)\nlibc.setuid(0)",
             "mounts and namespaces",
         )
@@ -522,7 +533,7 @@ OUTSIDE = (
     ),
     Attack(
         "network",
-        **_answer(
+        **_first(
             "import socket\nfor where in (('127.0.0.1', 22), ('10.244.0.1', 80), ('169.254.169.254', 80), ('8.8.8.8', 53)):\n    try: socket.create_connection(where, 0.3)\n    except OSError: pass",
             "the network",
         )
@@ -530,18 +541,18 @@ OUTSIDE = (
     ),
     Attack(
         "listen",
-        **_answer("import socket\ns = socket.socket()\ns.bind(('0.0.0.0', 8080))\ns.listen()", "a port of its own"),
+        **_first("import socket\ns = socket.socket()\ns.bind(('0.0.0.0', 8080))\ns.listen()", "a port of its own"),
     ),
     Attack(
         "daemon",
-        **_answer(
+        **_first(
             "import os, time\nif os.fork() == 0:\n    os.setsid()\n    if os.fork() == 0:\n        while True: time.sleep(1)\n    os._exit(0)",
             "a daemon that stays",
         ),
     ),
     Attack(
         "spy",
-        **_answer(
+        **_first(
             "import subprocess, sys\nsubprocess.Popen([sys.executable, '-c', 'import time, os\\nwhile True:\\n time.sleep(0.05)\\n for p in os.listdir(\"/proc\"):\\n  if p.isdigit() and int(p) not in (1, os.getpid()):\\n   try: os.kill(int(p), 19)\\n   except OSError: pass'], start_new_session=True)",
             "a process that stops all others",
         )
@@ -549,7 +560,7 @@ OUTSIDE = (
     ),
     Attack(
         "abstract",
-        **_answer(
+        **_first(
             "import socket\ns = socket.socket(socket.AF_UNIX)\ns.bind('\\0podlab')\ns.listen()",
             "a socket without a file",
         ),
@@ -558,39 +569,39 @@ OUTSIDE = (
 
 #: Attacks on the grader's patience and the machine's means.
 MEANS = (
-    Attack("loop", **_answer("while True: pass", "a loop without end") | {"outcomes": (TIMED_OUT,)}),
+    Attack("loop", **_first("while True: pass", "a loop without end") | {"outcomes": (TIMED_OUT,)}),
     Attack(
         "loop-deaf",
-        **_answer(
+        **_first(
             "import signal\nsignal.signal(2, signal.SIG_IGN)\nwhile True:\n    try:\n        while True: pass\n    except BaseException: pass",
             "a loop that hears nothing",
         )
         | {"outcomes": (TIMED_OUT,)},
     ),
-    Attack("sleep", **_answer("import time\ntime.sleep(100000)", "sleep") | {"outcomes": (TIMED_OUT,)}),
+    Attack("sleep", **_first("import time\ntime.sleep(100000)", "sleep") | {"outcomes": (TIMED_OUT,)}),
     Attack(
         "regex",
-        **_answer("import re\nre.match('(a+)+$', 'a' * 60 + 'b')", "a regular expression without end")
+        **_first("import re\nre.match('(a+)+$', 'a' * 60 + 'b')", "a regular expression without end")
         | {"outcomes": (TIMED_OUT,)},
     ),
-    Attack("stop-self", **_answer("import os\nos.kill(os.getpid(), 19)", "stops itself") | {"outcomes": (TIMED_OUT,)}),
-    Attack("kill-self", **_answer("import os\nos.kill(os.getpid(), 9)", "kills itself") | {"outcomes": (CRASHED,)}),
-    Attack("exit-hard", **_answer("import os\nos._exit(0)", "ends its kernel") | {"outcomes": (CRASHED,)}),
-    Attack("exit-soft", **_answer("import sys\nsys.exit(0)", "leaves politely")),
-    Attack("quit", **_answer("exit()", "exit()")),
-    Attack("crash", **_answer("import ctypes\nctypes.string_at(0)", "a segmentation fault") | {"outcomes": (CRASHED,)}),
+    Attack("stop-self", **_first("import os\nos.kill(os.getpid(), 19)", "stops itself") | {"outcomes": (TIMED_OUT,)}),
+    Attack("kill-self", **_first("import os\nos.kill(os.getpid(), 9)", "kills itself") | {"outcomes": (CRASHED,)}),
+    Attack("exit-hard", **_first("import os\nos._exit(0)", "ends its kernel") | {"outcomes": (CRASHED,)}),
+    Attack("exit-soft", **_first("import sys\nsys.exit(0)", "leaves politely")),
+    Attack("quit", **_first("exit()", "exit()")),
+    Attack("crash", **_first("import ctypes\nctypes.string_at(0)", "a segmentation fault") | {"outcomes": (CRASHED,)}),
     Attack(
         "recursion",
-        **_answer("import sys\nsys.setrecursionlimit(10**8)\ndef f(): return f()\nf()", "recursion without end")
+        **_first("import sys\nsys.setrecursionlimit(10**8)\ndef f(): return f()\nf()", "recursion without end")
         | {"outcomes": ENDED},
     ),
     Attack(
         "memory",
-        **_answer("hog = []\nwhile True: hog.append(bytearray(50_000_000))", "memory") | {"outcomes": ENDED},
+        **_first("hog = []\nwhile True: hog.append(bytearray(50_000_000))", "memory") | {"outcomes": ENDED},
     ),
     Attack(
         "memory-many",
-        **_answer(
+        **_first(
             "import os\nfor _ in range(20):\n    if os.fork() == 0:\n        hog = bytearray(400_000_000)\n        while True: pass\nimport time\ntime.sleep(100)",
             "memory of many processes",
         )
@@ -598,12 +609,12 @@ MEANS = (
     ),
     Attack(
         "fork-bomb",
-        **_answer("import os\nwhile True:\n    try: os.fork()\n    except OSError: pass", "a fork bomb")
+        **_first("import os\nwhile True:\n    try: os.fork()\n    except OSError: pass", "a fork bomb")
         | {"outcomes": (TIMED_OUT, CRASHED)},
     ),
     Attack(
         "threads",
-        **_answer(
+        **_first(
             "import threading, time\ntry:\n    for _ in range(5000): threading.Thread(target=time.sleep, args=(1000,), daemon=True).start()\nexcept RuntimeError: pass",
             "threads without end",
         )
@@ -611,7 +622,7 @@ MEANS = (
     ),
     Attack(
         "disk",
-        **_answer(
+        **_first(
             "n = 0\ntry:\n    while True:\n        open(f'/tmp/{n}', 'wb').write(bytes(10_000_000)); n += 1\nexcept OSError: pass",
             "the disk filled",
         )
@@ -619,7 +630,7 @@ MEANS = (
     ),
     Attack(
         "files",
-        **_answer(
+        **_first(
             "n = 0\ntry:\n    while True:\n        open(f'/dev/shm/{n}', 'wb').close(); n += 1\nexcept OSError: pass",
             "files without end",
         )
@@ -627,23 +638,23 @@ MEANS = (
     ),
     Attack(
         "open-files",
-        **_answer(
+        **_first(
             "kept = []\ntry:\n    while True: kept.append(open('/dev/null'))\nexcept OSError: pass",
             "open files without end",
         )
         | {"outcomes": ENDED},
     ),
     Attack(
-        "prints", **_answer("for n in range(3_000_000): print('x' * 100)", "a flood of prints") | {"outcomes": ENDED}
+        "prints", **_first("for n in range(3_000_000): print('x' * 100)", "a flood of prints") | {"outcomes": ENDED}
     ),
     Attack(
         "prints-raw",
-        **_answer("import os\nfor n in range(2000): os.write(1, b'y' * 65536)", "a flood below Python")
+        **_first("import os\nfor n in range(2000): os.write(1, b'y' * 65536)", "a flood below Python")
         | {"outcomes": ENDED},
     ),
     Attack(
         "displays",
-        **_answer(
+        **_first(
             "from IPython.display import display, HTML\nfor n in range(20_000): display(HTML('<b>x</b>' * 100))",
             "a flood of displays",
         )
@@ -651,7 +662,7 @@ MEANS = (
     ),
     Attack(
         "shared",
-        **_answer(
+        **_first(
             "import ctypes\nlibc = ctypes.CDLL(None)\nfor n in range(200): libc.shmget(0, 50_000_000, 0o1600)",
             "shared memory that stays",
         )
@@ -659,7 +670,7 @@ MEANS = (
     ),
     Attack(
         "stderr",
-        **_answer("import sys, warnings\nwarnings.warn('x')\nsys.stderr.write('trouble' * 1000)", "words on stderr")
+        **_first("import sys, warnings\nwarnings.warn('x')\nsys.stderr.write('trouble' * 1000)", "words on stderr")
         | {"code": {"90.1": "import sys\nsys.stderr.write('x')\n" + RIGHT["90.1"]}, "marks": {"90.1": 10}},
     ),
     Attack(
@@ -668,10 +679,17 @@ MEANS = (
         {"90.1": "raise ValueError('\\ud800')", "90.3": RIGHT["90.3"]},
         marks={"90.3": 10},
     ),
-    Attack("ask", **_answer("try: input('?')\nexcept Exception: pass", "a question")),
+    Attack("ask", **_first("try: input('?')\nexcept Exception: pass", "a question")),
     Attack("syntax", "no Python", {"90.1": "def spread(:", "90.3": RIGHT["90.3"]}, marks={"90.3": 10}),
 )
 
+_SEALED = """
+frame = sys._getframe()
+while "seal" not in frame.f_locals: frame = frame.f_back
+replies = ['[]', '{"kind": []}', '{"kind": "raised"}', '{"kind": "value", "value": [1], "seconds": {}}']
+for reply in [*replies, *['{"kind": "value", "value": {"a": [null]}}'] * 9]:
+    frame.f_locals["results"].write(frame.f_locals["seal"] + reply + chr(10))
+""".strip()
 _REPLY = 'os.write({fd}, (json.dumps({{"kind": "value", "value": [1]}}) + "\\n").encode() * 50)\nreturn []'
 #: Attacks from within a function that the checker calls.
 CALLS = (
@@ -696,6 +714,12 @@ CALLS = (
             'for fd in range(1, 20):\n    try: os.write(fd, b\'{"kind": "value", "value": true}\\n\')\n    except OSError: pass\nreturn []',
             "forged replies everywhere",
         ),
+    ),
+    Attack("call-seal", **_inside(_SEALED + "\nreturn []", "replies with the seal that its caller remembers")),
+    Attack(
+        "talk-seal",
+        "a conversation with sealed replies",
+        {"90.2": f"import sys\nclass Counter:\n    def add(self, key, amount):\n{textwrap.indent(_SEALED, ' ' * 8)}"},
     ),
     Attack(
         "call-odd-reply",
@@ -788,7 +812,7 @@ MIXED = (
     Attack(
         "tags-and-kernel",
         "tags, points, forged outputs and a kernel attack",
-        {"setup": _TRANSFORM, "90.1": WRONG, "90.4": RIGHT["90.4"]},
+        {"90.1": _TRANSFORM + WRONG, "90.4": RIGHT["90.4"]},
         lambda n: (_tagged("skip-execution")(n), _each_grade_nbgrader(points=1e9)(n), _forged_outputs(n)) and None,  # noqa: SIM223
         marks={"90.4": 10},
     ),

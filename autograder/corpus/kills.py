@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +77,46 @@ class Trial:
             "autograded": sorted(file.parents[1].name for file in (out / "autograded").rglob("*.ipynb")),
             "feedback": sorted(page.parents[1].name for page in (out / "feedback").rglob("*.html")),
         }
+
+
+class Step(Trial):
+    """One command of a term, in whose folder it leaves what it makes."""
+
+    def __init__(self, assignment: str, *words: str) -> None:
+        self.assignment = assignment
+        self.words = words
+        self._leaves_clusters = False
+
+    def command(self, out: Path) -> list[str]:
+        """The command line, for the term in `out`."""
+        return [sys.executable, "-u", "-m", "podlab", *self.words, "--term", str(out)]
+
+    def result(self, out: Path) -> dict[str, Any]:
+        """The gradebook, what the records say, and every other file that is not of that run alone."""
+        found = {each.learner: (each.outcome, each.scores) for each in records.read_all(out, self.assignment)}
+        files = {}
+        for path in sorted(out.rglob("*")):
+            name = path.relative_to(out)
+            if path.is_file() and name.parts[0] not in OF_A_RUN and not path.name.startswith("."):
+                files[str(name)] = content(path).replace(bytes(out), b"")
+        return {"gradebook": tables(out / "gradebook.db"), "records": found, "files": files}
+
+
+#: Compared otherwise, or of one run alone.
+OF_A_RUN = ("backups", "gradebook.db", "grading.lock", "records", "reports", "term.toml")
+#: How long something took, how often it was tried and why, and the word by which a run knows its own.
+_TIMES = re.compile(
+    rb'"(seconds|attempts)": [0-9.e-]+|"nonce": "[0-9a-f]+"|time="[0-9.e-]+"|It took [^;]+; seed [0-9]+, attempt [0-9]|'
+    rb'"notes": \[(\s*"Attempt [0-9]: [^"]*",?)*\s*\]'
+)
+
+
+def content(path: Path) -> bytes:
+    """What is in a file, or in the files of a zip, but for times."""
+    if path.suffix != ".zip":
+        return _TIMES.sub(b"", path.read_bytes())
+    with zipfile.ZipFile(path) as archive:
+        return b"".join(name.encode() + _TIMES.sub(b"", archive.read(name)) for name in archive.namelist())
 
 
 def tables(gradebook: Path) -> dict[str, list[str]]:

@@ -82,12 +82,12 @@ def answered(answers: Mapping[str, str], stub: Mapping[str, str] = STUB) -> Note
     return notebook
 
 
-def write_course(folder: Path) -> Path:
-    """Make the corpus' course in `folder` and return it: exercises, hidden checks, source notebook."""
+def write_course(folder: Path, name: str = NAME, stub: Mapping[str, str] = STUB) -> Path:
+    """Make the corpus' course in `folder` and return it: exercises, hidden checks, the assignment's source notebook."""
     shutil.copytree(COURSE, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
-    source = folder / "source" / NAME / f"{NAME}.ipynb"
+    source = folder / "source" / name / f"{name}.ipynb"
     source.parent.mkdir(parents=True, exist_ok=True)
-    source.write_text(text_of(release()))
+    source.write_text(text_of(release(stub)))
     # Marks the folder as a course, and names its assignments.
     (folder / "manuscript").mkdir(exist_ok=True)
     shutil.copytree(folder / "source", folder / "release", dirs_exist_ok=True)

@@ -26,6 +26,9 @@ def popular(source: str, bench: Bench) -> str | Problem:
 @judged("none is a wish as well: the number is that of a real cluster")
 def zero(scene: wishes.Scene, world: World) -> str | Problem:
     """A wish for 0 pods, lived through in a room of its own."""
-    counts = wishes.lived(world.room("none"), 1, [0], world)
+
+    def count() -> int:
+        return wishes.lived(world.room("none"), 1, [0], world)[-1]
+
     cause = "0 was taken for no wish at all (`or`, or `if number`)."
-    return wishes.foreseen(scene.source, world, 1, [0], counts[-1], cause, f"Call {wishes.NAME}(3, [0]).")
+    return wishes.foreseen(scene.source, world, 1, [0], count, cause, f"Call {wishes.NAME}(3, [0]).")

@@ -78,28 +78,29 @@ def again(scene: str, bench: Bench) -> str | Problem:
 
 
 @CHECKS("11.2", "hardly-any", "A dead service is hardly called", weight=1, needs=["opens"])
-@judged("of a thousand calls during an outage hardly any reach the dead service, and soon after it all do")
+@judged("of hundreds of calls during an outage hardly any reach the dead service, and soon after it all do")
 def hardly_any(scene: str, bench: Bench) -> str | Problem:
-    """Twenty calls a second; the service is dead from second 10 to second 60."""
-    one = breaker.setting(bench)
-    reached, _ = breaker.served(scene, bench, one, 0.05, (10.0, 60.0), 1600)
+    """Five calls a second; the service is dead from second 10 to second 60."""
+    one, step, calls = breaker.setting(bench), 0.2, 400
+    reached = breaker.served(scene, bench, one, step, (10.0, 60.0), calls)
     during = sum(1 for now in reached if 10 <= now < 60)
     most = one.failures + int(50 / one.rest) + 2
     if during > most:
         return Problem(
-            f"{during} of 1000 calls reached the dead service; {most} would have been enough to notice its return",
+            f"{during} of {round(50 / step)} calls reached the dead service; {most} would have been enough to notice "
+            "its return",
             "The breaker lets more than one call through after each rest.",
             "Count how often allow says True while nothing answers.",
         )
     after = sum(1 for now in reached if now >= 60 + one.rest + 0.2)
-    late = sum(1 for number in range(1600) if number * 0.05 >= 60 + one.rest + 0.2)
+    late = sum(1 for number in range(calls) if number * step >= 60 + one.rest + 0.2)
     if after < late:
         return Problem(
             f"{late - after} of {late} calls were refused long after the service had come back",
             "The breaker does not close for good.",
             "ok(now) makes everything as in the beginning.",
         )
-    return f"{during} of 1000 calls reached it"
+    return f"{during} of {round(50 / step)} calls reached it"
 
 
 @CHECKS("11.3", "refused", "A refusal is no disaster", weight=2, needs=["complete"])

@@ -136,7 +136,7 @@ def _one_more(scene: traffic.Scene, owner: str) -> tuple[Window, Mapping[str, An
     return prober.window(start, end), newcomers()[0]
 
 
-@CHECKS("15.3", "quick-start", "A quick start is not made slow", weight=2, needs=["comes-up"])
+@CHECKS("15.3", "quick-start", "A quick start is not made slow", weight=2, needs=["stays-up"])
 def quick_start(scene: slow_start.Scene, world: World) -> Result:
     """The same manifest with a model that loads in a second is Ready much earlier than with a slow one."""
     expected = "with a model that loads in 1 s, the replica is Ready in at most 0.7 of the time of the slow one"

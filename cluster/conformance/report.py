@@ -222,33 +222,39 @@ def _commits(outcomes: Iterable[Outcome]) -> str:
 
 
 def _side_by_side(everything: Mapping[str, list[Outcome]]) -> str:
-    """What ran on all runtimes: how many passed on each, by class, and every test whose outcomes differ."""
+    """How many passed of those that ran on each cluster, by class, and every test whose outcomes differ."""
     by_name = {runtime: {one.name: one for one in outcomes} for runtime, outcomes in everything.items()}
-    first = next(iter(by_name.values()))
-    ran = [
-        name for name in first if all(name in found and found[name].state != "not run" for found in by_name.values())
-    ]
+    names = {one.name: one.kind for outcomes in everything.values() for one in outcomes}
     needs = {**classes(), "all": ""}
     rows = [
-        "| class | needs | tests that ran on all | "
-        + " | ".join(f"passed: {runtime}" for runtime in everything)
-        + " |",
+        "| class | needs | tests | " + " | ".join(everything) + " |",
         "|---|---|---|" + "---|" * len(everything),
     ]
     for kind in needs:
-        names = [name for name in ran if kind in ("all", first[name].kind)]
-        passed = [sum(found[name].state == _PASSED for name in names) for found in by_name.values()]
-        rows.append(f"| {kind} | {needs[kind]} | {len(names)} | " + " | ".join(map(str, passed)) + " |")
-    differ = [name for name in ran if len({found[name].state for found in by_name.values()}) > 1]
+        asked = [name for name in names if kind in ("all", names[name])]
+        cells = [_passed([found[name] for name in asked if name in found]) for found in by_name.values()]
+        rows.append(f"| {kind} | {needs[kind]} | {len(asked)} | " + " | ".join(cells) + " |")
+    states = {name: [found[name].state if name in found else "not run" for found in by_name.values()] for name in names}
+    differ = [name for name in names if len({*states[name]} - {"not run"}) > 1]
+    told = "How many passed, of those that ran; below, each test that passed on one and failed on another."
+    start = f"## Side by side\n\n{told}\n\n"
     if not differ:
-        return "## Side by side\n\n" + "\n".join(rows) + "\n\nOutcomes that differ: none.\n"
+        return start + "\n".join(rows) + "\n\nOutcomes that differ: none.\n"
     rows += ["", "Outcomes that differ:", "", f"| test | {' | '.join(everything)} | why |"]
     rows.append("|---|---|" + "---|" * len(everything))
     for name in differ:
-        states = [found[name].state for found in by_name.values()]
-        why = {_reason(name, runtime): None for runtime in everything if by_name[runtime][name].state == "failed"}
-        rows.append(f"| {_cell(name)} | {' | '.join(states)} | {_cell(' '.join(why))} |")
-    return "## Side by side\n\n" + "\n".join(rows) + "\n"
+        why = {
+            _reason(name, where): None for where, state in zip(by_name, states[name], strict=True) if state == "failed"
+        }
+        rows.append(f"| {_cell(name)} | {' | '.join(states[name])} | {_cell(' '.join(why))} |")
+    return start + "\n".join(rows) + "\n"
+
+
+def _passed(outcomes: Sequence[Outcome]) -> str:
+    """How many passed, with how many ran where that is not all of them."""
+    ran = [one for one in outcomes if one.state != "not run"]
+    passed = sum(one.state == _PASSED for one in ran)
+    return "not run" if not ran else str(passed) if passed == len(ran) else f"{passed} of {len(ran)}"
 
 
 def _reason(name: str, runtime: str) -> str:

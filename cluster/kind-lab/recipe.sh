@@ -3,6 +3,7 @@
 coredns=v1.14.6
 containerd=v2.4.2
 etcd=3.7.0-0
+metrics_server=v0.9.0
 pause=3.10.2
 
 # --- Programs ---------------------------------------------------------------------------------------------------------
@@ -42,6 +43,7 @@ build_programs() {
   done
   go_build coredns . coredns -ldflags "-s -w"
   go_build storage github.com/rancher/local-path-provisioner local-path-provisioner -ldflags "-s -w"
+  go_build metrics-server sigs.k8s.io/metrics-server/cmd/metrics-server metrics-server -ldflags "-s -w"
 }
 
 # --- Images -----------------------------------------------------------------------------------------------------------
@@ -119,6 +121,8 @@ build_image() {
   done
   one_program etcd registry.k8s.io/etcd:$etcd; tags+=(registry.k8s.io/etcd:$etcd)
   one_program local-path-provisioner registry.k8s.io/kind-lab/storage:v1; tags+=(registry.k8s.io/kind-lab/storage:v1)
+  name=registry.k8s.io/metrics-server/metrics-server:$metrics_server
+  one_program metrics-server $name; tags+=($name)
   with_nft kube-proxy registry.k8s.io/kube-proxy:$version "$root"; tags+=(registry.k8s.io/kube-proxy:$version)
   with_nft kind-lab-cni registry.k8s.io/kind-lab/cni:v1 "$root"; tags+=(registry.k8s.io/kind-lab/cni:v1)
   local scratch; scratch=$(mktemp -d "$cache/image.XXXX")

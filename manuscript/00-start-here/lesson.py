@@ -27,6 +27,10 @@ lab = start("00", up=True)
 # %%
 lab.doctor()
 
+# %% [markdown]
+# What the programs and processes of this machine play for you is a cluster: machines, called *nodes*, that share the
+# work. It sees them like this.
+
 # %%
 lab.nodes()
 
@@ -39,6 +43,10 @@ lab.nodes()
 # %%
 m = lab.map("Your first pods")
 m
+
+# %% [markdown]
+# Now say what you want: three copies of a small web server. A text like this is a *manifest*. It says nothing of where
+# and how; chapter 14 tells who sees to that.
 
 # %%
 lab.apply("""
@@ -74,12 +82,16 @@ lab.delete("pod", lab.pods()[0]["metadata"]["name"])
 lab.pause(5)
 lab.reconcile("pods after five seconds", len(lab.room.live()))
 
+# %% [markdown]
+# Did it surprise you? Three again does not mean the same three. Here is the picture as it is now; compare the names
+# with those of a moment ago.
+
 # %%
 lab.snapshot()
 
 # %% [markdown]
-# Did it surprise you? Look at the names: the deleted pod did not come back, another one took its place. Why that is
-# so, and what it costs, is what the course is about.
+# The deleted pod did not come back, another one took its place. Why that is so, and what it costs, is what the course
+# is about.
 
 # %% [markdown]
 # ## A first check
@@ -96,10 +108,8 @@ lab.predict("points of the hurried answer", None)
 
 # %%
 report = lab.check("00.1")
+print(lab.reconcile("points of the hurried answer", report.report.score))
 report
-
-# %%
-lab.reconcile("points of the hurried answer", report.report.score)
 
 # %% [markdown]
 # A check does not read your code; it calls it, with lists that are made up for you. It says what it expected, what it

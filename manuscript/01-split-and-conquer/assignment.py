@@ -299,6 +299,7 @@ def assign(seconds, workers):
 
 # %% wrong="01.3" title="like cards"
 # fails skewed: equal numbers of tasks are not equal work
+# fails real: All long tasks went to one worker
 def assign(seconds, workers):
     return [list(range(first, len(seconds), workers)) for first in range(workers)]
 
@@ -320,6 +321,18 @@ def assign(seconds, workers):
         least = loads.index(min(loads))
         mine[least].append(task)
         loads[least] += seconds[task]
+    return mine
+
+# %% wrong="01.3" title="to the first who has room, and what fits nowhere to the last"
+# fails equal: one worker gets all that is left over
+def assign(seconds, workers):
+    room = max([sum(seconds) / workers, *seconds], default=0)
+    mine, loads = [[] for _ in range(workers)], [0.0] * workers
+    for task in sorted(range(len(seconds)), key=lambda task: -seconds[task]):
+        fitting = [worker for worker in range(workers) if loads[worker] + seconds[task] <= room]
+        worker = fitting[0] if fitting else workers - 1
+        mine[worker].append(task)
+        loads[worker] += seconds[task]
     return mine
 
 # %% wrong="01.3" title="seconds in place of numbers"

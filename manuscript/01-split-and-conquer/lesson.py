@@ -161,8 +161,6 @@ lab.gantt(sizes[5], "Chunks of 5")
 uneven = [0.2 / rank for rank in range(1, 49)]
 dealt = farm(ask, cut(uneven, 1), 4, order="dealt")
 print(f"a quarter of the work is {sum(uneven) / 4:.2f} s; dealt like cards it took {dealt.seconds:.2f} s")
-
-# %%
 lab.gantt(dealt, "Dealt like cards")
 
 # %% [markdown]
@@ -177,9 +175,7 @@ lab.predict("saved by asking", None, "%")
 
 # %%
 asked = farm(ask, cut(uneven, 1), 4, order="asked")
-lab.reconcile("saved by asking", round(100 * (1 - asked.seconds / dealt.seconds)))
-
-# %%
+print(lab.reconcile("saved by asking", round(100 * (1 - asked.seconds / dealt.seconds))))
 lab.gantt(asked, "Whoever is free asks")
 
 # %% [markdown]
@@ -208,7 +204,8 @@ for size in (15, 5, 1):
 # With large chunks everyone waits for the slow one, with small ones it simply does less. So small chunks are an
 # insurance, and messages are its price. The lead node that hands out chunks needs no idea which machine is slow. In
 # chapter 05 it goes one step further, and gives the last chunks of a slow worker to a second one as well.
-#
+
+# %% [markdown]
 # ## The part that cannot be divided
 #
 # Before the workers can begin, somebody reads the list of movies. At the end somebody sorts what came out. Let that
@@ -228,6 +225,10 @@ def whole_job(workers):
 
 measured = {workers: round(1.4 / whole_job(workers), 2) for workers in (1, 2, 4, 8, 16)}
 lab.reconcile("speed-up with 16 workers", measured[16])
+
+# %% [markdown]
+# Far from sixteen. Was it the messages, or the machine? In the picture the squares are what we have measured, and the
+# line is the most that anybody could have had.
 
 # %%
 lab.speedup(measured, serial=0.2 / 1.4)
@@ -253,6 +254,9 @@ for workers in (4, 16, 64, 1000):
 # %%
 planner = lab.planner(workers=4, chunk=2, skew=1.0, straggler=2.0)
 planner
+
+# %% [markdown]
+# One such change, made from code: with the settings above, who decides which worker gets which chunk?
 
 # %%
 for hand_out in ("dealt", "asked"):

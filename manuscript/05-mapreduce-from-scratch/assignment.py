@@ -554,6 +554,11 @@ def choose(waiting, running, typical):
 # +     latest = max(running, key=lambda each: each["seconds"], default={"task": None})["task"]
 # +     return latest if latest in [task for _, task in late] else None
 
+# %% wrong="05.5" title="no backup within the first second"
+# fails real: The job waits for a worker that may never go on
+# -         if each["seconds"] > 2 * typical and held.count(each["task"]) == 1
+# +         if each["seconds"] > max(2 * typical, 1) and held.count(each["task"]) == 1
+
 # %% wrong="05.5" title="the one begun last"
 # fails straggler: or another task than the latest
 def choose(waiting, running, typical):

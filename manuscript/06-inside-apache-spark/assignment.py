@@ -198,6 +198,13 @@ def plan(steps, partitions):
         placed = wanted if do.endswith("ByKey") else placed if do in ("filter", "mapValues") else None
     return tasks
 
+# %% wrong="06.2" title="repartition changes a number and no more"
+# fails cuts: A shuffle is not seen
+# -         elif do == "repartition":
+# -             tasks.append(wanted)
+# +         elif do == "repartition":
+# +             tasks[-1] = wanted
+
 # %% wrong="06.2" title="map leaves keys alone"
 # fails forgotten: Spark cannot know what map does
 def plan(steps, partitions):

@@ -69,8 +69,7 @@ counts = dict(ours.pairs())
 # `flatMap` takes our map function as it is. `groupByKey` is the shuffle, and the last step is our reduce.
 
 # %%
-tags = context.parallelize(lines, 4)
-pairs = tags.flatMap(map_words)
+pairs = context.parallelize(lines, 4).flatMap(map_words)
 grouped = pairs.groupByKey(4).map(lambda group: (group[0], reduce_words(*group)))
 grouped
 
@@ -219,9 +218,7 @@ victim.kill()
 hurt, seconds = timed(counting.collect)
 assert dict(hurt.value) == counts
 print(f"{seconds:.1f} s, {hurt!r}")
-lab.reconcile("partitions that were lost", held)
-
-# %%
+print(lab.reconcile("partitions that were lost", held))
 lab.stages(hurt, "The same action, after a death")
 
 # %% [markdown]
@@ -232,6 +229,8 @@ lab.stages(hurt, "The same action, after a death")
 #
 # This works for the reason that we know from chapter 05: a function without other effects than its result may be
 # called as often as one likes.
+#
+# The picture has it below each stage: what is made of what. `↻` marks what was computed again. Spark says it so:
 
 # %%
 print(cached.toDebugString().decode())
@@ -240,20 +239,19 @@ spark.stop()
 # %% [markdown]
 # ## Spark and Kubernetes
 #
-# You meet Kubernetes in chapter 14. Both keep machines busy and put right what dies. They are
-# no rivals:
+# You meet Kubernetes in chapter 14. Both keep machines busy and put right what dies. They are no rivals:
 #
 # | | Spark | Kubernetes |
 # |---|---|---|
-# | what you hand in | a computation on data | containers, and how many of them should run |
+# | handed in | a computation on data | containers, and how many should run |
 # | what it knows | partitions, stages, which result is made of which | nothing of what happens in a container |
-# | the one in charge | the driver, for one job | the control plane, for everything |
+# | in charge | the driver, for one job | the control plane, for everything |
 # | a worker dies | its tasks are done again, from the lineage | another container starts, empty |
 # | state | cached partitions and shuffle files, which can be computed again | volumes, if you ask for them |
 # | ends | with the result | never |
 #
-# So Spark can stand **on** Kubernetes, with pods as executors: it finds them a place and reports the dead, Spark knows
-# what these had in hand. With a cluster (`docs/addons.md`):
+# Spark can stand **on** Kubernetes, its executors in pods: one finds them a place, the other knows what the dead had
+# in hand. With a cluster (`docs/addons.md`):
 #
 # ```
 # podlab addon enable spark
@@ -276,6 +274,7 @@ spark.stop()
 #
 # | | our engine | Spark, here or in pods | Indexed Job |
 # |---|---|---|---|
+# | the code | `Job(map, reduce)`, `run` | `flatMap(map).reduceByKey(reduce)` | a program and two manifests |
 # | a worker | a process | an executor | a pod for each task |
 # | hands out tasks | coordinator | driver | Job controller |
 # | phases | map, reduce | stages | two Jobs, one after the other |
@@ -298,9 +297,7 @@ lab.predict("tasks begun again by Spark", None, "tasks")
 
 # %%
 ways = four_ways.compare(lines)
-ways
-
-# %%
+display(ways)
 again = {row["way"]: row["again"] for row in ways}
 lab.reconcile("tasks begun again by Spark", again["Spark here"])
 
@@ -310,11 +307,15 @@ lab.reconcile("tasks begun again by Spark", again["Spark here"])
 #
 # `STAGES` has the number of tasks of each. What we call map and reduce, Spark has found by itself in a chain of
 # operations; an Indexed Job has a Job for each.
-#
-# The table has two ways, as this notebook needs no cluster. With a running cluster,
-# `four_ways.compare(lines, cluster="default")` shows all four, and `make bench NAME=spark-vs-ours` adds processor time
-# and memory. Look at what a death costs there: the Job controller lets some seconds pass before it tries a number again,
-# longer each time, since it does not know whether the pod or the program is to blame.
+
+# %% [markdown]
+# The table has two ways, as this notebook needs no cluster. With one, `four_ways.compare(lines, cluster="default")`
+# shows all four. Below are those that `make bench NAME=spark-vs-ours` once measured, with 8,000 lines. Look at what a
+# death costs: the Job controller lets some seconds pass before it tries a number again, longer each time, since it does
+# not know whether the pod or the program is to blame. Spark has to start another Java first, in pods another pod.
+
+# %%
+four_ways.recorded()
 
 # %% [markdown]
 # ## What we have seen

@@ -315,6 +315,7 @@ def memory(pids):
 
 # %% wrong="09.3" title="resident memory"
 # fails shared: counted once for each of them
+# fails changed: counted once for each of them
 # -                 total += sum(int(line.split()[1]) for line in file if line.startswith("Pss:"))
 # +                 total += sum(int(line.split()[1]) for line in file if line.startswith("Rss:"))
 

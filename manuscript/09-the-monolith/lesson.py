@@ -22,16 +22,26 @@ from podlab.lab import start
 
 lab = start("09")
 
+# %% [markdown]
+# Here is the site, as one process of this machine, in a folder of its own. It is told two things: not to train a new
+# model while we measure (`TRAIN_AFTER`), and to say which of its parts uses the processor (`PROFILE`).
+
 # %%
 import tempfile
 from pathlib import Path
 
 from movies import runner
 
-folders = [Path(tempfile.mkdtemp(prefix="movies-"))]
-# TRAIN_AFTER=0: no training while we measure; PROFILE=1: the process says which of its parts uses the processor
 told = {"MOVIES_TRAIN_AFTER": "0", "MOVIES_PROFILE": "1"}
-copies = [runner.start("monolith", folders[0], ratings=2000, environment=told, seconds=300)]
+folders, copies = [], []
+
+
+def start_a_copy():
+    folders.append(Path(tempfile.mkdtemp(prefix="movies-")))
+    copies.append(runner.start("monolith", folders[-1], ratings=2000, environment=told, seconds=300))
+
+
+start_a_copy()
 print(copies[0].address, "is process", copies[0].pid("monolith"))
 
 # %% [markdown]
@@ -49,7 +59,8 @@ print(page.status_code, f"{len(page.content) / 1024:.0f} KiB, for user 3")
 # ## What a request costs
 #
 # A request takes time, but not all of that time costs anything: while the process waits, somebody else may use the
-# processor. What counts is **processor time**, and the kernel keeps account of it for each process.
+# processor. What counts is **processor time**, and the kernel keeps account of it for each process. `cost` reads that
+# account before and after some requests.
 
 # %%
 import os
@@ -60,7 +71,7 @@ def processor(copy):
     fields = Path(f"/proc/{copy.pid('monolith')}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
-# %%
+
 def cost(path, count=50):
     """Processor milliseconds of one request, as the mean of `count`."""
     before = processor(copies[0])
@@ -132,43 +143,49 @@ for rate in (5, 25):
 box.set(rate=0)
 box
 
+# %% [markdown]
+# Which bar grew most when more pages were asked for? The same in seconds of the processor, part by part:
+
 # %%
 used = {part: round(seconds, 2) for part, seconds in box.parts().items() if part != "other"}
 print(used)
 lab.reconcile("the hot part", max(used, key=used.get))
 
 # %% [markdown]
-# Now move the slider. With more visitors some bars grow, and those of ingestion and training stay where they are: the
-# load is uneven. A part is **hot** when it gets most of the work. `other` is what belongs to none of them: the web
-# server, the log of events, the interpreter. Go on until the picture says *too many*, and put it back to 0. Exercise
-# 09.1 asks you to find out who is hot by yourself, from inside.
+# A dear question is not yet a hot part: `features` works for two, since the page asks it, and serving asks it for the
+# same user. A part is **hot** when it gets most of the work. `other` is what belongs to none of them: the web server,
+# the log of events, the interpreter.
 #
-# **Predict.** One request after the other, without pause: how many pages per second can one copy make at most, if it has
-# one processor for itself? Reckon it from the bars of the first picture.
+# Now move the slider. With more visitors some bars grow, and those of ingestion and training stay where they are. Go on
+# until the picture says *too many*, and put it back to 0. Exercise 09.1 asks you to find out who is hot by yourself,
+# from inside.
+
+# %% [markdown]
+# When is it too many? `pages` measures that: four clients ask for one page after the other, and share what copies there
+# are. It tells how many pages came in a second, and what each of them cost.
 
 # %%
-lab.predict("pages per second", None, "pages/s")
-
-# %%
-import threading
 import time
-from itertools import count
+from concurrent.futures import ThreadPoolExecutor
+
+
+def visit(number):
+    client.get(f"{copies[number % len(copies)].address}/?user={number % 40 + 1}").raise_for_status()
 
 
 def pages(number=120, clients=4):
     """Pages per second, and processor milliseconds for each, with so many clients that share all copies."""
-    turn, before, began = count(), sum(map(processor, copies)), time.perf_counter()
-
-    def visit():
-        while (mine := next(turn)) < number:
-            client.get(f"{copies[mine % len(copies)].address}/?user={mine % 40 + 1}")
-
-    visitors = [threading.Thread(target=visit) for _ in range(clients)]
-    for each in visitors:
-        each.start()
-    for each in visitors:
-        each.join()
+    before, began = sum(map(processor, copies)), time.perf_counter()
+    with ThreadPoolExecutor(clients) as visitors:
+        list(visitors.map(visit, range(number)))
     return number / (time.perf_counter() - began), 1000 * (sum(map(processor, copies)) - before) / number
+
+# %% [markdown]
+# **Predict.** One request after the other, without pause: how many pages per second can one copy make at most, if it
+# has one processor for itself? Reckon it from the bars of the first picture.
+
+# %%
+lab.predict("pages per second", None, "pages/s")
 
 # %%
 rate, each = pages()
@@ -207,8 +224,7 @@ print(f"one copy takes {alone:.0f} MiB")
 lab.predict("memory of two", None, "MiB")
 
 # %%
-folders.append(Path(tempfile.mkdtemp(prefix="movies-")))
-copies.append(runner.start("monolith", folders[1], ratings=2000, environment=told, seconds=300))
+start_a_copy()
 pages(40)  # so that both have done something
 lab.reconcile("memory of two", round(sum(map(memory, copies))))
 
@@ -217,10 +233,9 @@ lab.reconcile("memory of two", round(sum(map(memory, copies))))
 # cold ones too. And what does a page cost now?
 
 # %%
-rate_two, each_two = pages()
-print("copies  ms/page  MiB")
-print(f"1       {each:7.1f} {alone:5.0f}")
-print(f"2       {each_two:7.1f} {sum(map(memory, copies)):5.0f}")
+_, each_of_two = pages()
+print(f"one copy:   {each:.1f} ms for each page, {alone:.0f} MiB")
+print(f"two copies: {each_of_two:.1f} ms for each page, {sum(map(memory, copies)):.0f} MiB")
 
 # %% [markdown]
 # A page costs as much of the processor as before. The load of a moment ago, spread over both:
@@ -236,7 +251,8 @@ both
 # nothing cheaper. It makes room for more requests at the same time, where there are processors for them, and we pay for
 # that room with a whole copy. If only serving is hot, four fifths of the parts are copied for nothing. In exercise 09.2
 # you reckon when that begins to matter.
-#
+
+# %% [markdown]
 # ## Two that know nothing of each other
 #
 # There is another price. User 3 rates a movie, and that request happens to reach the first copy.
@@ -259,8 +275,8 @@ lab.reconcile("the second copy knows", "yes" if found[1] else "no")
 
 # %% [markdown]
 # Each copy keeps its own log in its own folder. A visitor who is sent now to one and now to the other would see ratings
-# come and go. Before anything can be copied, what it knows has to live somewhere else: that is what the broker is for in
-# chapter 10, and why four of its five services keep nothing.
+# come and go. Before anything can be copied, what it knows has to live somewhere else: that is what the broker is for
+# in chapter 10, and why four of its five services keep nothing.
 #
 # Then everything ends, and its files go:
 

@@ -22,19 +22,23 @@ from podlab.lab import start
 
 lab = start("10")
 
+# %% [markdown]
+# All six run on this machine, each as a process of its own. They are told that training waits for us after its first
+# model (`TRAIN_AFTER`).
+
 # %%
+import shutil
 import tempfile
 from pathlib import Path
 
 from movies import runner
 
 folder = Path(tempfile.mkdtemp(prefix="movies-"))
-# TRAIN_AFTER=0: after the first model, training waits for us to say so
 site = runner.start("processes", folder, ratings=2000, environment={"MOVIES_TRAIN_AFTER": "0"}, seconds=300)
 print(", ".join(f"{name} is process {site.pid(name)}" for name in site.names))
 
 # %% [markdown]
-# Six processes. None of them can look into another's memory: all that they know of each other is what they say.
+# None of them can look into another's memory: all that they know of each other is what they say.
 #
 # ## The menus
 #
@@ -82,7 +86,7 @@ def rating(number, stars=4.0, **more):
 def send(event):
     return client.post(site.url("ingestion") + "/events", json=event)
 
-# %%
+
 before, event = get("ingestion", "/status")["position"], rating(0)
 print(*(send(event).text for _ in range(5)), sep="\n")
 lab.reconcile("events in the log", get("ingestion", "/status")["position"] - before)
@@ -99,20 +103,15 @@ for wrong in (rating(0, stars=7.0), rating(0) | {"movie": 999_999}, rating(0, at
     print(answer.status_code, answer.json()["reason"], "-", answer.json()["detail"])
 
 # %% [markdown]
-# Now a bad day. A sender has 60 ratings, and while it sends them ingestion is killed three times. It knows only one
-# thing to do: send again until there is an answer.
-#
-# **Predict.** How many of the 60 will be missing in the end, or be there twice?
-
-# %%
-lab.predict("ratings lost or doubled", None, "ratings")
+# Now a bad day. A sender has 60 ratings, and ingestion will be killed while it sends them. The sender knows only one
+# thing to do: send again until there is an answer. Three times on its way it says *strike*, and goes on.
 
 # %%
 import threading
 
 from podlab.waiting import until
 
-tries = []
+tries, strike = [], threading.Semaphore(0)
 
 
 def answered(event):
@@ -123,9 +122,6 @@ def answered(event):
         return False
 
 
-strike = threading.Semaphore(0)
-
-
 def sender():
     for number in range(60):
         if number in (10, 25, 40):
@@ -134,8 +130,12 @@ def sender():
         until(lambda: answered(event), "an answer of ingestion", timeout=300, interval=0.05)
 
 # %% [markdown]
-# The sender tries as often as it takes. Three times on its way it says *strike*, and goes on; then ingestion is killed,
-# as a crash would do it, and started again.
+# At each *strike* ingestion is killed, as a crash would do it, and started again.
+#
+# **Predict.** How many of the 60 ratings will be missing in the end, or be there twice?
+
+# %%
+lab.predict("ratings lost or doubled", None, "ratings")
 
 # %%
 before, sending = get("ingestion", "/status")["position"], threading.Thread(target=sender)
@@ -145,8 +145,6 @@ for _ in range(3):
     site.kill("ingestion")
     site.restart("ingestion")
 sending.join()
-
-# %%
 grown = get("ingestion", "/status")["position"] - before
 print(f"{len(tries)} times sent, {grown} events in the log")
 lab.reconcile("ratings lost or doubled", abs(grown - 60))
@@ -154,7 +152,8 @@ lab.reconcile("ratings lost or doubled", abs(grown - 60))
 # %% [markdown]
 # Where are the ids kept, if ingestion was killed three times? Not in ingestion: it keeps nothing. The **broker** writes
 # an event to disk before it says yes, and knows the ids of the last hour. Ingestion answers only after the broker has.
-#
+
+# %% [markdown]
 # ## Features
 #
 # A model is trained on the past and asked in the present. Both times it must see a user in the same way. If the two are
@@ -168,10 +167,12 @@ import time
 
 now = int(time.time())
 for when, as_of in (("yesterday", now - 86_400), ("now", now + 60)):
-    print(f"{when:9}", get("features", "/users/3/features", as_of=as_of))
+    seen = get("features", "/users/3/features", as_of=as_of)
+    print(f"as of {when}: {seen['ratings']} ratings, and {seen['last_30_days']} in the 30 days before")
 
 # %% [markdown]
-# The sixty ratings of a moment ago are in the second line, and in the first there is nothing of them.
+# The ratings of a moment ago are in the second line, and in the first there is nothing of them. (A movie that is rated
+# again is still one movie with a rating.)
 #
 # **Predict.** User 3 gives half a star to ten more movies, now. One more event arrives late: it is dated two days ago.
 # By how many does the number of ratings *as of yesterday* change?
@@ -198,13 +199,8 @@ lab.reconcile("ratings as of yesterday", changed)
 # ## Training
 #
 # Training takes a snapshot of all rows and makes a model. It publishes the model as one object, and then moves a
-# pointer to it. The name of a model is the hash of its bytes.
-#
-# **Predict.** We train twice, with no new ratings in between. How will the second run end: `published`, `unchanged` or
-# `failed`?
-
-# %%
-lab.predict("the second run", None)
+# pointer to it. The name of a model is the hash of its bytes. A run is begun by POST and goes on by itself; `/runs`
+# says how far it is.
 
 # %%
 def train():
@@ -217,13 +213,16 @@ def train():
     return until(ended, f"the end of training run {number}", timeout=300)
 
 # %% [markdown]
-# A run is begun by POST and goes on by itself; `/runs` says how far it is.
+# **Predict.** We train twice, with no new ratings in between. How will the second run end: `published`, `unchanged` or
+# `failed`?
 
 # %%
-first, second = train(), train()
-for run in (first, second):
-    print(f"run {run['number']}: {run['state']}, model {run['version']}, {run['seconds']:.1f} s")
-lab.reconcile("the second run", second["state"])
+lab.predict("the second run", None)
+
+# %%
+runs = [train(), train()]
+print(*(f"run {run['number']}: {run['state']}, model {run['version']}, {run['seconds']:.1f} s" for run in runs), sep="\n")
+lab.reconcile("the second run", runs[-1]["state"])
 
 # %% [markdown]
 # The same rows gave the same bytes. A model that can be made again can be compared, and blamed. It takes care: sums on
@@ -232,11 +231,7 @@ lab.reconcile("the second run", second["state"])
 # ## Serving
 #
 # Serving watches the pointer. A new model is fetched, checked by length and hash, and taken into use by one assignment.
-#
-# **Predict.** Four clients ask without pause while two new models come. How many of their requests fail?
-
-# %%
-lab.predict("failed requests", None, "requests")
+# We shall have four clients, each of which asks for its own user without pause, and notes which model has answered.
 
 # %%
 from collections import Counter
@@ -251,8 +246,12 @@ def ask_on(user):
         versions[answer.json().get("model")] += 1
 
 # %% [markdown]
-# Each client asks for its own user and notes which model has answered. Meanwhile there is news twice, and each time a
-# new model, until somebody has had an answer of it:
+# Meanwhile there is news twice, and each time a new model, until somebody has had an answer of it.
+#
+# **Predict.** Four clients ask while two new models come. How many of their requests fail?
+
+# %%
+lab.predict("failed requests", None, "requests")
 
 # %%
 clients = [threading.Thread(target=ask_on, args=[user]) for user in (1, 2, 3, 4)]
@@ -265,15 +264,14 @@ for number in (80, 81):
 over.set()
 for each in clients:
     each.join()
-
-# %%
 print(dict(statuses), dict(versions))
 lab.reconcile("failed requests", sum(statuses.values()) - statuses[200])
 
 # %% [markdown]
 # Old model or new model, each request had one of them to its end. Nobody waited for the loading, since the new one was
 # made ready on the side.
-#
+
+# %% [markdown]
 # ## The pages
 #
 # The last stall cooks nothing. It puts on a tray what the others have, for whom it has to ask them. Each service counts
@@ -291,8 +289,7 @@ graph
 lab.predict("calls for twenty pages", None, "calls")
 
 # %%
-for _ in range(20):
-    client.get(f"{site.address}/?user=3", headers={"Accept": "text/html"}).raise_for_status()
+pages = [client.get(f"{site.address}/?user=3", headers={"Accept": "text/html"}).raise_for_status() for _ in range(20)]
 graph.look()
 lab.reconcile("calls for twenty pages", int(sum(count.made for way, count in graph.ways.items() if way[0] == "ui")))
 
@@ -320,8 +317,6 @@ lab.snapshot()
 # Then everything ends, and its files go:
 
 # %%
-import shutil
-
 site.stop()
 shutil.rmtree(folder)
 

@@ -201,6 +201,11 @@ class Breaker:
     def failed(self, now):
         self.times, self.tried = [*self.times, now][-self.failures :], False
 
+# %% wrong="11.2" title="one failure more than that"
+# fails opens: It does not open, or not for so long
+# -         if self.in_a_row < self.failures:
+# +         if self.in_a_row <= self.failures:
+
 # %% wrong="11.2" title="all failures count"
 # fails in-a-row: not those in a row
 # -         self.in_a_row, self.trying = 0, False
@@ -324,6 +329,18 @@ def page(calls, seconds):
     except queue.Empty:
         pass
     return found
+
+# %% wrong="11.3" title="all threads ask for the last name"
+# fails complete: Answers are lost
+# -     def fetch(name):
+# -         try:
+# +     def fetch():
+# +         try:
+#
+# -     threads = [threading.Thread(target=fetch, args=[name], daemon=True) for name in calls]
+# +     threads = []
+# +     for name in calls:
+# +         threads.append(threading.Thread(target=fetch, daemon=True))
 
 # %% wrong="11.3" title="one after the other"
 # fails in-time: waits for the one that hangs

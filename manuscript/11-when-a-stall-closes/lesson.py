@@ -27,6 +27,7 @@ lab = start("11")
 # ratings. Switches for faults are on.
 
 # %%
+import shutil
 import tempfile
 from pathlib import Path
 
@@ -42,7 +43,7 @@ print(site.address, "-", ", ".join(site.names))
 # ## What a page is made of
 #
 # We visit it as a program. `visit` fetches the first page of user 3 and says how long that took, and whether there
-# were recommendations of this user's own on it.
+# were recommendations of this user's own on it. `harm` throws the switches for faults; for now we leave them alone.
 
 # %%
 import time
@@ -59,6 +60,10 @@ def visit():
     began = time.perf_counter()
     page = browser.get(f"{site.address}/?user=3")
     return page.status_code, time.perf_counter() - began, "For you</h2>" in page.text
+
+
+def harm(service, **faults):
+    client.put(f"{site.url(service)}/faults", json=faults).raise_for_status()
 
 
 for _ in range(5):
@@ -108,11 +113,6 @@ graph
 # other.
 
 # %%
-def harm(service, **faults):
-    client.put(f"{site.url(service)}/faults", json=faults).raise_for_status()
-
-
-# %%
 harm("serving", wedged=True)
 
 # %% [markdown]
@@ -133,8 +133,6 @@ lab.reconcile("page without serving", round(seconds, 2))
 # %%
 text = browser.get(f"{site.address}/?user=3").text
 print(*re.findall(r"<h2[^>]*>(.*?)</h2>", text), sep="\n")
-
-# %%
 print(*re.findall(r'<div class="notice trouble".*?<p>(.*?)</p>', text, re.DOTALL), sep="\n")
 
 # %% [markdown]
@@ -182,10 +180,8 @@ for _ in range(60):
     visit()
 took = time.perf_counter() - began
 made = calls() - before
+print(f"60 pages in {took:.1f} s; {made['serving', 'open']} calls to serving were not made")
 lab.reconcile("calls to a dead service", made["serving", "failed"])
-
-# %%
-print(f"60 pages in {took:.1f} s: {made['serving', 'failed']} calls waited in vain, {made['serving', 'open']} were not made")
 
 # %% [markdown]
 # And the picture, of the last ten seconds:
@@ -230,19 +226,13 @@ print(graph.summary())
 # %% [markdown]
 # At most the rest that the breaker had begun, and one page. A longer rest would spare the dead service more, and keep
 # visitors longer without it: a number to choose, not to find.
-#
+
+# %% [markdown]
 # ## A storm of tries
 #
 # One habit can do harm. To try again helps when a trouble is short: a packet lost, a process restarted. When it is
-# not, every try is more load on a service that has too much already, and tries multiply.
-#
-# Let serving refuse every request, at once. And let a question pass through three services in a row, each of which
-# tries three times before it gives up.
-#
-# **Predict.** How many requests will arrive at serving for **one** question?
-
-# %%
-lab.predict("requests for one question", None, "requests")
+# not, every try is more load on a service that has too much already, and tries multiply. By how much? Serving itself
+# counts what it has refused.
 
 # %%
 def arrived():
@@ -251,6 +241,10 @@ def arrived():
     found = re.findall(r'movies_requests_total\{code="500",[^}]*\} ([\d.e+]+)', text)
     return sum(int(float(count)) for count in found)
 
+
+# %% [markdown]
+# Whoever asks serving may try three times before giving up. So may a service that was asked by another one, and the one
+# before that. What such a service does is the same for all: it takes a question, and tries it three times.
 
 # %%
 def serving_asked():
@@ -268,6 +262,14 @@ def tries_three_times(question):
 
     return asked
 
+
+# %% [markdown]
+# We let serving refuse every request, at once, and a question pass through three services in a row.
+#
+# **Predict.** How many requests will arrive at serving for **one** question?
+
+# %%
+lab.predict("requests for one question", None, "requests")
 
 # %%
 harm("serving", failing=1.0)
@@ -288,10 +290,9 @@ lab.reconcile("requests for one question", arrived() - before)
 # everything goes wrong, hardly anybody does.
 
 # %%
-before, count = arrived(), 40
-for _ in range(count):
-    visit()
-print(f"{count} pages while serving refuses everything: {arrived() - before} requests arrived")
+before = arrived()
+visits = [visit() for _ in range(40)]
+print(f"{len(visits)} pages while serving refuses everything: {arrived() - before} requests arrived")
 
 # %% [markdown]
 # Fewer than one for each page, since the breaker is open most of the time.
@@ -314,8 +315,6 @@ for slow in (0.0, 0.3, 0.9):
 # of its parts. Then everything ends, and its files go:
 
 # %%
-import shutil
-
 graph.stop()
 site.stop()
 shutil.rmtree(folder)
@@ -335,8 +334,8 @@ shutil.rmtree(folder)
 # %% [markdown]
 # ## Three questions to test yourself
 #
-# 1. A page asks four services and needs all of them. Each answers in time in 99 of 100 cases. How often does a visitor
-#    see a complete page, and how often a page, if three of the four have a fallback?
+# 1. A page needs four services. Each answers in time in 99 of 100 cases. How often does a visitor see a complete page,
+#    and how often a page, if three of the four have a fallback?
 # 2. Why does the breaker let *one* call through after the rest, and not all?
 # 3. Two copies of `ui` run, each with breakers of its own. Is it bad that they do not know of each other?
 #

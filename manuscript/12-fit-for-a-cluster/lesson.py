@@ -60,10 +60,24 @@ careless = {name: subprocess.Popen([sys.executable, "-c", CARELESS, f"{port}"]) 
 # %% [markdown]
 # We watch both: `lab.strip` asks each of them, twenty times a second, whether it has started and whether it is ready,
 # and draws what it hears. `load` sends requests, each to one that was ready when it was last asked. That is what a
-# cluster does, too: it asks, and sends requests to those that said yes.
+# cluster does, too: it asks, and sends requests to those that said yes. `lost` ends a program under this load, and
+# counts the requests.
 
 # %%
 from podlab.waiting import until
+
+
+def lost(name, end):
+    """Requests sent, and failed, until some time after the end of a program; and what `end` says."""
+    strip.mark(name, "SIGTERM")
+    status = end()
+    until(lambda: strip.state(name) == "gone", f"the end of {name}", timeout=120)
+    answered = len(strip.life.requests)
+    until(lambda: len(strip.life.requests) > answered + 100, "some more requests", timeout=120)
+    sent, failed = strip.unload()
+    strip.stop()
+    return sent, failed, status
+
 
 strip = lab.strip({name: f"http://127.0.0.1:{port}" for name, port in ports.items()}, "Two careless programs")
 until(lambda: all(strip.state(name) == "ready" for name in ports), "both being ready", timeout=60)
@@ -81,17 +95,9 @@ print(len(strip.life.requests), "requests so far")
 lab.predict("requests that fail", None, "requests")
 
 # %%
-strip.mark("one", "SIGTERM")
-careless["one"].terminate()
-until(lambda: strip.state("one") == "gone", "the end of one", timeout=60)
-answered = len(strip.life.requests)
-until(lambda: len(strip.life.requests) > answered + 100, "some more requests", timeout=60)
-sent, failed = strip.unload()
-strip.stop()
-lab.reconcile("requests that fail", failed)
-
-# %%
-print(f"{failed} of {sent} failed:", dict(Counter(one.trouble for one in strip.life.requests if one.trouble)))
+sent, failed, _ = lost("one", careless["one"].terminate)
+print(lab.reconcile("requests that fail", failed), f"{sent} were sent.")
+print(dict(Counter(one.trouble for one in strip.life.requests if one.trouble)))
 strip.view
 
 # %% [markdown]
@@ -101,7 +107,8 @@ strip.view
 # `RemoteDisconnected` (or a reset) is a request that was cut off, `ConnectionRefusedError` one that came too late. A
 # few requests, once. But a cluster ends programs all day: with every new version, every node that is emptied, every
 # time there are fewer copies at night.
-#
+
+# %% [markdown]
 # ## Told from outside
 #
 # Before a program can be ended, it has to be started, by somebody who does not read its source. Here is a service of
@@ -114,6 +121,7 @@ lab.predict("complaints", None, "settings")
 
 # %%
 import os
+import shutil
 import tempfile
 from pathlib import Path
 
@@ -133,7 +141,8 @@ lab.reconcile("complaints", sum(name in refused.stderr for name in wrong))
 # where 1 means that something went wrong. Everything that differs between your laptop and production is told in this
 # way, through the **environment**; the program itself is the same everywhere. All that a service can be told is one
 # table, in `movies/config.py`; `python -m movies settings` prints it.
-#
+
+# %% [markdown]
 # ## Three questions
 #
 # Now the whole site, with a broker and five services, as in chapter 11.
@@ -225,19 +234,8 @@ print(strip.view.summary())
 lab.predict("requests that fail now", None, "requests")
 
 # %%
-strip.mark("serving", "SIGTERM")
-status = site.stop_one("serving", seconds=120)
-until(lambda: strip.state("serving") == "gone", "the end of the first one", timeout=120)
-answered = len(strip.life.requests)
-until(lambda: len(strip.life.requests) > answered + 50, "some more requests", timeout=120)
-sent, failed = strip.unload()
-strip.stop()
-lab.reconcile("requests that fail now", failed)
-
-# %%
-for line in strip.view.table()[1]:
-    print(*line)
-print(f"{failed} of {sent} failed; serving ended with status {status}")
+sent, failed, status = lost("serving", lambda: site.stop_one("serving", seconds=120))
+print(lab.reconcile("requests that fail now", failed), f"{sent} were sent. Serving ended with status {status}.")
 strip.view
 
 # %% [markdown]
@@ -281,23 +279,14 @@ lab.predict("lines of this story", None, "lines")
 import json
 
 
-def lines(name):
-    """The lines of a service's log that are JSON."""
-    found = []
-    for line in site.log(name).read_text().splitlines():
-        try:
-            found.append({"log": name, **json.loads(line)})
-        except ValueError:
-            pass
-    return found
-
-
 def story():
-    """All lines with the id."""
-    return [line for name in site.names for line in lines(name) if line.get("trace_id") == trace]
+    """All lines with the id, in the logs of all services."""
+    logs = [site.log(name).read_text().rpartition("\n")[0] for name in site.names]
+    lines = [json.loads(line) for log in logs for line in log.splitlines() if line.startswith("{")]
+    return [line for line in lines if line.get("trace_id") == trace]
 
 
-until(lambda: any(line["log"] == "ui" for line in story()), "the page being logged", timeout=60)
+until(lambda: any(line["service"] == "ui" for line in story()), "the page being logged", timeout=60)
 lab.reconcile("lines of this story", len(story()))
 
 # %% [markdown]
@@ -367,8 +356,6 @@ print(*[line for line in text.splitlines() if line.startswith("movies_request_se
 # everything ends, and its files go:
 
 # %%
-import shutil
-
 site.stop()
 shutil.rmtree(folder)
 

@@ -230,6 +230,17 @@ class Mirror:
     def held(self):
         return self.words
 
+# %% wrong="14.2" title="a watch from the beginning, in place of a list"
+# fails list: The first request is not {"list": True}
+# -         self.words, self.version = {}, None
+# +         self.words, self.version = {}, "0"
+
+# %% wrong="14.2" title="a version serves for one request"
+# fails broken: it does not go on from the last version that it has seen
+# -         return {"watch": self.version} if self.version else {"list": True}
+# +         version, self.version = self.version, "0"
+# +         return {"watch": version} if version else {"list": True}
+
 # %% wrong="14.2" title="the new list is added to the old"
 # fails expired: The new list was added to what was there
 # -         self.words = {item["metadata"]["name"]: item["data"]["word"] for item in answer["items"]}
@@ -393,6 +404,17 @@ def reconcile(wanted, pods):
     if len(live) < wanted["count"]:
         return [{"create": name} for name in free[: wanted["count"] - len(live)]]
     return [{"delete": name} for name in live[wanted["count"] :]]
+
+# %% wrong="14.4" title="nobody has to go"
+# fails shrinks: The surplus stays
+# -     if surplus > 0:
+# -         return [{"delete": pod["metadata"]["name"]} for pod in (old + live)[:surplus]]
+
+# %% wrong="14.4" title="whatever is of an old version must go"
+# fails strangers: the label group says whose a pod is
+# -     old = [pod for pod in live if pod["metadata"]["labels"]["version"] != wanted["version"]]
+# +     there = [pod for pod in pods if "deletionTimestamp" not in pod["metadata"]]
+# +     old = [pod for pod in there if pod["metadata"]["labels"]["version"] != wanted["version"]]
 
 # %% wrong="14.4" title="the version does not matter"
 # fails renews: Members of the old version stay

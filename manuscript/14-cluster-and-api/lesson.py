@@ -86,8 +86,6 @@ lab.predict("writes of yours", None)
 j = lab.journey("From a manifest to two pods")
 lab.apply(SITE)
 lab.rollout("serving")
-
-# %%
 lab.pause(1)
 j.stop()
 print(lab.reconcile("writes in all", len(j.journal.steps)))
@@ -102,10 +100,6 @@ j
 # two ready pods.
 #
 # `j.seek(3)` shows the first three writes; so does the slider.
-
-# %%
-for step in j.journal.steps[:6]:
-    print(f"{step.at - j.journal.steps[0].at:5.2f} s  {step.who:22} {step.kind:11} {step.what}")
 
 # %% [markdown]
 # Nobody called anybody. Each part reads from the API server, and writes there what it is in charge of. The API
@@ -130,7 +124,7 @@ above = lab.get(owner["kind"], owner["name"])["metadata"]["ownerReferences"][0]
 print(f"Pod {pod['metadata']['name']}\n  of {owner['kind']} {owner['name']}\n  of {above['kind']} {above['name']}")
 
 # %% [markdown]
-# We delete the pod.
+# Of the three you wrote only the last. We delete the first, the pod.
 #
 # **Predict.** There will be two pods again. Will the deleted one be back, with the same identity (`uid`)? Write
 # `"yes"` or `"no"`. You wrote one object: how many Deployments, ReplicaSets and pods will there be in all?
@@ -202,7 +196,8 @@ lab.reconcile("events of a new pod", len(changes))
 #
 # The store does not keep everything for ever. Some minutes later, a watch from this version is answered with 410,
 # Gone. Then there is only one thing to do: list again.
-#
+
+# %% [markdown]
 # ## Two who write the same field
 #
 # Many may write to one object. With *server-side apply* each says only what it cares for, under a name, and the API
@@ -236,7 +231,8 @@ except ApiError as error:
 # A *conflict*, and a helpful one: it names the field and the one who has it. Nothing was changed. The scaler may
 # insist (`force`), and then the field is its own, or it may say what is there already, and then both own it. What
 # happens when an owner drops a field, you will find out in the exercises.
-#
+
+# %% [markdown]
 # ## A loop that never ends
 #
 # What is inside a controller? A loop of three lines: what is wanted, what is there, what to do. Ours keeps three

@@ -276,6 +276,15 @@ manifest_15_2 = manifest_15_2.replace("/readyz", "/ready")
 # fails clean-start: The new replica counted as ready before its model was loaded
 manifest_15_2 = manifest_15_2.replace("httpGet: {path: /readyz, port: 8080}", 'exec: {command: ["true"]}')
 
+# %% wrong="15.2" title="a replica that once had no model is never ready again"
+# fails comes-back: asks for what stays wrong once it was
+manifest_15_2 = manifest_15_2.replace(
+    "          httpGet: {path: /readyz, port: 8080}\n",
+    "          exec:\n"
+    "            command: [python3, -S, -c, \"import json, urllib.request as r;"
+    " assert json.load(r.urlopen('http://127.0.0.1:8080/trouble', timeout=2))['unready_until'] == 0\"]\n",
+).replace("          periodSeconds: 1\n          timeoutSeconds: 2", "          periodSeconds: 2\n          timeoutSeconds: 4")
+
 # %% wrong="15.2" title="a TCP probe"
 # fails out-of-traffic: The pod counts as Ready
 manifest_15_2 = manifest_15_2.replace("httpGet: {path: /readyz, port: 8080}", "tcpSocket: {port: 8080}")
@@ -374,6 +383,13 @@ manifest_15_3 = manifest_15_3.replace(
     "periodSeconds: 2\n          timeoutSeconds: 2\n          failureThreshold: 600",
 )
 
+# %% wrong="15.3" title="the liveness probe asks for a page that does not exist"
+# fails stays-up: A probe fails after the start as well
+manifest_15_3 = manifest_15_3.replace(
+    "        livenessProbe:\n          httpGet: {path: /healthz, port: 8080}\n          periodSeconds: 2\n",
+    "        livenessProbe:\n          httpGet: {path: /health, port: 8080}\n          periodSeconds: 10\n",
+)
+
 # %% wrong="15.3" title="a startup probe with too little patience"
 # fails comes-up: ended the container while it was still loading
 manifest_15_3 = manifest_15_3.replace("failureThreshold: 30", "failureThreshold: 6")
@@ -400,7 +416,6 @@ manifest_15_3 = manifest_15_3.replace(
 #   noticed.
 # - As many replicas as before are ready on other nodes **sooner than by default**: before a pod that has only the
 #   default tolerations is taken off the lost node.
-# - When the node comes back there are exactly as many replicas as you asked for.
 # - An administrator may empty nodes at any time, by evicting pods one after the other. **The last replicas are
 #   never taken**, and yet nodes *can* be emptied.
 #

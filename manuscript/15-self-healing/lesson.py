@@ -68,8 +68,6 @@ spec:
   ports:
   - {port: 80, targetPort: 8080}
 """
-
-# %%
 lab.apply(SITE)
 lab.rollout("serving")
 
@@ -99,6 +97,9 @@ traffic.mark()
 lab.pause(12)
 seen = traffic.since_mark()
 lab.reconcile("requests that fail", round(100 * len(seen.failed) / len(seen), 1))
+
+# %% [markdown]
+# Whoever was sent to the hanging pod waited in vain. And what does Kubernetes say of that pod, after all these seconds?
 
 # %%
 print(seen.summary())
@@ -172,7 +173,8 @@ lab.events(sick["metadata"]["name"], limit=6)
 # Same pod, same address, same node, a new container in it. The node healed this alone: no scheduler and no
 # controller took part. The events tell the story in order: the probe failed (`Unhealthy`), the container was ended
 # (`Killing`), and a new one was created and started.
-#
+
+# %% [markdown]
 # ## Alive, and not ready
 #
 # Sometimes a replica is alive and still of no use for a moment: it reloads its model, and answers 503 for a quarter
@@ -205,8 +207,6 @@ READINESS = """
 SERVED = WATCHED.replace("        # probes", READINESS + "        # probes")
 lab.apply(SERVED)
 lab.rollout("serving")
-
-# %%
 busy = lab.pods()[1]
 lab.trouble(busy, "unready", seconds=14)
 noticed = lab.measure(lambda: not lab.ready(busy), "the pod being taken out")
@@ -215,13 +215,16 @@ lab.pause(6)
 print(f"noticed after {noticed} s; then: {traffic.since_mark().summary()}")
 lab.get("endpointslices")
 
+# %% [markdown]
+# The pod is in the column of those that are not ready, and the others carry its share without one failed request. Soon
+# it has its model again. What does it take then to get it back: a restart, a word from us?
+
 # %%
 lab.measure(lambda: lab.ready(busy), "the pod being back")
 lab.reconcile("restarted while not ready", "yes" if lab.restarts(busy) else "no")
 
 # %% [markdown]
-# The pod left the list of ready endpoints, the others carried its share without one failed request, and it came
-# back by itself. Its process never stopped.
+# Neither. It came back by itself, and its process never stopped.
 #
 # Two questions, two consequences. **Liveness decides about the container, readiness about the traffic.** A liveness
 # probe that asks `/readyz` would kill every replica that reloads its model, and if all reload at once, the healer
@@ -282,18 +285,13 @@ traffic.mark()
 if lab.can_break_nodes:
     print(lab.kill_node(lost))
     noticed = lab.measure(lambda: not lab.ready(lost), "the node being called not ready")
-    print(f"{lost} was called not ready after {noticed} s")
-lab.nodes()
-
-# %%
-def elsewhere():
-    return [pod for pod in lab.room.ready() if pod["spec"]["nodeName"] != lost]
-
-
-if lab.can_break_nodes:
-    more = lab.measure(lambda: len(elsewhere()) >= 3, "three ready replicas on other nodes")
+    more = lab.measure(
+        lambda: sum(pod["spec"]["nodeName"] != lost for pod in lab.room.ready()) >= 3, "three replicas elsewhere"
+    )
+    print(f"{lost} was called not ready after {noticed} s, and {more} s later there were three replicas again")
     print(lab.reconcile("back to three replicas", round(noticed + more, 1)))
 print(traffic.since_mark().summary())
+lab.nodes()
 
 # %% [markdown]
 # Two clocks ran here, one after the other. First the *heartbeats* had to be missing for long enough; then the node was

@@ -384,6 +384,30 @@ manifest_16_4 = manifest_16_4.replace("timeoutSeconds: 8", "timeoutSeconds: 2")
 # fails healthy: by one that cannot serve
 manifest_16_4 = manifest_16_4.replace("  ports:", "  publishNotReadyAddresses: true\n  ports:")
 
+# %% wrong="16.4" title="one pod that knows everybody"
+# fails spread: The Service leads to one pod only
+# fails healthy: without a readiness probe
+manifest_16_4 = manifest_16_4.replace("selector: {app: serving}", "selector: {app: single}") + """---
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: single}
+spec:
+  selector: {matchLabels: {app: single}}
+  template:
+    metadata: {labels: {app: single}}
+    spec:
+      containers:
+      - name: serving
+        image: podlab/python:3
+        imagePullPolicy: IfNotPresent
+        command: ["python3", "-S", "/program/serving.py"]
+        volumeMounts:
+        - {name: program, mountPath: /program}
+      volumes:
+      - name: program
+        configMap: {name: serving-program}
+"""
+
 # %% wrong="16.4" title="the time without the switch"
 # fails sticks: nothing remembers the client
 manifest_16_4 = manifest_16_4.replace("  sessionAffinity: ClientIP\n", "")
@@ -499,6 +523,11 @@ manifest_16_5_after = manifest_16_5_before.replace("8080", "9090")
 manifest_16_5_before = manifest_16_5_before.replace(
     "        lifecycle:\n          preStop:\n            sleep: {seconds: 7}\n", ""
 )
+manifest_16_5_after = manifest_16_5_before.replace("8080", "9090")
+
+# %% wrong="16.5" title="all old pods first, then the new ones"
+# fails lossless: for a moment there was none
+manifest_16_5_before = manifest_16_5_before.replace("  replicas: 2", "  replicas: 2\n  strategy: {type: Recreate}")
 manifest_16_5_after = manifest_16_5_before.replace("8080", "9090")
 
 # %% wrong="16.5" title="the probe stays at the old port"

@@ -95,7 +95,8 @@ lab.reconcile("answers at the old address", len(answers) - len(answers.failed))
 # %% [markdown]
 # Three pods, and none at the old address. A pod's address lives as long as the pod. Whoever had written it down
 # somewhere would now have to look for the new one, and so would everybody else who asks, each time.
-#
+
+# %% [markdown]
 # ## One address in front of three
 #
 # A *Service* is an address that lasts. It names no pods; it asks a question, its *selector*: which pods carry these
@@ -127,9 +128,8 @@ lab.predict("share of the busiest pod", None, "%")
 
 # %%
 answers = visitor.visit("http://serving/recommend/123", 300)
-busiest = max(answers.share().values())
 print(answers.summary())
-lab.reconcile("share of the busiest pod", round(100 * busiest / len(answers), 1))
+lab.reconcile("share of the busiest pod", round(100 * max(answers.share().values()) / len(answers), 1))
 
 # %% [markdown]
 # About a third each, but not exactly: nobody takes turns here. The choice is by chance, and it has no memory and no
@@ -198,36 +198,29 @@ lab.get("endpointslices")
 # The pod is still on the list, in the other column. The two others have half of the requests each, and no client
 # had to know. The same goes for pods that start, that are added, and that are told to go: the list changes, then
 # the rules, and the next connection goes elsewhere.
-
-# %%
-lab.measure(lambda: lab.ready(busy), "the pod being back")
-f
-
-# %% [markdown]
+#
 # ## A Service that leads nowhere
 #
 # A Service does not complain. Here are two that are wrong, each by one word. Both are accepted, both get an address
-# and a name, and a client sees the same of both: the connection is refused.
+# and a name, and a client sees the same of both: the connection is refused. What tells them apart? Look at the list
+# before you read on: which of the two has endpoints?
 
 # %%
+lab.measure(lambda: lab.ready(busy), "the pod being back")
 WRONG_LABEL = SERVICE.replace("name: serving", "name: wrong-label").replace("app: serving", "app: servign")
 WRONG_PORT = SERVICE.replace("name: serving", "name: wrong-port").replace("targetPort: web", "targetPort: 8081")
 lab.apply(WRONG_LABEL + "---" + WRONG_PORT)
 lab.pause(1)
 for name in ("wrong-label", "wrong-port"):
     print(name, visitor.resolve(name), visitor.visit(f"http://{name}/recommend/1", 3).summary())
-
-# %% [markdown]
-# What tells them apart? Look at the list before you read on: which of the two has endpoints?
-
-# %%
 lab.get("endpointslices")
 
 # %% [markdown]
 # A selector that fits nothing leaves the list empty. A wrong port leaves it full: those pods are there and ready,
 # and nobody listens where the Service sends. A third case, pods that fit and are not ready, shows in the other
 # column. So the list is the first thing to look at when nobody answers.
-#
+
+# %% [markdown]
 # ## Names without an address in between
 #
 # A client may want to choose for itself, or to know all members of a group: a database and its copies, or the
@@ -288,7 +281,8 @@ lab.reconcile("pods that one client sees", len(answers.share()))
 # %% [markdown]
 # So many connections, one pod. The other client, that of the picture, has its own, perhaps the same one: now chance
 # deals out clients and no longer requests. Everybody behind one gateway is one client.
-#
+
+# %% [markdown]
 # ## Leaving without a loss
 #
 # A pod that is told to go leaves the list of endpoints. At the same moment its program gets SIGTERM, and ours ends
@@ -324,11 +318,13 @@ lab.reconcile("requests lost", len(seen.failed))
 # something before it is stopped. Here it only waits.
 
 # %%
-GENTLE = SITE.replace("# lifecycle", "lifecycle: {preStop: {sleep: {seconds: 4}}}")
-lab.apply(GENTLE)
+lab.apply(SITE.replace("# lifecycle", "lifecycle: {preStop: {sleep: {seconds: 4}}}"))
 lab.rollout("serving")
-seen = delete_one()
-print(seen.summary())
+print(delete_one().summary())
+
+# %% [markdown]
+# Nothing was lost, and the program is the same. All that changed is the order: first the pod is off the list, then it
+# ends. It costs four seconds for each pod that goes.
 
 # %%
 lab.snapshot()

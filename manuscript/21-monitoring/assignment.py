@@ -295,9 +295,10 @@ alert_rules = alert_rules.replace("[1m]))\n", "[1m])\n")
 # - Within **90 seconds** of the end of the rush there is one again.
 
 # %% [markdown]
-# The seconds are those of an idle machine. The cluster needs the add-on: `lab.enable("monitoring")`; a check brings it in,
-# too. What it tells autoscalers is in the lesson. A check takes a minute or two, as it lives through a quiet hour, a
-# rush, and its end.
+# The cinema's page `/metrics` has `queue_length`, too: how many it has no seat for. Its program and its settings stay as
+# they are. The seconds are those of an idle machine. The cluster needs the add-on: `lab.enable("monitoring")`; a check
+# brings it in, too. What it tells autoscalers is in the lesson. A check takes a minute or two, as it lives through a
+# quiet hour, a rush, and its end.
 
 # %% answer="21.4"
 cinema_manifest = """
@@ -414,11 +415,29 @@ cinema_manifest = cinema_manifest.replace(
 
 # %% wrong="21.4" title="a metric that the program does not show"
 # fails grows: that no pod shows
-cinema_manifest = cinema_manifest.replace("http_requests_in_progress", "queue_length")
+cinema_manifest = cinema_manifest.replace("http_requests_in_progress", "viewers")
+
+# %% wrong="21.4" title="a pod more for whoever has no seat"
+# fails stays: falls as soon as there are enough
+cinema_manifest = cinema_manifest.replace("http_requests_in_progress", "queue_length").replace(
+    'averageValue: "5"', "averageValue: 100m"
+)
+
+# %% wrong="21.4" title="a pod more for whoever has no seat, and a minute of looking back"
+# fails stays: alone it only takes longer
+cinema_manifest = cinema_manifest.replace("http_requests_in_progress", "queue_length").replace(
+    'averageValue: "5"', "averageValue: 100m"
+).replace("stabilizationWindowSeconds: 0", "stabilizationWindowSeconds: 60")
 
 # %% wrong="21.4" title="ten times as many as a pod has seats"
 # fails grows: leaves too many viewers for one
 cinema_manifest = cinema_manifest.replace('averageValue: "5"', 'averageValue: "120"')
+
+# %% wrong="21.4" title="more seats than a pod has"
+# fails measured: no longer runs the given program
+cinema_manifest = cinema_manifest.replace(
+    "        ports:", '        env:\n        - {name: SEATS, value: "100"}\n        ports:'
+)
 
 # %% wrong="21.4" title="five minutes of looking back"
 # fails back: 300 seconds

@@ -76,8 +76,6 @@ spec:
   ports:
   - {port: 80, targetPort: 8080}
 """
-
-# %%
 lab.apply(SITE)
 lab.rollout("serving")
 
@@ -164,7 +162,8 @@ lab.reconcile("the rate after a crash", "below zero" if low < 0 else "about the 
 # %% [markdown]
 # The saw tooth is the new process. `rate` takes every fall for a restart and goes on adding. That is why the order
 # matters: first `rate`, then `sum`. In a sum of counters the fall of one is hidden, and the rate of the sum is wrong.
-#
+
+# %% [markdown]
 # ## How long does it take
 #
 # An average hides what hurts: nine visitors wait 10 ms, the tenth waits a second, and the average is fine. So the
@@ -181,18 +180,14 @@ lab.predict("95th percentile", None, "s")
 lab.trouble(lab.pods()[1], "slow", delay=0.5, seconds=70)
 lab.pause(70)
 BUCKETS = f'http_request_duration_seconds_bucket{{{HERE}, path="/recommend"}}'
-lab.promql(f"histogram_quantile(0.95, sum by (le) (rate({BUCKETS}[1m])))", minutes=4, title="95 of 100")
+P95 = f"histogram_quantile(0.95, sum by (le) (rate({BUCKETS}[1m])))"
+print(lab.reconcile("95th percentile", round(lab.prometheus.number(f"max_over_time({P95}[2m:5s])"), 2)))
+lab.promql(P95, minutes=4, title="95 of 100")
 
 # %% [markdown]
-# And the highest value of the last two minutes:
-
-# %%
-high = lab.prometheus.number(f"max_over_time(histogram_quantile(0.95, sum by (le) (rate({BUCKETS}[1m])))[2m:5s])")
-lab.reconcile("95th percentile", round(high, 2))
-
-# %% [markdown]
-# The truth is half a second and a little. Prometheus knows only that these requests took more than 0.5 s and at most
-# 1 s, and draws a straight line through the bucket. **A quantile is as exact as the buckets are fine.**
+# That was the highest value of the last two minutes. The truth is half a second and a little. Prometheus knows only
+# that these requests took more than 0.5 s and at most 1 s, and draws a straight line through the bucket. **A quantile
+# is as exact as the buckets are fine.**
 #
 # ## An alert
 #
@@ -207,7 +202,8 @@ lab.reconcile("95th percentile", round(high, 2))
 # The left side is a *recorded* series: errors divided by all requests, over a minute. When the expression has a result
 # the alert is *pending*; when it has had one for 15 seconds, *firing*. Alertmanager groups what fires and tells a
 # receiver.
-#
+
+# %% [markdown]
 # **Predict.** One replica of three answers 503 from now on. After how many seconds is the receiver told?
 
 # %%
@@ -222,6 +218,10 @@ def told(state):
 lab.trouble(lab.pods()[2], "unready", seconds=60)
 took = lab.measure(lambda: told("firing"), "the receiver being told")
 lab.reconcile("until somebody is told", took)
+
+# %% [markdown]
+# Why not at once? All the while visitors got errors. Here is their share, as it is recorded: find the moment at which
+# it went above 5 %.
 
 # %%
 alarm = lab.promql(f"app:http_errors:ratio1m{{{HERE}}}", minutes=3, title="The share of errors")
@@ -241,17 +241,11 @@ print(lab.notifications("serving"))
 alarm.ask(f"ALERTS{{{HERE}}}", minutes=6)
 
 # %% [markdown]
-# ## What no program shows
-#
-# How many pods should there be, and how many are ready? No page of ours says so: the API server knows. A part of the
-# add-on asks it and shows that as `kube_...`, as kube-state-metrics does in other clusters. So an alert can be about
-# objects, too.
-#
 # ## As many as are needed
 #
-# Somebody else wants our numbers: the **autoscaler**, one of the cluster's controllers. Of itself it
-# knows processor time and memory. At `custom.metrics.k8s.io` a part of the add-on tells it what Prometheus knows of
-# pods: `http_requests_per_second`, `http_requests_in_progress` and `queue_length`, each of them a line of PromQL in the
+# Somebody else wants our numbers: the **autoscaler**, one of the cluster's controllers. Of itself it knows processor
+# time and memory. At `custom.metrics.k8s.io` a part of the add-on tells it what Prometheus knows of pods:
+# `http_requests_per_second`, `http_requests_in_progress` and `queue_length`, each of them a line of PromQL in the
 # ConfigMap `custom-metrics`.
 #
 # We want 2.2 requests per second for each pod, which is written `2200m`. Our client still sends 10.
@@ -284,16 +278,23 @@ lab.measure(lambda: len(lab.room.live()) > 3, "more pods than three")
 lab.rollout("serving")
 lab.reconcile("pods for ten requests per second", len(lab.room.ready()))
 
+# %% [markdown]
+# The autoscaler adds up what all pods show, divides by what we want for each, and rounds up; every 15 seconds. When the
+# requests end it takes pods away again, but only what it has not needed for a while: 30 seconds here, five minutes if
+# nothing is said.
+#
+# ## What no program shows
+#
+# How many pods should there be, and how many are ready? No page of ours says so: the API server knows. A part of the
+# add-on asks it and shows that as `kube_...`, as kube-state-metrics does in other clusters. So an alert can be about
+# objects, too. This is what it tells of our Deployment:
+
 # %%
 THERE = f'kube_deployment_status_replicas{{{HERE}, deployment="serving"}}'
 lab.measure(lambda: (lab.prometheus.number(THERE) or 0) > 3, "the next scrape")
 lab.promql(THERE, minutes=3, title="How many there are")
 
 # %% [markdown]
-# It adds up what all pods show, divides by what we want for each, and rounds up; every 15 seconds. When the requests
-# end it takes pods away again, but only what it has not needed for a while: 30 seconds here, five minutes if nothing is
-# said.
-#
 # ## What it costs
 #
 # Each set of labels is a series of its own, with memory of its own. How many has our small app, by name?

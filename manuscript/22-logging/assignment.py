@@ -260,6 +260,7 @@ def events(lines):
 
 # %% wrong="22.2" title="an event for each line"
 # fails trace: A stack trace is cut into several events
+# fails search: whole stack traces: 0 of
 # -         elif stream in last:
 # -             last[stream]["message"] += "\n" + text
 # -             continue
@@ -414,6 +415,20 @@ def ship(checkpoint):
 # -         lines = text[: text.rfind("\n") + 1].splitlines()[:20]
 # +         lines = text.splitlines()[:20]
 
+# %% wrong="22.3" title="what has no end after three readings is sent as it is"
+# fails halves: the half was sent
+# -     place = checkpoint or 0
+# -     while True:
+# -         text = yield ("read", place)
+# -         lines = text[: text.rfind("\n") + 1].splitlines()[:20]
+# +     place, vain = checkpoint or 0, 0
+# +     while True:
+# +         text = yield ("read", place)
+# +         lines = text[: text.rfind("\n") + 1].splitlines()[:20]
+# +         vain = 0 if lines or not text else vain + 1
+# +         if vain == 3:
+# +             lines = [text]
+
 # %% wrong="22.3" title="line breaks are not counted"
 # fails all: it is not at the end
 # -         place += sum(len(line) + 1 for line in lines)
@@ -438,7 +453,8 @@ def ship(checkpoint):
 #
 # Change the manifest so that the cluster's log add-on has every event of it, also when the pod is gone: with the name
 # of the pod, with `nonce`, `status` and `latency_ms` as fields, and a stack trace as one event. A check visits the
-# pod, kills it, and asks the store.
+# pod, kills it, and asks the store. The program stays the given one; what it is told, and what stands beside it, is
+# yours.
 
 # %% answer="22.4"
 shop_manifest = """
@@ -573,6 +589,80 @@ shop_manifest = shop_manifest.replace('value: "-"', "value: /logs/stall.log").re
 """,
 )
 
+# %% wrong="22.4" title="a second container prints a line when the next one comes"
+# fails survives: keeps the last one for itself
+shop_manifest = shop_manifest.replace('value: "-"', "value: /logs/stall.log").replace(
+    "        - {name: program, mountPath: /program}\n",
+    "        - {name: program, mountPath: /program}\n        - {name: logs, mountPath: /logs}\n",
+).replace(
+    "      volumes:\n",
+    """      - name: printer
+        image: podlab/python:3
+        imagePullPolicy: IfNotPresent
+        command:
+        - python3
+        - -S
+        - -u
+        - -c
+        - |
+          import os, signal, threading
+          signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
+          file = open("/logs/stall.log", "a+")
+          file.seek(0)
+          rest = held = ""
+          while True:
+              rest += file.read()
+              *lines, rest = rest.split("\\n")
+              for line in lines:
+                  if held:
+                      print(held)
+                  held = line
+              threading.Event().wait(0.2)
+        volumeMounts:
+        - {name: logs, mountPath: /logs}
+      volumes:
+      - name: logs
+        emptyDir: {}
+""",
+)
+
+# %% wrong="22.4" title="a second container takes the file away and prints it"
+# fails earlier: must look there again
+shop_manifest = shop_manifest.replace('value: "-"', "value: /logs/stall.log").replace(
+    "        - {name: program, mountPath: /program}\n",
+    "        - {name: program, mountPath: /program}\n        - {name: logs, mountPath: /logs}\n",
+).replace(
+    "      volumes:\n",
+    """      - name: printer
+        image: podlab/python:3
+        imagePullPolicy: IfNotPresent
+        command:
+        - python3
+        - -S
+        - -u
+        - -c
+        - |
+          import os, signal, threading
+          signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
+          while not os.path.exists("/logs/stall.log"):
+              threading.Event().wait(0.1)
+          os.rename("/logs/stall.log", "/logs/printing.log")
+          file = open("/logs/printing.log")
+          rest = ""
+          while True:
+              rest += file.read()
+              *lines, rest = rest.split("\\n")
+              for line in lines:
+                  print(line)
+              threading.Event().wait(0.2)
+        volumeMounts:
+        - {name: logs, mountPath: /logs}
+      volumes:
+      - name: logs
+        emptyDir: {}
+""",
+)
+
 # %% wrong="22.4" title="text in place of JSON"
 # fails fields: this question finds nothing
 # fails whole: A stack trace that is written as text
@@ -584,9 +674,30 @@ shop_manifest = shop_manifest.replace(
     "- {name: LOG_FORMAT", "- {name: LOG_LEVEL, value: error}\n        - {name: LOG_FORMAT"
 )
 
-# %% wrong="22.4" title="no such program"
+# %% wrong="22.4" title="never ready"
 # fails found: after
-shop_manifest = shop_manifest.replace("name: stall-program", "name: stalls-program")
+shop_manifest = shop_manifest.replace("path: /readyz", "path: /ready")
+
+# %% wrong="22.4" title="another program, which logs as it is asked to"
+# fails found: no longer runs the given program
+shop_manifest = shop_manifest.replace(
+    '["python3", "-S", "-u", "/program/stall.py"]',
+    """
+        - python3
+        - -S
+        - -c
+        - |
+          import http.server, json, sys, urllib.parse
+          class Shop(http.server.BaseHTTPRequestHandler):
+              def do_GET(self):
+                  asked = dict(urllib.parse.parse_qsl(urllib.parse.urlsplit(self.path).query))
+                  status = 500 if asked.get("user") == "0" else 200
+                  print(json.dumps({**asked, "status": status, "latency_ms": 0, "exception": "Traceback KeyError"}))
+                  self.send_response(status)
+                  self.end_headers()
+                  self.wfile.write(b'{"instance": "1"}')
+          http.server.ThreadingHTTPServer(("", 8080), Shop).serve_forever()""",
+)
 
 # %% [markdown]
 # ## How far you are

@@ -36,7 +36,8 @@ lab = start("22")
 # Why not the originals? Elasticsearch and Logstash are Java programs that want a gigabyte of memory each; VictoriaLogs
 # and vlagent run in some ten megabytes, so that the whole stack fits on a laptop beside a cluster. They fill the same
 # roles, and VictoriaLogs takes lines by Elasticsearch's own `_bulk` interface. What is different is the language of
-# questions: LogsQL in place of Elasticsearch's query DSL. We put them side by side below.
+# questions: LogsQL in place of Elasticsearch's query DSL. Below they stand side by side. The originals, for large
+# clusters, are in `docs/addons.md`.
 #
 # The next cell brings the add-on in.
 
@@ -93,9 +94,17 @@ spec:
   - {{port: 80, targetPort: 8080}}
 """
 
+# %% [markdown]
+# The three differ in their names, in how many pods they have, and in whom they ask next. `stall` fills that in, and
+# `pods_of` finds the pods of a stall.
+
 # %%
 def stall(name, replicas, next="", format="json", labels=""):
     lab.apply(STALL.format(name=name, replicas=replicas, next=next, format=format, labels=labels))
+
+
+def pods_of(name):
+    return [pod for pod in lab.pods() if pod["metadata"]["labels"]["app"] == name]
 
 
 stall("serving", 2)
@@ -107,10 +116,7 @@ lab.wait_ready(5, within=90)
 # Users 480 to 519 come, one after the other. One of the two pods of `serving` has a bad day.
 
 # %%
-by_app = {}
-for pod in lab.pods():
-    by_app.setdefault(pod["metadata"]["labels"]["app"], []).append(pod)
-ui, sick = by_app["ui"][0], by_app["serving"][0]
+ui, sick = pods_of("ui")[0], pods_of("serving")[0]
 lab.trouble(sick, "fail", seconds=600, share=0.6)
 visits = {}
 
@@ -143,8 +149,6 @@ def whole_trace():
 took = lab.measure(lambda: len(whole_trace()) >= 9, "the lines being found")
 for line in whole_trace():
     print(line["_time"][17:26], f"{line['service']:9}", f"{line['level']:6}", line["_msg"])
-
-# %%
 lab.reconcile("lines of one request", len(whole_trace()))
 
 # %% [markdown]
@@ -183,7 +187,8 @@ print(f"by the field: {len(by_field)}; the visitors' own count: {len(failed)}")
 # A word is looked for in the text of a message, where there are users and dishes and guesses. A field says what a
 # number *means*. So programs should write fields, and questions should ask for them: `status:>=500`,
 # `latency_ms:>300`. Text is for people.
-#
+
+# %% [markdown]
 # ## Looking around
 #
 # This is what Kibana is for. The explorer shows when lines were written, and the lines; choose a field to see its
@@ -235,7 +240,8 @@ lab.reconcile("after the kill", "both" if by_kubectl else "the store only" if wo
 # What a container prints, its node keeps in a file, and throws the file away with the pod. The shipper follows these
 # files, adds what Kubernetes knows (pod, node, labels), and sends them on within a second or two. Nobody has to ask a
 # pod that may not be there any more.
-#
+
+# %% [markdown]
 # ## One event, many lines
 #
 # That error was one line, its stack trace in the field `exception`. Many programs print a stack trace as it is. We
@@ -249,7 +255,7 @@ lab.predict("lines of one stack trace", None)
 # %%
 stall("serving", 1, format="text")
 lab.rollout("serving")
-alone = next(pod for pod in lab.pods() if pod["metadata"]["labels"]["app"] == "serving")
+alone = pods_of("serving")[0]
 lab.ask(alone, "/visit", user=0)
 PRINTED = f'kubernetes.pod_name:="{alone["metadata"]["name"]}" !"is at the counter" !"is sent away" !"opens"'
 lab.measure(lambda: any("KeyError" in line["_msg"] for line in lab.search(PRINTED)), "the error being found")
@@ -266,7 +272,7 @@ lab.reconcile("lines of one stack trace", len(pieces))
 # %%
 stall("serving", 1, format="text", labels=", podlab.dev/multiline: python")
 lab.rollout("serving")
-alone = next(pod for pod in lab.pods() if pod["metadata"]["labels"]["app"] == "serving")
+alone = pods_of("serving")[0]
 lab.ask(alone, "/visit", user=0)
 TOGETHER = f'kubernetes.pod_name:="{alone["metadata"]["name"]}" "KeyError"'
 lab.measure(lambda: lab.search(TOGETHER), "the error being found")
@@ -289,8 +295,6 @@ print(event["_msg"])
 
 # %%
 lab.predict("missing", None)
-
-# %%
 lab.predict("twice", None)
 
 # %%
@@ -302,6 +306,7 @@ mark = f"m{trace[:6]}"  # each of these visitors carries it, so that they can be
 def come(users):
     for user in users:
         lab.ask(ui, "/visit", user=user, nonce=mark, timeout=15)
+
 
 ARRIVALS = f'nonce:="{mark}" service:="ui" "is at the counter" | stats count() lines, count_uniq(user) different'
 
@@ -324,9 +329,7 @@ come(range(61, 121))
 lab.measure(lambda: counted()[1] >= 120, "every visit being found")
 lab.pause(5)
 lines, different = counted()
-lab.reconcile("missing", 120 - different)
-
-# %%
+print(lab.reconcile("missing", 120 - different))
 lab.reconcile("twice", lines - different)
 
 # %% [markdown]
@@ -336,7 +339,8 @@ lab.reconcile("twice", lines - different)
 #
 # The chain is as strong as its last link. VictoriaLogs says "taken" when it has lines in memory, and writes them to
 # disk some seconds later: killed in between, it has lost what it has promised. So the shipper here keeps what was taken
-# for half a minute more, and sends it again if another process of the store runs then. Whom do *you* believe, and when?
+# until that process has run for a minute more, and sends it again if another one runs then. Whom do *you* believe, and
+# when?
 #
 # ## In by Elasticsearch's door
 #

@@ -58,6 +58,8 @@ class Addon:
     own_image: Callable[[Path, Callable[[str], None], str], str] | None = None
     #: Its name, and the official one.
     own_official: tuple[str, str] | None = None
+    #: Without an official one: the environment variable that names it on clusters that pull their images.
+    own_named: str = ""
     #: Seconds that its pods have to become ready.
     patience: float = 180.0
     #: Lines that say how a person gets in, and those of a kind cluster if they are others.
@@ -151,6 +153,7 @@ TABLE: Mapping[str, Addon] = {
             "spark",
             "Apache Spark, whose drivers and executors are pods",
             own_image=spark.make_image,
+            own_named=spark.NAMED,
             doors=("A program: podlab spark run FILE.py",),
         ),
     )

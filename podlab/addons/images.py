@@ -16,7 +16,7 @@ from podlab.images.packages import wheels
 def make(image: Image, programs: Mapping[str, Path]) -> None:
     """Put an image into the local store. Costs one reading of the program if it is there already."""
     with making.scratch(image.name) as folder:
-        shutil.copy(dockerfile(image), folder / "Dockerfile")
+        shutil.copytree(dockerfile(image).parent, folder, dirs_exist_ok=True)
         program = folder / image.name
         paths.link_or_copy(programs[image.name], program)
         making.put(folder, image.reference)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import fcntl
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,21 +48,34 @@ def silent(report: StepReport) -> None:
     """Say nothing."""
 
 
+@contextmanager
+def _rights() -> Iterator[None]:
+    """AddonError, with what to do, where the user of the kubeconfig lacks a right."""
+    try:
+        yield
+    except ApiError as error:
+        if not error.lacks_right:
+            raise
+        raise AddonError(
+            f"Your rights in this cluster are not enough for an add-on: {error.message}.",
+            hint="An add-on makes a namespace, ClusterRoles and more, which takes cluster-admin. Let those who run the "
+            "cluster enable it, or take one of your own: `podlab cluster up --name own`, `podlab cluster use own`.",
+        ) from error
+
+
+@_rights()
 def enable(name: str, cluster: str = clusters.DEFAULT, *, progress: Progress = silent) -> None:
     """Bring an add-on into a cluster and return when it is ready. Twice does no harm and brings it up to date.
 
     Raises UsageError (no such add-on), ClusterError (no such cluster, or too small), BinaryError (a program cannot
-    be had), AddonError (it cannot be there), WaitTimeout (not ready in time: the message says what each pod waits for).
+    be had), AddonError (it cannot be there, or you may not bring it in), WaitTimeout (not ready in time: the message
+    says what each pod waits for).
     """
     addon = find(name)
     api = Api.connect(clusters.get(cluster).kubeconfig)
     provider = clusters.provider_of(cluster)
     own = provider.name != "existing"
-    if addon.own_image and not own and not addon.own_official:
-        raise AddonError(
-            f"The image of {addon.name} is made on this machine, and podlab can give {cluster} no image.",
-            hint=f"Make one, podlab cluster up --name here, and then: podlab addon enable {addon.name} --name here",
-        )
+    named = "" if own else _named(addon, cluster)
     python = ""
     if isinstance(provider, KindProvider) and (addon.own_image or addon.packages):
         python = provider.python(cluster)  # its nodes cannot borrow this machine's packages
@@ -69,6 +84,8 @@ def enable(name: str, cluster: str = clusters.DEFAULT, *, progress: Progress = s
         _settled(api, addon)
         _unserved(api, addon, [*wanted, *addon.made()])
         say(_room(api, addon, wanted))
+    if named:
+        note(wanted, named)
     if own and addon.images:
         with step("Programs", progress) as say:
             names = [image.name for image in addon.images]
@@ -100,6 +117,20 @@ def enable(name: str, cluster: str = clusters.DEFAULT, *, progress: Progress = s
             api.apply(thing, addon.namespace, manager=MANAGER)
     with step("Ready", progress) as say:
         _wait(api, addon, wanted, say)
+
+
+def _named(addon: Addon, cluster: str) -> str:
+    """The image that the user has for a cluster to which podlab can give none; empty where there is an official one."""
+    if not addon.own_named:
+        return ""
+    if image := os.environ.get(addon.own_named):
+        return image
+    raise AddonError(
+        f"The image of {addon.name} is made on this machine, and podlab can give {cluster} no image.",
+        hint=f"Build it from cluster/images/{addon.name}/Dockerfile.complete, push it to a registry that the cluster "
+        f"pulls from, and name it: {addon.own_named}=IMAGE podlab addon enable {addon.name}. Or make a cluster here: "
+        f"podlab cluster up --name here, podlab addon enable {addon.name} --name here",
+    )
 
 
 def disable(name: str, cluster: str = clusters.DEFAULT, *, progress: Progress = silent) -> None:
@@ -222,6 +253,8 @@ def _wait(api: Api, addon: Addon, wanted: Sequence[Object], say: Any) -> None:
         nonlocal last
         last = _state(api, addon, workloads)
         say(f"{last.ready} of {last.wanted} pods" + (f"; {last.waiting[0]}" if last.waiting else ""))
+        if last.waiting:
+            _end_stuck(api, addon)
         return last.state == "ready"
 
     until(
@@ -231,6 +264,27 @@ def _wait(api: Api, addon: Addon, wanted: Sequence[Object], say: Any) -> None:
         interval=0.3,
         state=lambda: f"{last.ready} of {last.wanted} pods are ready; " + "; ".join(last.waiting),
     )
+
+
+def _end_stuck(api: Api, addon: Addon) -> None:
+    """End the pods of earlier versions that are not ready: a StatefulSet replaces none until they are, for ever.
+
+    https://kubernetes.io/docs/concepts/workloads/controllers/statefulset/#forced-rollback
+    """
+    pods = api.list("Pod", addon.namespace)
+    for thing in api.list("StatefulSet", addon.namespace):
+        metadata, status = thing["metadata"], thing.get("status") or {}
+        if status.get("observedGeneration", 0) < metadata["generation"]:
+            continue  # which version is the newest is not known yet
+        for pod in pods:
+            its = pod["metadata"]
+            if (
+                metadata["uid"] in {one["uid"] for one in its.get("ownerReferences") or ()}
+                and its["labels"]["controller-revision-hash"] != status["updateRevision"]
+                and "deletionTimestamp" not in its
+                and _why(pod)
+            ):
+                api.delete("Pod", its["name"], addon.namespace)
 
 
 def _state(api: Api, addon: Addon, workloads: Sequence[Object]) -> Status:

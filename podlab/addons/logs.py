@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from podlab.addons.prometheus import QueryError, marked
-from podlab.checks.api import Api
+from podlab.checks.api import Api, permitted
 from podlab.errors import AddonError
 
 NAMESPACE = "logging"
@@ -16,6 +16,7 @@ _SERVICE = f"/api/v1/namespaces/{NAMESPACE}/services/victoria-logs:9428/proxy"
 #: What the bulk interface must be told, or messages and times end in fields of other names.
 _FIELDS = {"_msg_field": "message", "_time_field": "@timestamp"}
 _LINES = "application/x-ndjson"
+_OWN = ("_msg", "_stream", "_stream_id", "_time")
 
 Line = dict[str, str]
 #: (method, path, query, body or nothing, headers) -> status and body.
@@ -38,7 +39,7 @@ class Logs:
             sent: dict[str, Any] = (
                 {"body": body.decode(), "content_type": headers["Content-Type"]} if body is not None else {}
             )
-            answer = api.raw(method, f"{_SERVICE}/{path}", query=query, timeout=60, **sent)
+            answer = permitted(api.raw(method, f"{_SERVICE}/{path}", query=query, timeout=60, **sent))
             return answer.status, answer.data
 
         return cls(exchange)
@@ -61,6 +62,11 @@ class Logs:
         """
         return sum(int(row["lines"]) for row in self.query(f"{question} | stats by (_stream) count() lines", limit=0))
 
+    def now(self) -> float:
+        """Its time, in seconds since the epoch: a notebook's clock may be another."""
+        (row,) = self.query("_time:1ns | generate_sequence 1 | math now() as now")
+        return int(row["now"]) / 1e9
+
     def hits(
         self, question: str, begin: float, end: float, parts: int = 40, *, within: str = ""
     ) -> list[tuple[float, int]]:
@@ -78,6 +84,15 @@ class Logs:
                 at = int(datetime.fromisoformat(moment.replace("Z", "+00:00")).timestamp())
                 found[at] = found.get(at, 0) + lines
         return sorted((float(at), lines) for at, lines in found.items())
+
+    def fields(self, question: str, *, within: str = "") -> dict[str, int]:
+        """The fields of the lines that a question finds before its pipes -> in how many lines; `within` as in `query`.
+
+        Without those that VictoriaLogs gives every line: `_time`, `_msg`, `_stream`, `_stream_id`.
+        """
+        query = {"query": question, "ignore_pipes": "1", **_only(within)}
+        found = json.loads(self._ask("select/logsql/field_names", query, question))["values"]
+        return {one["value"]: one["hits"] for one in found if one["value"] not in _OWN}
 
     def bulk(self, lines: Sequence[Mapping[str, object]], stream: Sequence[str] = ()) -> None:
         """Put lines in by the bulk interface of Elasticsearch: `message` and `@timestamp`, and any other fields.
@@ -112,8 +127,8 @@ def refusal(question: str, said: str) -> str:
     They name it by what they have read, of which the last 50 bytes are shown: the mark is below the last of it.
     """
     words, _, context = said.rpartition("; context: [")
-    # Where letters are cut apart.
-    read = context.removesuffix("]").lstrip("\ufffd")
+    # Where letters are cut apart. What follows a whole question is told as its tail.
+    read = context.partition("]; tail: [")[0].removesuffix("]").lstrip("\ufffd")
     if not read.strip() or (question.count(read) != 1 and not question.startswith(read)):
         return f"VictoriaLogs refuses the question {question!r}: {said}"
     before = question[: question.index(read)] + read.rstrip()

@@ -20,7 +20,7 @@ from xml.sax.saxutils import escape
 
 from podlab import paths
 from podlab.addons.prometheus import QueryError
-from podlab.checks.api import Api
+from podlab.checks.api import Api, permitted
 from podlab.cluster.embedded.binaries import build, store
 from podlab.errors import AddonError, BinaryError
 from podlab.images import making
@@ -191,7 +191,7 @@ class OpenSearch:
     def ask(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
         """The decoded answer of its REST API; QueryError with its own words if it refuses, AddonError if it cannot."""
         where = f"/api/v1/namespaces/{NAMESPACE}/services/opensearch:9200/proxy/{path.lstrip('/')}"
-        answer = self._api.raw(method, where, body=body, timeout=60)
+        answer = permitted(self._api.raw(method, where, body=body, timeout=60))
         text = answer.data.decode("utf-8", "replace")
         try:
             content = json.loads(text)

@@ -6,16 +6,24 @@ import ast
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from podlab.checks.api import Api
-from podlab.errors import AddonError
+import yaml
+
+from podlab.checks.api import Api, permitted
+from podlab.errors import AddonError, WaitTimeout
+from podlab.waiting import until
 
 Object = dict[str, Any]
 Labels = Mapping[str, str]
 
 NAMESPACE = "monitoring"
+#: The first and the last of what it says of a reload that it refuses.
+_FIRST, LAST = 'msg="Loading configuration file"', "Error reloading config"
+#: Seconds until what it has said is in its pod's log, too: not a verdict on speed.
+_HEARD = 10.0
 
 
 class QueryError(AddonError):
@@ -40,17 +48,25 @@ Exchange = Callable[[str, str, Mapping[str, str] | None], tuple[int, bytes]]
 
 
 class Prometheus:
-    """One Prometheus, behind an `exchange` of requests. `log` gives the newest lines of its log."""
+    """One Prometheus, behind an `exchange` of requests.
 
-    def __init__(self, exchange: Exchange, log: Callable[[], str] = str) -> None:
-        self._exchange, self._log = exchange, log
+    `log` gives the newest lines of its log, `own_rules` its user's files of rules by their names.
+    """
+
+    def __init__(
+        self,
+        exchange: Exchange,
+        log: Callable[[], str] | None = None,
+        own_rules: Callable[[], Mapping[str, str]] = dict,
+    ) -> None:
+        self._exchange, self._log, self._own_rules = exchange, log, own_rules
 
     @classmethod
     def of_cluster(cls, api: Api) -> Prometheus:
         """The one of the add-on `monitoring`."""
 
         def exchange(method: str, path: str, query: Mapping[str, str] | None) -> tuple[int, bytes]:
-            answer = api.raw(method, _path("prometheus", 9090, path), query=query, timeout=30)
+            answer = permitted(api.raw(method, _path("prometheus", 9090, path), query=query, timeout=30))
             return answer.status, answer.data
 
         def log() -> str:
@@ -58,7 +74,11 @@ class Prometheus:
             answer = api.raw("GET", path, query={"container": "prometheus", "sinceSeconds": "60"})
             return answer.data.decode("utf-8", "replace") if answer.status == 200 else ""
 
-        return cls(exchange, log)
+        def own_rules() -> Mapping[str, str]:
+            answer = api.raw("GET", f"/api/v1/namespaces/{NAMESPACE}/configmaps/prometheus-own-rules")
+            return (json.loads(answer.data).get("data") or {}) if answer.status == 200 else {}
+
+        return cls(exchange, log, own_rules)
 
     def query(self, expression: str, at: float | None = None) -> list[Series]:
         """The result of an expression at a moment (now): a series for each set of labels, with one point each.
@@ -82,6 +102,10 @@ class Prometheus:
                 hint="Put them together: sum(...), max(...), or choose one by a label.",
             )
         return found[0].value if found else None
+
+    def now(self) -> float:
+        """Its time, in seconds since the epoch: a notebook's clock may be another."""
+        return self.query("time()")[0].value
 
     def parse(self, expression: str) -> Object:
         """The tree of an expression as Prometheus reads it: the `type` of each node, and its parts. QueryError."""
@@ -107,10 +131,40 @@ class Prometheus:
 
         In a cluster that file is a copy from the pod's start: what was changed there since needs a new pod.
         """
+        before = self._log() if self._log else ""
         status, body = self._exchange("POST", "-/reload", None)
         if status != 200:
-            said = complaints(self._log()) or body.decode("utf-8", "replace").strip()
-            raise QueryError(f"Prometheus keeps its old configuration: {said}")
+            said = self._heard(before) or body.decode("utf-8", "replace").strip()
+            raise QueryError(f"Prometheus keeps its old configuration: {said}{self._marked(said)}")
+
+    def _marked(self, said: str) -> str:
+        """The places that its words on its user's rules name, where it has read these as they are now."""
+        places = []
+        for name, text in self._own_rules().items():
+            with suppress(yaml.YAMLError, LookupError, TypeError, StopIteration):
+                found = _named(text, said.partition(f"/{name}: ")[2])
+                if found and not self._reads(found[0]):
+                    places.append(_place(*found))
+        return "".join(places)
+
+    def _reads(self, expression: str) -> bool:
+        with suppress(QueryError):
+            self.parse(expression)
+            return True
+        return False
+
+    def _heard(self, before: str) -> str:
+        """What its log says of the reload that it has just refused: it is there a moment after the answer."""
+        if not (log := self._log):
+            return ""
+
+        def told() -> str:
+            now = log()
+            return now if _newest(now)[0] != _newest(before)[0] and LAST in _newest(now)[1] else ""
+
+        with suppress(WaitTimeout):
+            return complaints(until(told, "its words", timeout=_HEARD))
+        return ""
 
     def _ask(self, what: str, parameters: Mapping[str, str], expression: str = "") -> Any:
         status, body = self._exchange("GET", f"api/v1/{what}", parameters or None)
@@ -130,7 +184,7 @@ class Prometheus:
 
 def notifications(api: Api) -> list[Object]:
     """What Alertmanager has told the receiver of a cluster, oldest first, each with `received`."""
-    answer = api.raw("GET", _path("alert-receiver", 80, "notifications"))
+    answer = permitted(api.raw("GET", _path("alert-receiver", 80, "notifications")))
     if answer.status != 200:
         raise AddonError(
             f"The receiver of alerts does not answer (status {answer.status}).",
@@ -156,7 +210,28 @@ def refusal(expression: str, said: str) -> str:
     lines = expression.splitlines()
     if not place or not 1 <= int(place[1]) <= len(lines):
         return f"Prometheus refuses the question: {said}"
-    return f"Prometheus refuses the question: {said}{marked(expression, int(place[1]), int(place[2]))}"
+    return f"Prometheus refuses the question: {said}{_place(expression, int(place[1]), int(place[2]))}"
+
+
+def in_rules(text: str, said: str) -> str:
+    """Below Prometheus' words on a file of rules: the line of the expression with the place, if they name one."""
+    found = _named(text, said)
+    return _place(*found) if found else ""
+
+
+def _named(text: str, said: str) -> tuple[str, int, int] | None:
+    """The expression in a file of rules that Prometheus' words name, with line and column in it."""
+    found = re.search(r'group "([^"]*)", rule (\d+), .*?could not parse expression: (\d+):(\d+): ', said)
+    if not found:
+        return None
+    rules = next(group["rules"] for group in yaml.safe_load(text)["groups"] if group["name"] == found[1])
+    return rules[int(found[2]) - 1]["expr"], int(found[3]), int(found[4])
+
+
+def _place(text: str, line: int, column: int) -> str:
+    """As `marked`, of a column as Prometheus counts it: in bytes."""
+    before = "".join(text.splitlines()[line - 1 : line]).encode()[: column - 1]
+    return marked(text, line, len(before.decode("utf-8", "ignore")) + 1)
 
 
 def marked(text: str, line: int, column: int) -> str:
@@ -167,16 +242,24 @@ def marked(text: str, line: int, column: int) -> str:
     lines = text.splitlines() or [""]
     if line > len(lines):
         line, column = len(lines), len(lines[-1]) + 1
-    return f"\n  {lines[line - 1]}\n  {' ' * (column - 1)}^"
+    shown = lines[line - 1]
+    # A tab is as wide as the one above it.
+    return f"\n  {shown}\n  {''.join(one if one == chr(9) else ' ' for one in shown[: column - 1].ljust(column - 1))}^"
 
 
 def complaints(log: str) -> str:
     """What a log of Prometheus says of the rules, or else of the configuration, that it refused last."""
-    newest = [line for line in log.rpartition('msg="Loading configuration file"')[2].splitlines() if "ERROR" in line]
+    newest = [line for line in _newest(log)[1].splitlines() if "ERROR" in line]
     of_rules = [line for line in newest if 'msg="loading groups failed"' in line]
     said = [found[1] for line in of_rules or newest if (found := re.search(r' err=("(?:[^"\\]|\\.)*")', line))]
     # Go quotes as Python does.
     return "; ".join(dict.fromkeys(map(ast.literal_eval, said)))
+
+
+def _newest(log: str) -> tuple[str, str]:
+    """When its newest load of a configuration began, in its own words, and what it has said since."""
+    before, _, behind = log.rpartition(_FIRST)
+    return before.rpartition("\n")[2], behind
 
 
 def shown(labels: Labels) -> str:

@@ -24,6 +24,8 @@ from podlab.waiting import until
 NAMESPACE = "spark"
 #: Annotation of the namespace: the image that was made for its nodes.
 IMAGE = "podlab.dev/image"
+#: Names the image for nodes that podlab can give none.
+NAMED = "PODLAB_SPARK_IMAGE"
 #: Not a verdict on speed: an executor needs ten seconds on an idle machine.
 PATIENCE = 600.0
 #: What Spark is in Python: itself, what it calls Java with, and Java.
@@ -86,6 +88,9 @@ def settings(
         "spark.kubernetes.executor.request.cores": "100m",
         "spark.kubernetes.driver.connectionTimeout": "60000",
         "spark.kubernetes.driver.requestTimeout": "60000",
+        # A pod that is deleted without grace is no deleted one to Spark's watch: it is missed when all pods are listed.
+        "spark.kubernetes.executor.apiPollingInterval": "5s",
+        "spark.kubernetes.executor.missingPodDetectDelta": "10s",
         "spark.executor.instances": str(executors),
         "spark.executor.cores": "1",
         "spark.executor.memory": memory,
@@ -117,6 +122,20 @@ def _dynamic(fewest: int, most: int) -> dict[str, str]:
         "spark.dynamicAllocation.shuffleTracking.enabled": "true",
         "spark.dynamicAllocation.shuffleTracking.timeout": "60s",
     }
+
+
+def end_of(driver: Object) -> tuple[str, str | None]:
+    """Why a driver's pod failed, in Kubernetes' words, and what to do; nothing where its program's words say that."""
+    status = driver.get("status") or {}
+    words = [status.get("reason"), status.get("message")]
+    for container in status.get("containerStatuses") or ():
+        over = (container.get("state") or {}).get("terminated") or {}
+        if over.get("reason") == "OOMKilled":
+            hint = "Its program took more memory than its pod may: leave data in the executors, collect() less of it."
+            return "its driver was OOMKilled", hint
+        if over.get("reason") != "Error":
+            words += [over.get("reason"), over.get("message")]
+    return ", ".join(word for word in words if word), None
 
 
 @dataclass
@@ -221,7 +240,7 @@ class Application:
         what = f"the end of the Spark application {self.name}"
         phase = until(ended, what, timeout=patience, interval=0.3, state=self._last_seen)
         if phase != "Succeeded":
-            raise AddonError(f"The Spark application {self.name} ended as {phase}.") if show else self._ended_as(phase)
+            raise self._ended_as(phase, last=not show)
         return self.output()
 
     def _over(self) -> str:
@@ -230,9 +249,14 @@ class Application:
         phase = driver["status"].get("phase", "") if driver else "gone"
         return phase if phase in ("Succeeded", "Failed", "gone") else ""
 
-    def _ended_as(self, phase: str) -> AddonError:
-        last = "\n".join(self.output().strip().splitlines()[-LAST:])
-        return AddonError(f"The Spark application {self.name} ended as {phase}. Its last lines:\n{last}")
+    def _ended_as(self, phase: str, *, last: bool = True) -> AddonError:
+        """What is said of one that failed: what Kubernetes says of its driver, and the `last` lines that it printed."""
+        why, hint = end_of(self.api.get("Pod", self.name, NAMESPACE) or {})
+        told = f"The Spark application {self.name} ended as {phase}{why and f': {why}'}."
+        if phase == "gone":
+            hint = "Somebody deleted its driver, or the driver's node: start it again."
+        lines = self.output().strip().splitlines()[-LAST:] if last else []
+        return AddonError("\n".join([f"{told} Its last lines:", *lines]) if lines else told, hint=hint)
 
     def _last_seen(self) -> str:
         return f"{self.state()}; it printed: {self.output()[-300:]}"
@@ -265,6 +289,7 @@ def submit(
         raise UsageError(f"A Spark application needs an executor at least, not {executors}.")
     if most is not None and not 0 <= executors <= most != 0:
         raise UsageError(f"A Spark application cannot have {executors} executors at least and {most} at most.")
+    memory = more.pop("spark_executor_memory", memory)
     try:
         asked = mebibytes(memory)
     except SparkAway as error:

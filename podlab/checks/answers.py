@@ -35,12 +35,12 @@ def collect(exercises: Iterable[Exercise], names: Mapping[str, Any]) -> dict[str
 
 def _plain(item: HandIn, value: Any, names: Mapping[str, Any]) -> Json:
     if item.kind in ("function", "program") and callable(value):
-        value = source_of(value, names, item.name)
+        value = source_of(value, names, item.name) or [f"{type(value).__name__} without a function in it"]
     elif item.kind == "function":
         # Text would be taken for source: what is no function is shown as what it is.
         return [type(value).__name__]
     try:
-        text = json.dumps(value)
+        text = json.dumps(value, default=finite.plain)
         return finite.read(text) if len(text) <= LARGEST else None
     except (TypeError, ValueError, RecursionError):
         return None
@@ -49,7 +49,9 @@ def _plain(item: HandIn, value: Any, names: Mapping[str, Any]) -> Json:
 def source_of(thing: Any, names: Mapping[str, Any], name: str) -> str | None:
     """Text that defines the function or class bound to `name` by itself: its cell's imports, definitions and
     constants, and those that it uses from other cells in `names`; None where its source cannot be had."""
-    qualname = getattr(thing, "__qualname__", name)
+    qualname = getattr(thing, "__qualname__", "")
+    if not qualname:
+        return None  # an object of some class, functools.partial say: its module is not where it was made
     if "<locals>" in qualname:
         try:
             return textwrap.dedent(inspect.getsource(thing))
@@ -94,6 +96,8 @@ def _file(thing: Any) -> str:
     if isinstance(thing, type):
         found = (member for member in vars(thing).values() if isinstance(member, types.FunctionType))
         thing = next(found, None)
+    elif isinstance(getattr(thing, "__wrapped__", None), types.FunctionType):
+        thing = thing.__wrapped__  # a decorator such as functools.cache keeps the function there
     code = getattr(thing, "__code__", None)
     return code.co_filename if code is not None else ""
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import ssl
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -39,6 +40,10 @@ class ApiAway(PodlabError):
     """The API server does not answer: nothing can be said of the cluster."""
 
 
+#: What an authorizer says, whichever it is; what is against a rule of the cluster (a quota, say) is 403 as well.
+_RIGHT = re.compile(r'cannot \S+ resource "|attempting to grant RBAC permissions')
+
+
 class ApiError(PodlabError):
     """The API server refused a request; `status` is the HTTP status, `reason` Kubernetes' word for it."""
 
@@ -46,11 +51,34 @@ class ApiError(PodlabError):
         super().__init__(text)
         self.status = status
         self.reason = reason
+        if self.lacks_right:
+            self.hint = (
+                "Ask those who run the cluster for this right. docs/clusters.md, “What you may do there”, says what "
+                "labs and checks need, and what to do without."
+            )
+
+    @property
+    def lacks_right(self) -> bool:
+        """Whether the user of the kubeconfig lacks a right, which the message names."""
+        return self.status == 403 and bool(_RIGHT.search(self.message))
 
     @property
     def server(self) -> bool:
         """Whether the server, and not what was asked of it, is in the way: it is overloaded, or has failed."""
         return self.status >= 500 or self.status == 429
+
+
+def permitted(answer: urllib3.BaseHTTPResponse) -> urllib3.BaseHTTPResponse:
+    """What came through the API server's proxy; ApiError where that lets the user not through, who lacks the right."""
+    if answer.status == 403:
+        try:
+            said = json.loads(answer.data)
+            refused = ApiError(403, said["reason"], said["message"])
+        except (ValueError, KeyError, TypeError):
+            return answer  # words of the program behind the proxy
+        if refused.lacks_right:
+            raise refused
+    return answer
 
 
 @dataclass(frozen=True)
@@ -114,12 +142,13 @@ class Api:
         timeout: float = 15.0,
         stream: bool = False,
         again: float = 0,
+        accept: str = "application/json",
     ) -> urllib3.BaseHTTPResponse:
         """One HTTP exchange, whatever its status; ApiAway when there is no answer within `timeout` seconds.
 
         `again`: seconds for a second try where the first had no answer in time or its connection had died.
         """
-        headers = {"Accept": "application/json"}
+        headers = {"Accept": accept}
         for setting in self.client.configuration.auth_settings().values():
             headers[setting["key"]] = setting["value"]
         if self.user:
@@ -328,6 +357,8 @@ MOST_VALUES = 20_000
 
 def documents(text: str) -> list[Object]:
     """The objects of a YAML text, Lists unfolded; ValueError says in plain words what is wrong and where."""
+    if not isinstance(text, str):
+        raise ValueError(f"YAML text is wanted, not {type(text).__name__}")
     try:
         found = [document for document in yaml.load_all(text, _Loader) if document is not None]
     except yaml.YAMLError as error:

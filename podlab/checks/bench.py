@@ -56,6 +56,12 @@ class Bench(Code, AbstractContextManager["Bench"]):
     def __exit__(self, *_error: object) -> None:
         """Nothing is left: every call has ended its own processes."""
 
+    def afresh(self) -> None:
+        """Have the learner's code run where nothing is left of it, no file and no process; here it stays where it is.
+
+        Not while some of it runs.
+        """
+
     def measure(self) -> float:
         """Measure how long a small process takes (the middle of three), set the stretch from it, return seconds."""
         self._stretch_by(sorted(_start() for _ in range(3))[1])

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import selectors
 import signal
 import subprocess
@@ -51,6 +52,12 @@ _ADVICE: dict[str, tuple[str, str]] = {
     "ended": ("The code ends the process that runs it (exit, os._exit, too much memory).", "Return; do not exit."),
     "huge": ("It returns or collects far more than was asked for.", "What does it return for a small argument?"),
 }
+#: The same for what was raised, where its name says more.
+_RAISED = {
+    "RecursionError": ("The function calls itself without an end.", "For which arguments does it not call itself?"),
+    "SystemExit": _ADVICE["ended"],
+    "MemoryError": _ADVICE["huge"],
+}
 
 
 @dataclass(frozen=True)
@@ -74,6 +81,9 @@ class Called:
     def trouble(self, expected: str, shown: str) -> Result:
         """The failed Result for a call that did not return; `shown` is the call as the learner would write it."""
         cause, next_step = _ADVICE[self.kind]
+        if self.kind == "raised":
+            name = [*self.error.split(), "", ""][1].rstrip(":")
+            cause, next_step = _RAISED.get(name, (cause, next_step))
         printed = f"; it had printed: {self.output[-200:]}" if self.output.strip() else ""
         return failed(expected, f"{shown} {self.error}{printed}", cause=cause, next_step=next_step)
 
@@ -149,7 +159,8 @@ def call_each(
 
     Whatever processes the code has started in its session end with it.
     """
-    task = json.dumps({"source": source, "name": name, "calls": [list(each) for each in calls]})
+    seal = new_seal()
+    task = json.dumps({"source": source, "name": name, "calls": [list(each) for each in calls], "seal": seal})
     reading, writing = os.pipe()
     began = time.monotonic()
     with tempfile.TemporaryFile() as question, place("call") as folder:
@@ -158,11 +169,11 @@ def call_each(
         process = start(arguments_of_caller(writing), question, subprocess.PIPE, writing, folder)
         os.close(writing)
         try:
-            lines, output, end = _read(process, reading, len(calls), began + seconds)
+            lines, output, end = _read(process, reading, seal, len(calls), began + seconds)
         finally:
             process.end()
             os.close(reading)
-    done = list(_parsed(lines, output))
+    done = list(_parsed(lines, seal, output))
     if done and done[0].kind == "unusable":
         return [done[0]] * len(calls)
     if len(done) >= len(calls):
@@ -170,7 +181,7 @@ def call_each(
     return done + [_missing(end, process.returncode, seconds, output)] * (len(calls) - len(done))
 
 
-def _read(process: Started, results: int, answers: int, deadline: float) -> tuple[bytes, str, str]:
+def _read(process: Started, results: int, seal: str, answers: int, deadline: float) -> tuple[bytes, str, str]:
     """Results, the beginning of what was printed, and why reading ended: over, late or huge.
 
     It is over with the last of the answers, or with the process that gives them; children that hold its pipes are
@@ -189,7 +200,7 @@ def _read(process: Started, results: int, answers: int, deadline: float) -> tupl
             lines += found.count(b"\n", seen)
             if len(found) > MOST_RESULTS:
                 end = "huge"
-            elif over or (lines >= answers and sum(1 for _ in _parsed(found, "")) >= answers):
+            elif over or (lines >= answers and sum(1 for _ in _parsed(found, seal, "")) >= answers):
                 end = "over"
             elif left <= 0:
                 end = "late"
@@ -217,16 +228,23 @@ def _take(selector: selectors.BaseSelector, results: bytearray, seconds: float) 
 _WORDS = {"raised": "raised", "unfit": "returned", "unusable": "cannot be called, since the cell raised"}
 
 
-def _parsed(lines: bytes | bytearray, output: str) -> Iterator[Called]:
+def new_seal() -> str:
+    """What stands before each line of the caller, drawn for each process: its code can write to where they go."""
+    return secrets.token_hex(16)
+
+
+def _parsed(lines: bytes | bytearray, seal: str, output: str) -> Iterator[Called]:
     for line in lines.split(b"\n"):
-        if called := reply(line, output):
+        if called := reply(line, seal, output):
             yield called
 
 
-def reply(line: bytes | bytearray, output: str = "") -> Called | None:
+def reply(line: bytes | bytearray, seal: str, output: str = "") -> Called | None:
     """What one line of the caller says; None for a line that was cut off, or that the learner's code has written."""
+    if not line.startswith(seal.encode()):
+        return None
     try:
-        entry = finite.read(line)
+        entry = finite.read(line[len(seal) :])
         kind = entry["kind"]
         if kind != "value" and kind not in _WORDS:
             return None

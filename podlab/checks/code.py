@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from podlab.checks.calls import Called, Start, call_each, start_here
 from podlab.checks.contract import Json
-from podlab.checks.talks import Talk
+from podlab.checks.talks import ISOLATED, Talk
 
 
 class Code:
@@ -31,3 +31,10 @@ class Code:
     def talk(self, source: str, *, seconds: float = 5.0) -> Talk:
         """A conversation with the learner's code; see podlab.checks.talks."""
         return Talk(source, seconds=self.deadline(seconds), start=self.start)
+
+    def ours(self, program: str, *, seconds: float = 5.0) -> Talk:
+        """A conversation with a program of ours (standard library only) that runs where the learner's code runs.
+
+        It imports nothing that the learner's code may have left there.
+        """
+        return Talk(program, seconds=self.deadline(seconds), start=self.start, options=ISOLATED)

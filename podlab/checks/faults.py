@@ -11,6 +11,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any, Protocol
+from urllib.parse import quote
 
 from podlab import paths
 from podlab.checks.api import Api
@@ -92,13 +93,13 @@ _whole: list[str] = []
 def harmed_by(cluster: str) -> str:
     """Who has taken a node of the cluster away just now; '' if nobody has."""
     with _file(cluster, "nodes") as nodes:
-        return "" if _lock(nodes, fcntl.LOCK_SH) else next(iter(_lines(nodes)), "another notebook")
+        return "" if lock(nodes, fcntl.LOCK_SH) else next(iter(_lines(nodes)), "another notebook")
 
 
 def mend(cluster: str) -> None:
     """Bring back the nodes that a killed process has left harmed."""
     with _file(cluster, "nodes") as nodes:
-        if _lines(nodes) and _lock(nodes, fcntl.LOCK_EX):
+        if _lines(nodes) and lock(nodes, fcntl.LOCK_EX):
             _mend(nodes, cluster)
 
 
@@ -119,7 +120,7 @@ def _breaking(nodes: int) -> str:
 def _file(cluster: str, name: str) -> Iterator[int]:
     """A file to lock: `gate` is for waiting only, `nodes` holds who harms nodes, and which, a line each."""
     folder = paths.private(paths.data() / "locks")
-    descriptor = os.open(folder / f"{name}-{cluster}", os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
+    descriptor = os.open(folder / f"{name}-{quote(cluster, safe='')}", os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
     try:
         yield descriptor
     finally:
@@ -127,16 +128,17 @@ def _file(cluster: str, name: str) -> Iterator[int]:
 
 
 def _wait(descriptor: int, kind: int, why: str, say: Say) -> None:
-    if _lock(descriptor, kind):
+    if lock(descriptor, kind):
         return
     say(f"Waiting: {why}. This goes on when that has ended: there, `lab.rejoin_node`, or close that notebook.")
     try:
-        until(lambda: _lock(descriptor, kind), "the lock on the nodes", timeout=PATIENCE, interval=0.5)
+        until(lambda: lock(descriptor, kind), "the lock on the nodes", timeout=PATIENCE, interval=0.5)
     except WaitTimeout as error:
         raise Inconclusive(f"{why} for {PATIENCE // 60} minutes") from error
 
 
-def _lock(descriptor: int, kind: int) -> bool:
+def lock(descriptor: int, kind: int) -> bool:
+    """Whether a lock of this kind (`fcntl.LOCK_EX`, `LOCK_SH`) could be had at once on an open file."""
     try:
         fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
     except BlockingIOError:

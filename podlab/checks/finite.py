@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable
+from numbers import Number
 from typing import Any
 
 
@@ -32,6 +33,18 @@ def objects(line: str) -> list[dict[str, Any]]:
             found.append(value)
         rest = rest[end:].lstrip()
     return found
+
+
+def plain(value: Any) -> Any:
+    """A number of numpy's, a Decimal or a Fraction as one of Python's own, which JSON can hold; all else as it is."""
+    if type(value).__module__ == "numpy" and getattr(value, "size", 0) == 1:
+        value = value.item()
+    if isinstance(value, Number) and not isinstance(value, int | float | complex):
+        try:
+            return float(value)  # type: ignore[arg-type]
+        except Exception:  # a learner's own kind of number may raise anything
+            return value
+    return value
 
 
 def comparable(value: float) -> bool:

@@ -7,6 +7,7 @@ is taken that holds a workload without a mark, and what was there before stays: 
 from __future__ import annotations
 
 import json
+import os
 import socket
 from collections.abc import Sequence
 from contextlib import suppress
@@ -35,6 +36,11 @@ _PATIENCE = 60
 _held: set[tuple[str, str]] = set()
 
 
+def named() -> tuple[str, ...]:
+    """The namespaces that the variable names; none where labs make their own."""
+    return tuple(filter(None, (one.strip() for one in os.environ.get(VARIABLE, "").split(","))))
+
+
 def take(api: Api, names: Sequence[str]) -> str:
     """The first of the namespaces that is free, empty and marked; PodlabError says what is in the way of each."""
     refused = []
@@ -60,6 +66,15 @@ def give_back(api: Api, name: str) -> None:
     if mark is not None:
         _empty(api, name, mark)
         api.delete("ConfigMap", MARK, name)
+
+
+def give_all_back(api: Api) -> list[str]:
+    """Give back those of the named ones that this user's rooms have, whichever process took them; returns them."""
+    marks = {name: api.get("ConfigMap", MARK, name) for name in named()}
+    ours = [name for name, mark in marks.items() if mark and mark["data"]["home"] == paths.identity()]
+    for name in ours:
+        give_back(api, name)
+    return ours
 
 
 def _taken(api: Api, name: str) -> str:

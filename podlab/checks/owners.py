@@ -50,11 +50,14 @@ def of_this_machine(label: str) -> bool:
 
 
 def sweep(api: Api) -> list[str]:
-    """Ask for the deletion of namespaces whose makers are dead; returns their names."""
+    """Ask for the deletion of this user's namespaces whose makers are dead; returns their names.
+
+    Those of others are theirs to remove, and on a machine of many their processes may not be seen.
+    """
     swept = []
-    for namespace in api.list("Namespace", labelSelector=OWNER):
+    for namespace in api.list("Namespace", labelSelector=f"{HOME_LABEL}={paths.identity()}"):
         meta = namespace["metadata"]
-        if not meta.get("deletionTimestamp") and dead(meta["labels"][OWNER]):
+        if not meta.get("deletionTimestamp") and dead(meta["labels"].get(OWNER, "")):
             try:
                 api.delete("Namespace", meta["name"])
             except ApiError:

@@ -48,6 +48,8 @@ def module(number: str) -> ModuleType:
 
 def exercise(id: str, hidden: Path | None = None) -> Exercise:
     """The exercise with this id; UsageError names the ones there are."""
+    if not isinstance(id, str):
+        raise UsageError(f"{id!r} is no exercise's id.", hint='Write it in quotes, such as "15.1".')
     exercises = chapter(id.split(".")[0], hidden)
     if id not in exercises:
         raise UsageError(f"There is no exercise {id!r}.", hint=f"This chapter has {', '.join(exercises)}.")

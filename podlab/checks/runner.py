@@ -43,6 +43,7 @@ LONGEST_TEXT = 64 * 1024
 
 WorldFactory = Callable[[], AbstractContextManager[World | Bench]]
 Say = Callable[[str], None]
+Convinced = Callable[[Sequence[Line]], bool]
 
 
 def run(
@@ -54,6 +55,7 @@ def run(
     attempts: int = ATTEMPTS,
     longest: float | None = None,
     say: Say = lambda _text: None,
+    convinced: Convinced = lambda _lines: False,
 ) -> Report:
     """Return the report of all checks (`hidden`: the hidden ones too) on `answer`.
 
@@ -62,7 +64,8 @@ def run(
     once the machine is calm or PATIENCE is over. What fails on a crowded machine counts once it has failed
     twice in a row. After the last attempt such lines are infrastructure errors, which are never scored.
     Nothing here raises on a bad answer. `longest`: seconds, on an idle machine, after which a check or the
-    setting of the scene is ended as the machine's trouble; only the main thread can be.
+    setting of the scene is ended as the machine's trouble; only the main thread can be. `convinced(lines)`:
+    whether these failures are believed at once, since no machine makes them; for answers that are known.
     """
     exercise = exercise if hidden else exercise.visible()
     began = time.monotonic()
@@ -71,7 +74,7 @@ def run(
     notes: list[str] = []
     streaks: Counter[str] = Counter()
     for attempt in range(1, attempts + 1):
-        lines, seed, nonce, trouble = _attempt(exercise, answer, world, say, streaks, longest)
+        lines, seed, nonce, trouble = _attempt(exercise, answer, world, say, streaks, longest, convinced)
         if not trouble:
             break
         notes.append(f"Attempt {attempt}: {trouble}")
@@ -90,6 +93,7 @@ def _attempt(
     say: Say,
     streaks: Counter[str],
     longest: float | None,
+    convinced: Convinced,
 ) -> tuple[list[Line], int, str, str]:
     """One attempt: its lines, seed and nonce, and what made it void ('' if nothing did).
 
@@ -107,6 +111,8 @@ def _attempt(
             least = _count(lines, streaks)
             if unclear:
                 return lines, seed, nonce, unclear[0].result.observed
+            if convinced(lines):
+                return lines, seed, nonce, ""
             if least < CROWDED_TWICE and meter.share() > calm.CROWDED:
                 return lines, seed, nonce, BUSY
             if least < SLOWER_THRICE and not world.steady():
@@ -233,9 +239,11 @@ def _misfit(exercise: Exercise, answer: Answer) -> Result | None:
         value = answer[item.name]
         if item.kind in ("manifests", "function", "program"):
             if not isinstance(value, str):
+                # What is no function is handed in as a list with the name of what it is.
+                kind = value[0] if item.kind != "manifests" and isinstance(value, list) and value else ""
                 return failed(
                     f"{item.name} is {'text' if item.kind == 'manifests' else 'a function or a class'}",
-                    f"it is a {type(value).__name__}",
+                    f"it is a {str(kind)[:60] or type(value).__name__}",
                     cause=_not_text(item)[0],
                     next_step=_not_text(item)[1],
                 )

@@ -11,11 +11,15 @@ import os
 import select
 import subprocess
 import time
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 
-from podlab.checks.calls import MOST_RESULTS, Called, Start, arguments_of_caller, reply, start_here
+from podlab.checks.calls import MOST_RESULTS, Called, Start, arguments_of_caller, new_seal, reply, start_here
 from podlab.checks.contract import Json
 from podlab.checks.places import place
+
+#: Options of a Python that takes no module from where it is, nor from its user's home.
+ISOLATED = ("-I", "-S")
 
 
 class TalkEnded(Exception):
@@ -29,12 +33,13 @@ class TalkEnded(Exception):
 class Talk(AbstractContextManager["Talk"]):
     """One process with the learner's `source` in it. `seconds` is the most for one answer, and for the start.
 
-    After `late`, `ended` or `huge` the process is gone and every further answer is the same.
+    `options` are those of its Python. After `late`, `ended` or `huge` the process is gone and every further answer is
+    the same.
     """
 
-    def __init__(self, source: str, *, seconds: float, start: Start = start_here) -> None:
-        self._source, self._seconds, self._start = source, seconds, start
-        self._buffer = b""
+    def __init__(self, source: str, *, seconds: float, start: Start = start_here, options: Sequence[str] = ()) -> None:
+        self._source, self._seconds, self._start, self._options = source, seconds, start, options
+        self._buffer, self._seal = b"", new_seal()
         self._gone: Called | None = None
         self.asked = 0
 
@@ -42,9 +47,12 @@ class Talk(AbstractContextManager["Talk"]):
         self._reading, writing = os.pipe()
         self._place = place("talk")
         folder = self._place.__enter__()
-        self._process = self._start(arguments_of_caller(writing), subprocess.PIPE, subprocess.DEVNULL, writing, folder)
+        arguments = [*self._options, *arguments_of_caller(writing)]
+        self._process = self._start(arguments, subprocess.PIPE, subprocess.DEVNULL, writing, folder)
         os.close(writing)
-        self._first = self._exchange({"source": self._source, "name": "", "calls": [], "talk": True})
+        self._first = self._exchange(
+            {"source": self._source, "name": "", "calls": [], "talk": True, "seal": self._seal}
+        )
         if not self._first.ok:
             self._gone = self._first
         return self
@@ -59,12 +67,12 @@ class Talk(AbstractContextManager["Talk"]):
         os.close(self._reading)
         self._place.__exit__(None, None, None)
 
-    def make(self, name: str, *arguments: Json) -> Called:
+    def make(self, name: str, *arguments: Json, called: str = "it") -> Called:
         """Make an object of the learner's class `name`; its methods are asked for as "it.method"."""
-        return self._exchange({"make": name, "arguments": list(arguments)})
+        return self._exchange({"make": name, "arguments": list(arguments), "called": called})
 
     def call(self, name: str, *arguments: Json, seconds: float | None = None) -> Called:
-        """Call a function, or a method "it.name" of the object made last, and return how it went.
+        """Call a function, or a method "it.name" of the object made as `it`, and return how it went.
 
         `seconds`: another patience than the conversation's, for this answer.
         """
@@ -74,9 +82,14 @@ class Talk(AbstractContextManager["Talk"]):
         """The value of a call; TalkEnded if it did not come to one."""
         called = self.call(name, *arguments)
         if not called.ok:
-            shown = f"{name.removeprefix('it.')}({', '.join(repr(each) for each in arguments)[:300]})"
-            raise TalkEnded(called, shown)
+            raise TalkEnded(called, _shown(name, arguments))
         return called.value
+
+    def tell(self, name: str, *arguments: Json) -> None:
+        """A call for what it does: whatever it returns does not matter. TalkEnded if it does not return."""
+        called = self.call(name, *arguments)
+        if not called.ok and called.kind != "unfit":
+            raise TalkEnded(called, _shown(name, arguments))
 
     def _exchange(self, question: dict[str, Json], seconds: float | None = None) -> Called:
         if self._gone is not None:
@@ -111,9 +124,13 @@ class Talk(AbstractContextManager["Talk"]):
             if len(self._buffer) > MOST_RESULTS:
                 return self._over("huge", f"gave more than {MOST_RESULTS // 2**20} MB back")
         line, _, self._buffer = self._buffer.partition(b"\n")
-        return reply(line) or self._over("ended", "wrote something else than answers where answers go")
+        return reply(line, self._seal) or self._over("ended", "wrote something else than answers where answers go")
 
     def _over(self, kind: str, error: str) -> Called:
         self._gone = Called(kind, error=error)  # type: ignore[arg-type]
         self._process.end()
         return self._gone
+
+
+def _shown(name: str, arguments: Sequence[Json]) -> str:
+    return f"{name.removeprefix('it.')}({', '.join(repr(each) for each in arguments)[:300]})"

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from podlab import paths, proxies
-from podlab.cluster import user_kubeconfig
 from podlab.cluster.folder import ClusterFolder, write_private
 from podlab.cluster.provider import ClusterSpec, ClusterStatus, Progress, Provider, StepReport
 from podlab.errors import ClusterError, ClusterNotFound, UsageError
@@ -48,10 +47,10 @@ def provider_of(name: str) -> Provider:
         # A folder without a record: a cluster that was half made or half removed, which `down` takes away.
         if record.parent.is_dir() and name:
             return provider("embedded")
-        raise ClusterNotFound(
-            f"There is no cluster named {name}.",
-            hint=f"`podlab cluster list` shows all, `podlab cluster up --name {name}` makes one.",
-        ) from None
+        here = f"`podlab cluster list` shows all, `podlab cluster up --name {name}` makes one."
+        theirs = "Take it up: `podlab cluster up --provider existing --name class --kubeconfig FILE`."
+        # With a space it is what labs call the cluster of PODLAB_KUBECONFIG.
+        raise ClusterNotFound(f"There is no cluster named {name}.", hint=theirs if " " in name else here) from None
     except (ValueError, KeyError, TypeError):
         return provider("embedded")
 
@@ -165,6 +164,8 @@ def _choice() -> Path:
 
 def merge_kubeconfig(name: str = DEFAULT) -> tuple[Path, Path | None]:
     """Add a cluster to the user's own kubeconfig; returns that file and the backup of what it was before."""
+    from podlab.cluster import user_kubeconfig  # with its YAML, which a cluster's own processes need not hold
+
     provider_of(name).kubeconfig(name)
     return user_kubeconfig.merge(ClusterFolder(paths.clusters() / name))
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -174,7 +175,17 @@ def pick(config: Config, wanted: str, source: Path) -> tuple[str, Config]:
         parts[key] = entries[contexts[name][key]]
     if not parts["cluster"].get("server"):
         raise UsageError(f"The context {name} of {source} leads to no server.")
+    if (plugin := parts["user"].get("exec")) and not shutil.which(_placed(plugin["command"], source.parent)):
+        raise UsageError(
+            f"The context {name} of {source} gets its credentials from {plugin['command']}, which is not here.",
+            hint=plugin.get("installHint") or "Install that program, or log in again, as those who run it say.",
+        )
     return name, parts
+
+
+def _placed(command: str, folder: Path) -> str:
+    """A program of a kubeconfig in `folder`: by its path from there, or by its name on the PATH."""
+    return str(folder.absolute() / command) if "/" in command else command
 
 
 def renamed(parts: Mapping[str, Config], name: str, folder: Path) -> Config:
@@ -185,6 +196,8 @@ def renamed(parts: Mapping[str, Config], name: str, folder: Path) -> Config:
         for key in ("certificate-authority", "client-certificate", "client-key", "tokenFile"):
             if section.get(key):
                 section[key] = str(folder.absolute() / section[key])
+    if plugin := user.get("exec"):
+        user["exec"] = {**plugin, "command": _placed(plugin["command"], folder)}
     context = {"cluster": ours, "user": ours}
     if namespace := parts["context"].get("namespace"):
         context["namespace"] = namespace
@@ -232,11 +245,15 @@ def _named(record: Record) -> str:
 
 #: What labs do that not everyone may: where one of them is refused, namespaces have to be given.
 _RIGHTS = (
+    {"verb": "delete", "resource": "namespaces"},
     {"verb": "create", "resource": "namespaces"},
     {"verb": "create", "resource": "limitranges"},
     {"verb": "create", "resource": "resourcequotas"},
     {"verb": "create", "resource": "roles", "group": "rbac.authorization.k8s.io"},
-    {"verb": "impersonate", "resource": "users"},
+    {"verb": "create", "resource": "rolebindings", "group": "rbac.authorization.k8s.io"},
+    {"verb": "create", "resource": "pods"},
+    {"verb": "impersonate", "resource": "users", "name": "podlab:learner"},
+    {"verb": "impersonate", "resource": "groups", "name": "system:authenticated"},
 )
 
 

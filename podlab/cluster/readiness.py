@@ -40,6 +40,7 @@ def client(kubeconfig: Path, context: str | None = None, *, called: str = "") ->
         made = proxies.api_client(kubeconfig, context)
         made.configuration.retries = False
         with library.ApiClient(made.configuration) as api:
+            need_credentials(api, kubeconfig, called)
             yield api
     except config.ConfigException as error:
         raise ClusterError(f"{called} leads to no cluster: {error}.") from error
@@ -70,14 +71,33 @@ def unauthorized(kubeconfig: Path, called: str = "") -> str:
     return f"The cluster of {called or kubeconfig} does not take its credentials (401 Unauthorized): {why}."
 
 
-def expired(kubeconfig: Path) -> str:
-    """Which credential in the kubeconfig's current context is too old, and since when; "" if none is known to be."""
+def need_credentials(api: ApiClient, kubeconfig: Path, called: str = "") -> None:
+    """ClusterError where a program was to give the credentials and has given none: we would be taken for anybody."""
+    given, plugin = api.configuration, _user(kubeconfig).get("exec")
+    if plugin and not (given.api_key or given.cert_file):
+        raise ClusterError(
+            f"{plugin['command']}, from which {called or kubeconfig} gets its credentials, gave none.",
+            hint="Run it by hand to see why; in a cloud, log in again.",
+        )
+
+
+def _user(kubeconfig: Path) -> dict[str, Any]:
+    """The user of a kubeconfig's current context; empty where there is none, which is another error's to say."""
     try:
         config = yaml.safe_load(kubeconfig.read_text())
         contexts = {entry["name"]: entry["context"] for entry in config["contexts"]}
-        user = {entry["name"]: entry["user"] for entry in config["users"]}[contexts[config["current-context"]]["user"]]
-        ends = {"client certificate": _end_of_certificate(user), "token": _end_of_token(user)}
+        users = {entry["name"]: entry["user"] for entry in config["users"]}
+        return users[contexts[config["current-context"]]["user"]] or {}
     except (OSError, ValueError, LookupError, TypeError, AttributeError, yaml.YAMLError):
+        return {}
+
+
+def expired(kubeconfig: Path) -> str:
+    """Which credential in the kubeconfig's current context is too old, and since when; "" if none is known to be."""
+    try:
+        user = _user(kubeconfig)
+        ends = {"client certificate": _end_of_certificate(user), "token": _end_of_token(user)}
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
         return ""  # what is wrong with it is another error's to say
     now = datetime.now(UTC)
     late = [f"its {what} expired at {end:%Y-%m-%d %H:%M} UTC" for what, end in ends.items() if end and end < now]

@@ -7,7 +7,7 @@ import json
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -18,6 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from podlab import cluster
+from podlab.cluster.clusters import provider_of
 from podlab.cluster.provider import ComponentStatus, Progress, StepReport
 from podlab.errors import PodlabError, UsageError
 from podlab.waiting import pause
@@ -131,6 +132,7 @@ def use(name: Annotated[str, typer.Argument(help="The cluster.")]) -> None:
     """Make a cluster the one that labs and commands mean when none is named."""
     cluster.use(name)
     _told.print(Text(f"Labs and commands now mean {name}, except where PODLAB_CLUSTER says otherwise."))
+    _told.print(Text("A lab that is open moves with lab.reset(), or when its first cell is run again.", "dim"))
 
 
 @app.command()
@@ -141,8 +143,27 @@ def down(
     ] = False,
 ) -> None:
     """End every process of a cluster and delete it with all its objects."""
+    staying = [] if forget else _leave(name)
     with drawn(_told) as progress:
         (cluster.forget if forget else cluster.down)(name, progress=progress)
+    for addon in staying:
+        _told.print(Text(f"The add-on {addon} stays there, since others may use it. If it was you who brought it in:"))
+        _told.print(Text(f"  take the cluster up again, then podlab addon disable {addon} --name {name}", "dim"))
+
+
+def _leave(name: str) -> list[str]:
+    """Empty the namespaces that somebody else's cluster has lent, and return the add-ons that stay there."""
+    from podlab.addons.catalogue import LABEL
+    from podlab.checks import lent
+    from podlab.checks.api import Api, ApiAway, ApiError
+
+    if provider_of(name).name != "existing":
+        return []
+    api = Api.connect(cluster.get(name).kubeconfig)
+    with suppress(ApiAway, ApiError):  # that it is away `down` says; who may not see namespaces has made no add-on
+        lent.give_all_back(api)
+        return [item["metadata"]["name"] for item in api.list("Namespace", labelSelector=LABEL)]
+    return []
 
 
 @app.command()
@@ -161,13 +182,15 @@ def start(name: InUse) -> None:
 
 @app.command("list")
 def list_() -> None:
-    """List the clusters of this user."""
+    """List the clusters of this user, and say which one labs and commands mean when none is named."""
+    chosen = cluster.current()
     for name in cluster.list_clusters():
+        in_use = "\tin use" if name == chosen else ""
         try:
             found = cluster.status(name)
-            typer.echo(f"{name}\t{found.provider}\t{found.state}\t{found.server}".rstrip())
+            typer.echo(f"{name}\t{found.provider}\t{found.state}\t{found.server}".rstrip() + in_use)
         except PodlabError as error:
-            typer.echo(f"{name}\t{error.message}")
+            typer.echo(f"{name}\t{error.message}{in_use}")
 
 
 @app.command()

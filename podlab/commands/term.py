@@ -83,8 +83,11 @@ def feedback(
     books = _graded(found, chosen(found, assignment))
     to = to or found.folder / "handed-back"
     with room_in(to):
-        given = handback.hand_back(books, to)
+        waiting = [learner for learner, booked in books.booked().items() if booked.needs_person]
+        given = handback.hand_back(books, to, waiting)
     typer.echo(f"{given.learners} pages in {given.folder}; all of them for an LMS in {given.archive}.")
+    if given.held:
+        typer.echo(f"Held back, since a person must look at them in formgrader: {', '.join(given.held)}.")
 
 
 @app.command()

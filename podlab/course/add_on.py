@@ -5,16 +5,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from podlab import addons
+from podlab.checks.api import ApiError
 from podlab.checks.contract import Inconclusive, NotGradable
 from podlab.checks.world import World
 from podlab.cluster.embedded import binaries
-from podlab.errors import PodlabError, WaitTimeout
+from podlab.errors import ClusterNotFound, PodlabError, WaitTimeout
 
 
 def bring_in(world: World, name: str, programs: Sequence[str]) -> None:
-    """Enable it if it is not ready; NotGradable where its `programs` are not."""
-    if addons.status(name, world.cluster).state == "ready":
-        return
+    """Enable it if it is not ready; NotGradable where its `programs` are not, and where we may not even ask for it."""
+    try:
+        if addons.status(name, world.cluster).state == "ready":
+            return
+    except (ApiError, ClusterNotFound) as error:
+        if isinstance(error, ApiError) and not error.lacks_right:
+            raise
+        raise NotGradable(f"the add-on {name} is needed: {error}") from error
     located = binaries.locate(list(programs))
     if missing := [program for program in programs if located[program] is None]:
         raise NotGradable(

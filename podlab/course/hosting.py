@@ -3,12 +3,15 @@
 The simulators with their clocks, network, disks and faults stay with the checker; the process of the learner's code
 gets what happens to a node, and answers with what the node does. A batch holds the next event of every run, so that
 many thousand events cost few messages. Each node has the learner's cell to itself: what one keeps in a global name or
-in its class, the others do not see.
+in its class, the others do not see. Who wants to, finds them all the same, and what an earlier life has kept: so some
+lives are lived once more by themselves, with all that they were told, and have to do what they did (`Fleet.relive`).
 """
 
 from __future__ import annotations
 
+import json
 import math
+import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from typing import Any
@@ -24,6 +27,9 @@ from podlab.errors import LaboratoryError, NodeFailed
 
 #: Events that one node's code may cause in one run: far more than any sensible node needs.
 MOST_EVENTS = 6_000
+
+#: Lives that are lived once more.
+RELIVED = 40
 
 #: Stands before the learner's source, one line: the course's own election is not at hand.
 _BEFORE = "import sys as _sys; _sys.modules['podlab.distributed.election'] = None\n"
@@ -121,8 +127,9 @@ class Fleet:
     def __init__(self, bench: Bench, source: str, kind: str, arguments: Sequence[Json]) -> None:
         self.kind, self.arguments = kind, list(arguments)
         self._stack = ExitStack()
-        whole = f"{_BEFORE}{source}\n_source = {source!r}\n{_AFTER}"
-        self._talk: Talk = self._stack.enter_context(bench.talk(whole, seconds=10))
+        self._bench, self._whole = bench, f"{_BEFORE}{source}\n_source = {source!r}\n{_AFTER}"
+        self._lives: list[_Life] = []
+        self._talk: Talk = self._stack.enter_context(bench.talk(self._whole, seconds=10))
 
     def __enter__(self) -> Fleet:
         return self
@@ -140,12 +147,33 @@ class Fleet:
 
     def run(self, simulators: Iterable[Simulator], seconds: float) -> None:
         """Run all simulators to `seconds`, side by side. Raises Stopped or TalkEnded for what the code cannot do."""
-        active = [_Run(str(number), simulator, seconds) for number, simulator in enumerate(simulators)]
+        chance = random.Random(self._bench.nonce)  # nothing that the learner's code could know before
+        runs = [_Run(str(n), one, seconds, chance.choice(one.names)) for n, one in enumerate(simulators)]
+        active = runs
         try:
             while active := [run for run in active if run.advance()]:
                 self._answer(active)
         finally:
             self._talk.call("_forget")
+        self._lives = [run.life for run in chance.sample(runs, min(RELIVED, len(runs)))]
+
+    def relive(self) -> None:
+        """End the process, and live the last life of one node of some runs again where nothing of the others is left.
+
+        Raises Stopped if one of them does anything else than it did, or TalkEnded.
+        """
+        self.close()
+        self._bench.afresh()
+        told = [[life.run, *event] for life in self._lives for event, _ in life.lived()]
+        with self._bench.talk(self._whole, seconds=60) as talk:
+            called = talk.call("_happened", self.kind, told)
+        if not called.ok and called.kind != "raised":
+            raise TalkEnded(called, self.kind)
+        does = iter(called.value if called.ok else ())
+        for life in self._lives:
+            for event, did in life.lived():
+                if next(does, None) != did:
+                    raise Stopped(_otherwise(life, event, called.error))
 
     def _answer(self, runs: Sequence[_Run]) -> None:
         """Ask about every run, in each of which one node is to move, and let happen what the nodes do."""
@@ -180,11 +208,43 @@ class _StandIn(Node):
         self._note("timer", name)
 
 
-class _Run:
-    """One simulator on its way to `end`, with the question that keeps it waiting."""
+class _Life:
+    """What has happened to a node since it was started last, and what it did each time, as JSON."""
 
-    def __init__(self, number: str, simulator: Simulator, end: float) -> None:
-        self.number, self.simulator, self.end = number, simulator, end
+    def __init__(self, run: str, seed: object) -> None:
+        self.run, self.seed = run, seed
+        self._lines: list[str] = []
+
+    def note(self, question: Sequence[Any], did: Sequence[Any]) -> None:
+        """Another event, and what came of it. A start begins anew."""
+        if question[2] == "start":
+            self._lines.clear()
+        self._lines.append(json.dumps([question, did]))
+
+    def lived(self) -> Iterable[tuple[Any, Any]]:
+        """Each event with what the node did."""
+        return map(json.loads, self._lines)
+
+
+def _otherwise(life: _Life, event: Sequence[Any], error: str) -> Problem:
+    name, now, what, first, _ = event
+    call = f"{what}({'' if what == 'start' else repr(first)})"
+    return Problem(
+        f"in the run with seed {life.seed}, at {call} at {now:.2f} s of its clock, {name} did something else than when "
+        f"it lived once more, by itself and with all that it had been told{error and f': then it {error}'}",
+        "It knows more than its messages, its timers and its disk tell it: from what another node or an earlier life "
+        "has kept in memory or in a file, or by a clock or by dice of its own.",
+        "Keep what a life needs in self, and what the next one needs in self.context.storage; self.context has a clock "
+        "and random numbers.",
+    )
+
+
+class _Run:
+    """One simulator on its way to `end`, with the question that keeps it waiting, and the life of one node."""
+
+    def __init__(self, number: str, simulator: Simulator, end: float, watched: str) -> None:
+        self.number, self.simulator, self.end, self.watched = number, simulator, end, watched
+        self.life = _Life(number, simulator.seed)
         self.question: tuple[Any, ...] = ()
         self.events = 0
 
@@ -218,6 +278,8 @@ class _Run:
     def apply(self, effects: Sequence[Sequence[Any]]) -> None:
         """Let what the node has done happen to the simulator."""
         name: str = self.question[0]
+        if name == self.watched:
+            self.life.note(self.question, effects)
         node = self.simulator.node(name)
         if node is None:
             return

@@ -19,9 +19,12 @@ from podlab.course.release import releases
 #: Budgets of a lesson. Words and lines are counted per cell; a manifest may be long, since it is read as a whole.
 LESSON_CELLS = range(20, 46)
 START_CELLS = range(6, 25)
-MOST_WORDS = 150
+#: An assignment may say more in a cell: a task is read as a whole, too.
+MOST_WORDS = {"lesson": 140, "assignment": 150}
 MOST_LINES = 45
-MEDIAN_LINES = 4
+MEDIAN_LINES = 3
+#: The fewest cells of prose to ten cells of code.
+PROSE_TO_TEN = 9
 PREDICTIONS = 3
 #: Sections that every lesson ends with.
 SECTIONS = ("## What we have seen", "## Three questions", "## To read on")
@@ -95,14 +98,15 @@ def times(course: Path) -> Iterator[Problem]:
 
 def prose(document: Document) -> Iterator[Problem]:
     """Prose that is too long for a cell, shouts, or has emoji; headings that are missing or doubled."""
+    most = MOST_WORDS[document.part]
     for number, cell in _numbered(document):
         if cell.kind == "code" and not cell.mark and cell.source.count("\n") >= MOST_LINES:
             yield Problem(number, f"has more than {MOST_LINES} lines of code. Divide it.")
         if cell.kind != "markdown":
             continue
         words = len(re.sub(r"\(https?://[^)]*\)|[|#*`-]", " ", cell.source).split())
-        if words > MOST_WORDS:
-            yield Problem(number, f"has {words} words; {MOST_WORDS} are the most. Divide or shorten it.")
+        if words > most:
+            yield Problem(number, f"has {words} words; {most} are the most. Divide or shorten it.")
         text = re.sub(r"`[^`]*`|!\[", "", cell.source)
         if "!" in text:
             yield Problem(number, "has an exclamation mark. Say it plainly.")
@@ -141,7 +145,7 @@ def lesson(document: Document) -> Iterator[Problem]:
             else "says `disruptive: true`, and neither lesson nor exercises take nodes away. Remove it.",
         )
     texts = len(cells) - len(codes)
-    if texts * 10 < len(codes) * 7:
+    if texts * 10 < len(codes) * PROSE_TO_TEN:
         yield Problem(where, f"has {texts} cells of prose to {len(codes)} of code. Say more between them.")
     predictions = sum("lab.predict(" in cell.source for cell in codes)
     if predictions < PREDICTIONS:
@@ -178,35 +182,39 @@ def assignment(document: Document) -> Iterator[Problem]:
 
 
 def links(course: Path, document: Document) -> Iterator[Problem]:
-    """Links to files that are not there, and links that are not https."""
+    """Links to files and headings that are not there, links that are not https, and pictures from elsewhere."""
+    here = course / builder.target(document)
     for number, cell in _numbered(document, "markdown"):
-        for address in re.findall(r"\]\(([^)\s]+)\)", cell.source):
-            if address.startswith("https://") or address.startswith("#"):
-                continue
+        for picture, address in re.findall(r"(!?)\[[^\]]*\]\(([^)\s]+)\)", cell.source):
             if "://" in address:
-                yield Problem(number, f"links to {address}, which is not https.")
-            elif not (course / builder.target(document)).parent.joinpath(address.split("#")[0]).exists():
-                yield Problem(number, f"links to {address}, which does not exist.")
+                if picture:
+                    yield Problem(number, f"shows {address}, which is not there without a network. Keep it here.")
+                elif not address.startswith("https://"):
+                    yield Problem(number, f"links to {address}, which is not https.")
+            else:
+                path = address.partition("#")[0]
+                yield from _anchor(here.parent / path if path else here, number, address)
     if document.part == "assignment":
         for exercise in registry.chapter(str(document.about["chapter"])).values():
-            yield from _anchor(course, exercise.id, exercise.lesson)
+            lesson = course / exercise.lesson.partition("#")[0]
+            yield from _anchor(lesson, f"exercise {exercise.id}", exercise.lesson)
 
 
-def _anchor(course: Path, exercise: str, address: str) -> Iterator[Problem]:
-    path, _, anchor = address.partition("#")
-    file = course / path
-    if not file.is_file():
-        yield Problem(f"exercise {exercise}", f"points to {path}, which does not exist.")
-        return
-    headings = {
-        line.lstrip("#").strip().replace(" ", "-")
-        for cell in json.loads(file.read_text())["cells"]
-        if cell["cell_type"] == "markdown"
-        for line in "".join(cell["source"]).splitlines()
-        if line.startswith("#")
-    }
-    if anchor and anchor not in headings:
-        yield Problem(f"exercise {exercise}", f"points to {address}, and the lesson has no such heading.")
+def _anchor(file: Path, where: str, address: str) -> Iterator[Problem]:
+    """What is wrong with an address that leads to `file`: there is none, or no such heading in it."""
+    anchor = address.partition("#")[2]
+    if not file.exists():
+        yield Problem(where, f"links to {address}, which does not exist.")
+    elif anchor and file.suffix == ".ipynb":
+        headings = {
+            line.lstrip("#").strip().replace(" ", "-")
+            for cell in json.loads(file.read_text())["cells"]
+            if cell["cell_type"] == "markdown"
+            for line in "".join(cell["source"]).splitlines()
+            if line.startswith("#")
+        }
+        if anchor not in headings:
+            yield Problem(where, f"links to {address}, and there is no such heading.")
 
 
 def notebook(course: Path, path: Path) -> Iterator[Problem]:
@@ -236,7 +244,7 @@ def leaks(course: Path, document: Document) -> Iterator[Problem]:
 
 
 def secrets_of(course: Path, document: Document) -> list[str]:
-    """Every line of a solution that the learner is not given elsewhere, the markers, and all of the hidden checks."""
+    """Every line of a right answer that the learner is not given elsewhere, markers, titles, and the hidden checks."""
     given = {
         line.strip()
         for cell in document.cells
@@ -245,11 +253,12 @@ def secrets_of(course: Path, document: Document) -> list[str]:
     }
     secrets = ["BEGIN SOLUTION", "END SOLUTION", "BEGIN HIDDEN"]
     for cell in document.cells:
-        if cell.mark == "answer":
-            shown = without_solutions(cell.source).splitlines()
-            hidden_lines = [line.strip() for line in cell.source.splitlines() if line not in shown]
+        if cell.mark in ("answer", "alternative"):
+            shown = without_solutions(cell.source).splitlines() if cell.mark == "answer" else ()
+            lines = [line for line in cell.source.splitlines() if line not in shown]
+            hidden_lines = [line.removeprefix("# + ").strip() for line in lines]
             secrets += [line for line in hidden_lines if len(line) > 12 and line not in given]
-        elif cell.mark in ("alternative", "wrong"):
+        if cell.mark in ("alternative", "wrong"):
             secrets.append(cell.title)
     folder = course / "autograder" / "hidden"
     chapter = str(document.about["chapter"])

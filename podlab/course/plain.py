@@ -6,7 +6,8 @@ of its own.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import wraps
 from typing import Any
@@ -14,7 +15,7 @@ from typing import Any
 from podlab.checks.calls import Called
 from podlab.checks.code import Code
 from podlab.checks.contract import CheckFunction, Json, Result, failed, passed
-from podlab.checks.talks import TalkEnded
+from podlab.checks.talks import Talk, TalkEnded
 
 
 @dataclass(frozen=True)
@@ -73,8 +74,23 @@ def values(bench: Code, source: str, name: str, calls: Sequence[Sequence[Json]],
     return [one.value for one in called(bench, source, name, calls, seconds)]
 
 
+@contextmanager
+def made(bench: Code, source: str, name: str, *arguments: Json, seconds: float = 10) -> Iterator[Talk]:
+    """A conversation with an object of the learner's class, asked for "it.method": it learns nothing before its time.
+
+    `seconds`: the most for one answer. What else than an answer comes ends the check with its story.
+    """
+    with bench.talk(source, seconds=seconds) as talk:
+        called = talk.make(name, *arguments)
+        if not called.ok:
+            raise TalkEnded(called, shown(name, arguments))
+        yield talk
+
+
 def shown(name: str, arguments: Sequence[Json]) -> str:
     """A call as the learner would write it, cut where it is long."""
+    if name.startswith("_"):
+        return "your code"  # the call is that of a driver of ours
     return f"{name}({', '.join(short(each) for each in arguments)})"
 
 

@@ -13,6 +13,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from podlab import paths
+from podlab.cluster.embedded import delegation
 from podlab.cluster.kind import runtime as kind_runtime
 from podlab.errors import PodlabError
 from podlab.node.runtime.choice import refused_processes, try_kernel
@@ -55,6 +56,9 @@ class Facts:
     container_runtime: str = ""
     container_trouble: tuple[str, str] | None = None
     container_notes: list[tuple[str, str]] = field(default_factory=list)
+    #: The controllers of the cgroup that nodes could have, and why there is none.
+    controllers: tuple[str, ...] = ()
+    cgroup_trouble: str = ""
 
 
 def collect() -> Facts:
@@ -63,6 +67,7 @@ def collect() -> Facts:
     data, data_free, data_error = _folder(paths.data)
     located, binaries_error = _binaries()
     runtime, trouble, notes = try_container_runtime()
+    controllers, cgroup_trouble = try_cgroup()
     return Facts(
         python=sys.version_info[:3],
         kernel=platform.release(),
@@ -87,7 +92,18 @@ def collect() -> Facts:
         container_runtime=runtime,
         container_trouble=trouble,
         container_notes=notes,
+        controllers=controllers,
+        cgroup_trouble=cgroup_trouble,
     )
+
+
+def try_cgroup() -> tuple[tuple[str, ...], str]:
+    """The controllers that nodes could have for their pods, and why there are none."""
+    try:
+        offer = delegation.offered()
+    except PodlabError as error:
+        return (), error.message.rstrip(".")
+    return offer.controllers, offer.why
 
 
 def try_container_runtime() -> tuple[str, tuple[str, str] | None, list[tuple[str, str]]]:

@@ -165,6 +165,16 @@ def runtime(facts: Facts) -> Finding:
     return Finding("runtime", "limited", f"plain: {', '.join(refused)} refused", meaning, remedy)
 
 
+def limits(facts: Facts) -> Finding:
+    """What would be done about the limits of containers."""
+    found = choice.limits(facts.controllers)
+    if "cpu" in facts.controllers:
+        return Finding("limits", "ok", found, essential=False)
+    meaning = f"There is no cgroup for pods: {facts.cgroup_trouble or 'the controller cpu is not handed on'}."
+    remedy = "Begin with `systemd-run --user --scope -p Delegate=yes`, if you want them kept (docs/limits.md)."
+    return Finding("limits", "ok", found, meaning, remedy, False)
+
+
 def memory(facts: Facts) -> Finding:
     """Whether a cluster fits into the free memory."""
     found = f"{facts.memory / GIB:.1f} GiB free"
@@ -278,6 +288,7 @@ JUDGEMENTS: tuple[Callable[[Facts], Finding], ...] = (
     nf_tables,
     overlay,
     runtime,
+    limits,
     loopback,
     memory,
     folders,

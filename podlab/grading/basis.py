@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import hashlib
+import re
 from pathlib import Path
 
 from podlab.checks import registry, runner
@@ -11,6 +12,8 @@ from podlab.checks import registry, runner
 _ROOT = Path(__file__).resolve().parents[2]
 #: Packages whose code can change a verdict: where checks are, and what they are made of.
 _PACKAGES = ("podlab.addons", "podlab.checks", "podlab.course", "podlab.distributed", "podlab.spark")
+#: An import in a text that is run in the learner's process: the module, as drivers write it.
+_IN_A_TEXT = re.compile(r"^ *from (podlab[.\w]*) import ", re.MULTILINE)
 
 
 def basis(chapter: str, release: Path, hidden: Path | None) -> str:
@@ -42,13 +45,15 @@ def sources(chapter: str, hidden: Path | None) -> dict[str, Path]:
 
 
 def _imported(file: Path) -> set[str]:
-    """The names that may be modules of ours in the imports of a file, wherever in it they stand."""
+    """The names that may be modules of ours in the imports of a file, wherever they stand, in a driver's text too."""
     names: set[str] = set()
     for node in ast.walk(ast.parse(file.read_bytes())):
         if isinstance(node, ast.ImportFrom) and node.module:
             names |= {node.module} | {f"{node.module}.{each.name}" for each in node.names}
         elif isinstance(node, ast.Import):
             names |= {each.name for each in node.names}
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            names |= set(_IN_A_TEXT.findall(node.value))
     return {name for name in names if name.startswith(_PACKAGES)}
 
 

@@ -16,6 +16,7 @@ import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -158,7 +159,9 @@ class Books:
                 notebook = transplant(base, read_notebook(submission.path)).notebook
             except Unreadable:
                 notebook = base
-            (folder / f"{self.assignment}.ipynb").write_text(json.dumps(notebook, indent=1, sort_keys=True))
+            # Whole or not at all: the report of the class reads everybody's, also when one is graded alone.
+            with paths.whole_file(folder / f"{self.assignment}.ipynb") as file:
+                file.write(json.dumps(notebook, indent=1, sort_keys=True))
             stamp = folder / "timestamp.txt"
             if submission.received is not None:
                 stamp.write_text(f"{submission.received.astimezone(UTC):%Y-%m-%d %H:%M:%S.%f} UTC\n")
@@ -275,9 +278,10 @@ class Books:
                     shutil.copy2(file, self._backup("damaged", ".db"))
                 raise
         if not self._has_copy("[0-9]*.db"):
-            kept = sorted((self.folder / "backups").glob("[0-9]*.db"))
-            self._back_up()
-            for old in kept[: -BACKUPS + 1]:
+            copy = self._back_up()
+            # Where the clock was set back, the copy of now has not the newest name.
+            others = [each for each in sorted((self.folder / "backups").glob("[0-9]*.db")) if each != copy]
+            for old in others[: 1 - BACKUPS]:
                 old.unlink(missing_ok=True)
 
     def _has_copy(self, names: str) -> bool:
@@ -285,18 +289,20 @@ class Books:
         written = (self.folder / "gradebook.db").stat().st_mtime_ns
         return written in {each.stat().st_mtime_ns for each in (self.folder / "backups").glob(names)}
 
-    def _back_up(self, why: str = "") -> None:
-        """Copy the gradebook, if there is one, to backups/TIME.db, or to WHY-TIME.db.
+    def _back_up(self, why: str = "") -> Path | None:
+        """Copy the gradebook, if there is one, to backups/TIME.db, or to WHY-TIME.db; returns the copy.
 
-        A copy has the gradebook's own time, which says of what state it is whatever was done to the clock.
+        A copy has the gradebook's own time, which says of what state it is whatever was done to the clock. Where the
+        newest dated copy holds the same, though the file was written to since, it gets the new time.
         """
         import sqlite3
 
         file = self.folder / "gradebook.db"
         if not file.exists():
-            return
+            return None
         copy = self._backup(why, ".db")
         draft, state = copy.with_suffix(".new"), file.stat()
+        newest = None if why else max(copy.parent.glob("[0-9]*.db"), default=None)
         try:
             with (
                 in_words(file),
@@ -304,8 +310,12 @@ class Books:
                 contextlib.closing(sqlite3.connect(draft)) as half,
             ):
                 book.backup(half)
-            os.utime(draft, ns=(state.st_atime_ns, state.st_mtime_ns))
-            draft.replace(copy)
+            if newest is not None and _hold_the_same(newest, draft):
+                copy = newest
+            else:
+                draft.replace(copy)
+            os.utime(copy, ns=(state.st_atime_ns, state.st_mtime_ns))
+            return copy
         finally:
             draft.unlink(missing_ok=True)
 
@@ -382,6 +392,19 @@ def in_words(file: Path) -> Iterator[None]:
             "is the one that is there now). Without one, move the gradebook away: `podlab grade` makes it again from "
             "records/, but for marks given by hand.",
         ) from error
+
+
+def _hold_the_same(one: Path, other: Path) -> bool:
+    """Whether two gradebooks have the same rows; not where one of them cannot be read."""
+    import sqlite3
+
+    with (
+        contextlib.suppress(sqlite3.Error),
+        contextlib.closing(sqlite3.connect(one)) as first,
+        contextlib.closing(sqlite3.connect(other)) as second,
+    ):
+        return all(left == right for left, right in zip_longest(first.iterdump(), second.iterdump()))
+    return False
 
 
 def configure(folder: Path) -> bool:

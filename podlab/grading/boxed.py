@@ -50,7 +50,7 @@ class BoxedCode(contextlib.AbstractContextManager["BoxedCode"]):
 
 
 class BoxedBench(Bench):
-    """A Bench whose learner's code runs in one box of `house`, new for each run of an exercise."""
+    """A Bench whose learner's code runs in one box of `house`, new for each run of an exercise and `afresh`."""
 
     def __init__(self, house: House, **settings: Any) -> None:
         self._code = BoxedCode(lambda: house)
@@ -59,6 +59,10 @@ class BoxedBench(Bench):
     def __exit__(self, *error: object) -> None:
         """End the box and what is in it."""
         self._code.__exit__(*error)
+
+    def afresh(self) -> None:
+        """End the box: the next code gets another one."""
+        self._code.__exit__()
 
 
 class Boxed:

@@ -79,8 +79,9 @@ class Graded:
 
 
 def assignments(course: Path) -> list[str]:
-    """The assignments of the course, by name."""
-    return sorted(folder.name for folder in (course / "release").glob("*") if folder.is_dir())
+    """The assignments of the course, by name; also one whose release is being made anew, or was when all was killed."""
+    steps = (course / "release", course / "source")
+    return sorted({folder.name for step in steps for folder in step.glob("*") if folder.is_dir()})
 
 
 def which_assignment(course: Path, folder: Path, asked: str | None) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import zipfile
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,24 +16,32 @@ from podlab.grading.bookkeeping import Books
 
 @dataclass(frozen=True)
 class HandedBack:
-    """What was copied: how many learners' pages, into which folder and which archive."""
+    """What was copied: how many learners' pages, into which folder and which archive; whose page was not."""
 
     learners: int
     folder: Path
     archive: Path
+    #: Their pages say 0 points where nothing is judged yet.
+    held: Sequence[str] = ()
 
 
-def hand_back(books: Books, to: Path) -> HandedBack:
-    """Copy every learner's page of feedback to `to`/ASSIGNMENT/LEARNER/; only pages, nothing of the gradebook."""
+def hand_back(books: Books, to: Path, waiting: Collection[str] = ()) -> HandedBack:
+    """Copy every learner's page of feedback to `to`/ASSIGNMENT/LEARNER/; only pages, nothing of the gradebook.
+
+    Pages of those whose grades wait for a person (`waiting`) are held back, and taken away where they were copied once.
+    """
     pages = {
         page.parents[1].name: page
         for page in sorted((books.folder / "feedback").glob(f"*/{books.assignment}/{books.assignment}.html"))
     }
     if not pages:
         raise GradingError(f"There is no feedback on {books.assignment}.", hint="Run `podlab grade` first.")
+    held = sorted(who for who in waiting if pages.pop(who, None))
     numbers = _moodle_numbers(books)
     folder = to / books.assignment
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    for learner in held:
+        (folder / learner / f"{books.assignment}.html").unlink(missing_ok=True)
     archive = to / f"{books.assignment}.zip"
     with paths.whole_file(archive, "wb") as file, zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as packed:
         for learner, page in pages.items():
@@ -40,7 +49,7 @@ def hand_back(books: Books, to: Path) -> HandedBack:
             own.mkdir(exist_ok=True, mode=0o700)
             shutil.copyfile(page, own / page.name)
             packed.write(page, f"{numbers.get(learner, learner)}/{page.name}")
-    return HandedBack(len(pages), folder, archive)
+    return HandedBack(len(pages), folder, archive, held)
 
 
 def _moodle_numbers(books: Books) -> dict[str, str]:

@@ -2,7 +2,8 @@
 
 A cluster is used for another submission only when its inventory equals the one that was taken when it was new.
 Namespaced and cluster-scoped objects count, of every group and kind that can be listed; what changes by itself
-(status, versions, heartbeats, events) does not.
+(status, versions, heartbeats, events) does not. An object that has the uid and the version that it had then is what it
+was then: etcd counts a new version with every write.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from podlab.checks.api import Api
@@ -22,8 +24,21 @@ PASSING = {"Event", "Lease", "ComponentStatus"}
 MEASURED = ("metrics.k8s.io", "custom.metrics.k8s.io", "external.metrics.k8s.io")
 #: Parts of an object that the cluster writes by itself.
 VOLATILE = ("resourceVersion", "managedFields", "generation", "selfLink")
+#: Asks for the metadata of a list's objects alone.
+METADATA = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 
-Inventory = Mapping[str, str]
+
+@dataclass(frozen=True)
+class Inventory:
+    """Every object of a cluster, by kind, namespace and name: its fingerprint, and the version that has it.
+
+    `collections` says where they were found: path -> kind. There are no others as long as no CustomResourceDefinition
+    and no APIService has come or changed, and these are objects of the inventory themselves.
+    """
+
+    collections: Mapping[str, str]
+    objects: Mapping[str, str]
+    versions: Mapping[str, str]
 
 
 def is_settled(api: Api) -> bool:
@@ -33,18 +48,46 @@ def is_settled(api: Api) -> bool:
     return all(api.get(kind, name, namespace) for namespace in sorted(namespaces) for kind, name in given)
 
 
-def inventory(api: Api) -> dict[str, str]:
-    """A fingerprint of every object, by kind, namespace and name."""
-    found: dict[str, str] = {}
-    for root in _roots(api):
-        for resource in api.request("GET", root).get("resources", []):
-            if "/" in resource["name"] or "list" not in resource.get("verbs", ()) or resource["kind"] in PASSING:
-                continue
-            for item in api.request("GET", f"{root}/{resource['name']}", timeout=30).get("items") or []:
-                meta = item["metadata"]
-                place = "/".join(filter(None, (resource["kind"], meta.get("namespace"), meta["name"])))
-                found[place] = fingerprint(item)
-    return found
+def inventory(api: Api, before: Inventory | None = None) -> Inventory:
+    """What is there now. What has the uid and the version that it had `before` is what it was, and only told."""
+    collections = before.collections if before else _collections(api)
+    objects: dict[str, str] = {}
+    versions: dict[str, str] = {}
+    for path, kind in collections.items():
+        told = {_place(kind, item): _version(item) for item in _items(api, path, accept=METADATA)} if before else {}
+        if before and all(version and before.versions.get(place) == version for place, version in told.items()):
+            objects |= {place: before.objects[place] for place in told}
+            versions |= told
+            continue
+        for item in _items(api, path):
+            objects[_place(kind, item)] = fingerprint(item)
+            versions[_place(kind, item)] = _version(item)
+    return Inventory(collections, objects, versions)
+
+
+def _collections(api: Api) -> dict[str, str]:
+    """The paths of all lists of objects, and of which kind these are."""
+    return {
+        f"{root}/{resource['name']}": resource["kind"]
+        for root in _roots(api)
+        for resource in api.request("GET", root).get("resources", [])
+        if "/" not in resource["name"] and "list" in resource.get("verbs", ()) and resource["kind"] not in PASSING
+    }
+
+
+def _items(api: Api, path: str, **options: Any) -> list[dict[str, Any]]:
+    return api.request("GET", path, timeout=30, **options).get("items") or []
+
+
+def _place(kind: str, item: Mapping[str, Any]) -> str:
+    meta = item["metadata"]
+    return "/".join(filter(None, (kind, meta.get("namespace"), meta["name"])))
+
+
+def _version(item: Mapping[str, Any]) -> str:
+    """Changes with every change of the object, whatever it is; empty if nobody counts them."""
+    meta = item["metadata"]
+    return f"{meta.get('uid')} {meta['resourceVersion']}" if meta.get("resourceVersion") else ""
 
 
 def _roots(api: Api) -> list[str]:
@@ -60,7 +103,7 @@ def fingerprint(item: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps([meta, rest], sort_keys=True).encode()).hexdigest()
 
 
-def differences(before: Inventory, after: Inventory) -> list[str]:
+def differences(before: Mapping[str, str], after: Mapping[str, str]) -> list[str]:
     """What has come, gone or changed, in words."""
     return [
         *(f"{name} is new" for name in sorted(after.keys() - before.keys())),
@@ -74,7 +117,10 @@ def proven_clean(api: Api, before: Inventory, timeout: float = 90) -> list[str]:
     last: list[str] = []
 
     def clean() -> bool:
-        last[:] = differences(before, inventory(api)) + _unready(api)
+        # A namespace takes seconds to go, with all that is in it; to read every object each time costs a core as long.
+        namespaces = {f"Namespace/{one['metadata']['name']}" for one in api.list("Namespace")}
+        come = [f"{name} is new" for name in sorted(namespaces - before.objects.keys())]
+        last[:] = come or differences(before.objects, inventory(api, before).objects) + _unready(api)
         return not last
 
     try:

@@ -87,11 +87,11 @@ class Ledger:
             untouched = cell.metadata.nbgrader.get("checksum") == utils.compute_checksum(cell)
             comment.auto_comment = "No response." if untouched and not utils.is_task(cell) else None
         self._book.db.commit()
-        entry.late_submission_penalty = None
+        penalty = None
         if (late := entry.assignment.total_seconds_late) > 0:
             penalty = self._late.plugin_inst.late_submission_penalty(record.learner, entry.score, late)
-            if penalty is not None:
-                entry.late_submission_penalty = self._late._check_late_penalty(entry, penalty)
+        # Set once, at the end: a page that is made again is no other state of the gradebook.
+        entry.late_submission_penalty = None if penalty is None else self._late._check_late_penalty(entry, penalty)
         self._book.db.commit()
 
     def _page(self, entry: Any, notebook: Any, learner: str) -> str:

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NoReturn
 
+from podlab import paths
 from podlab.checks import faults
 from podlab.checks.api import Api
 from podlab.checks.world import MADE_BY, World
-from podlab.errors import GradingError, PodlabError
+from podlab.errors import GradingError, PodlabError, WaitTimeout
 from podlab.grading.boxed import BoxedCode
 from podlab.grading.house import House
 from podlab.grading.inventory import Inventory, inventory, is_settled, proven_clean
 from podlab.waiting import until
 
 Say = Callable[[str], None]
+
+#: Seconds to wait for a turn to start a cluster.
+PATIENCE = 120.0
 
 
 def _nowhere(*_arguments: object) -> NoReturn:
@@ -33,7 +39,16 @@ class OwnCluster:
 
     def world(self, seed: int, label: str = "check") -> World:
         """A world in it, in which no learner's code runs."""
-        return World(self.api, seed=seed, label=label, cluster=self.name, nodes=self.nodes, start=_nowhere)
+        return World(
+            self.api,
+            seed=seed,
+            label=label,
+            cluster=self.name,
+            nodes=self.nodes,
+            start=_nowhere,
+            # No learner may write there, and it need not be made and taken down for each exercise.
+            measured_in="default",
+        )
 
     @contextlib.contextmanager
     def boxed_world(self, seed: int, house: Callable[[], House]) -> Iterator[World]:
@@ -59,10 +74,32 @@ def fresh(name: str, nodes: int, say: Say) -> Iterator[OwnCluster]:
     """A new cluster; it is gone when the block ends."""
     from podlab import cluster
 
-    say("Starting its cluster.")
-    sweep(name)  # left by a grader that was killed
-    with cluster.up(name, nodes=nodes, guarded=True) as handle:
+    with contextlib.ExitStack() as stack:
+        with turn():
+            say("Starting its cluster.")
+            sweep(name)  # left by a grader that was killed
+            handle = stack.enter_context(cluster.up(name, nodes=nodes, guarded=True))
         yield OwnCluster(name, handle.kubeconfig)
+
+
+@contextlib.contextmanager
+def turn() -> Iterator[None]:
+    """One of as many turns as there are cores, for what takes a whole core; the kernel ends that of a killed worker.
+
+    More clusters that start at a time would all be ready late, and their submissions would then wait in step, and
+    compute in step. Whoever waits for longer than PATIENCE goes on without a turn: it is about speed only.
+    """
+    folder, cores = paths.private(paths.data() / "locks"), len(os.sched_getaffinity(0))
+    with contextlib.ExitStack() as stack:
+        files = [stack.enter_context(Path(folder, f"turn-{number}").open("a")) for number in range(cores)]
+        with contextlib.suppress(WaitTimeout):
+            until(
+                lambda: any(faults.lock(file.fileno(), fcntl.LOCK_EX) for file in files),
+                "a turn to start a cluster",
+                timeout=PATIENCE,
+                interval=0.1,
+            )
+        yield
 
 
 def sweep(wanted: str) -> None:
@@ -82,7 +119,7 @@ class Pool:
         self._say = say
         self._stack = contextlib.ExitStack()
         self._cluster: OwnCluster | None = None
-        self._baseline: Inventory = {}
+        self._baseline: Inventory | None = None
         #: How many submissions were given a cluster that had served before, and how many clusters were thrown away.
         self.reused = 0
         self.destroyed = 0
@@ -105,6 +142,7 @@ class Pool:
         self._prove(self._cluster)
 
     def _prove(self, lent: OwnCluster) -> None:
+        assert self._baseline is not None
         self._say("Proving that the cluster is as it was.")
         try:
             lent.delete_namespaces()

@@ -17,7 +17,6 @@ import fcntl
 import hashlib
 import json
 import os
-import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -27,6 +26,7 @@ from typing import IO, Any
 from podlab import paths
 from podlab.errors import BlobCorrupted, ImageError
 from podlab.images.reference import Reference
+from podlab.trees import remove_tree
 
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 INDEX = "application/vnd.oci.image.index.v1+json"
@@ -281,20 +281,6 @@ class ImageLayout:
                 yield file, keep
         finally:
             Path(name).unlink(missing_ok=True)
-
-
-def remove_tree(folder: Path) -> None:
-    """Remove a folder of any modes; raises OSError if something stays."""
-
-    def open_up(path: str) -> None:
-        Path(path).chmod(0o700)
-        with os.scandir(path) as entries:
-            for entry in entries:
-                if entry.is_dir(follow_symlinks=False):
-                    open_up(entry.path)
-
-    open_up(str(folder))
-    shutil.rmtree(folder)
 
 
 class VerifiedFile:

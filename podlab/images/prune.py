@@ -9,7 +9,8 @@ from pathlib import Path
 
 from podlab.errors import ImageError
 from podlab.images.image import chain_ids, is_index
-from podlab.images.layout import Descriptor, ImageLayout, remove_tree
+from podlab.images.layout import Descriptor, ImageLayout
+from podlab.trees import remove_tree
 
 _ROOT = re.compile(r"/roots/([0-9a-f]{64})")
 
@@ -43,8 +44,7 @@ def prune(layout: ImageLayout) -> Pruned:
         unused = roots - chains
         for name in sorted(unused - mounted):
             (layout.roots / f"{name}.json").unlink(missing_ok=True)
-            if (layout.roots / name).exists():
-                remove_tree(layout.roots / name)
+            remove_tree(layout.roots / name)
         layout.clear_unfinished()
     return Pruned(blobs, len(unused - mounted), freed, len(unused & mounted))
 

@@ -22,9 +22,10 @@ from typing import IO, cast
 
 from podlab.errors import ImageError
 from podlab.images.image import Image, chain_ids
-from podlab.images.layout import CHUNK, Descriptor, ImageLayout, VerifiedFile, remove_tree
+from podlab.images.layout import CHUNK, Descriptor, ImageLayout, VerifiedFile
 from podlab.images.rooted import look, resolve
 from podlab.images.streams import HashedReader, decompressed
+from podlab.trees import remove_tree
 
 WHITEOUT = ".wh."
 OPAQUE = ".wh..wh..opq"
@@ -92,8 +93,7 @@ def _unpack_chain(
     work = layout.temporary_folder()
     try:
         _record_path(target).unlink(missing_ok=True)
-        if target.exists():
-            remove_tree(target)
+        remove_tree(target)
         unpacking = Unpacking(work, recorded(parent) if parent else Recorded(), shown)
         if parent:
             unpacking.copy_tree(parent)
@@ -111,8 +111,7 @@ def _unpack_chain(
             hint="Free some space (`podlab image prune`), then try again." if full else None,
         ) from error
     finally:
-        if work.exists():
-            remove_tree(work)
+        remove_tree(work)
 
 
 def apply_layer(unpacking: Unpacking, blob: VerifiedFile, diff_id: str) -> None:
@@ -215,11 +214,11 @@ class Unpacking:
                 f"A layer of {self.shown} has an entry that leads out of the image: {name!r:.200}.",
                 hint="The image was not unpacked. Do not use it.",
             )
-        if any(part.startswith(WHITEOUT) for part in parts[:-1]):
-            raise ImageError(f"A layer of {self.shown} has a malformed whiteout: {name!r:.200}.")
         if not parts:
             return "", ""
         folder = resolve(self.root, "/".join(parts[:-1]), shown=self.shown)
+        if any(part.startswith(WHITEOUT) for part in folder.split("/")):
+            raise ImageError(f"A layer of {self.shown} has a malformed whiteout: {name!r:.200}.")
         self._make_folders(folder)
         return folder, parts[-1]
 
@@ -264,12 +263,14 @@ class Unpacking:
 
     def _remove_lower(self, path: str) -> None:
         """Remove what lower layers have at or below `path`; what this layer made stays."""
-        below = path + "/"
-        if not any(made == path or made.startswith(below) for made in self._made):
-            self._clear(path, keep_folder=False)
-        elif (self.root / path).is_dir() and not (self.root / path).is_symlink():
-            for entry in list((self.root / path).iterdir()):
-                self._remove_lower(f"{path}/{entry.name}")
+        waiting = [path]
+        while waiting:
+            path = waiting.pop()
+            below = path + "/"
+            if not any(made == path or made.startswith(below) for made in self._made):
+                self._clear(path, keep_folder=False)
+            elif (self.root / path).is_dir() and not (self.root / path).is_symlink():
+                waiting += [f"{path}/{entry.name}" for entry in (self.root / path).iterdir()]
 
     def _write_file(self, archive: tarfile.TarFile, member: tarfile.TarInfo, target: Path) -> None:
         source = archive.extractfile(member)

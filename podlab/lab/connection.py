@@ -54,27 +54,40 @@ def chosen() -> str:
 def connect(name: str | None = None) -> Connection:
     """Connect to a cluster: by PODLAB_KUBECONFIG if set, else the podlab cluster `name`.
 
+    One from elsewhere is called by its context and file: no verb that takes a cluster's name means another by it.
+
     Raises PodlabError, with the command that helps, when there is no cluster or it does not answer, and for one that
     looks like one in production until PODLAB_CONFIRM is the full name of its context.
     """
+    from podlab.cluster import clusters
+
     given = os.environ.get("PODLAB_KUBECONFIG")
+    # A kubeconfig from elsewhere may be any cluster; its nodes are ours to break only if the cluster is named.
+    ours = not given or "PODLAB_CLUSTER" in os.environ
     name = name or chosen()
-    kubeconfig = _confirmed(Path(given)) if given else _kubeconfig(name)
+    if given:
+        kubeconfig = Path(given)
+        context = _confirmed(kubeconfig)
+        name = name if ours else clusters.of_kubeconfig(kubeconfig) or f"{context} of {given}"
+    else:
+        kubeconfig = clusters.get(name).kubeconfig
     api = Api.connect(kubeconfig)
+    readiness.need_credentials(api.client, kubeconfig)
     try:
         version = api.request("GET", "/version").get("gitVersion", "")
     except ApiError as error:
         if error.status == 401:
             raise LabError(readiness.unauthorized(kubeconfig), hint=_NEW if given else readiness.FRESH) from error
         raise
-    # A kubeconfig from elsewhere may be any cluster; its nodes are ours to break only if the cluster is named.
-    ours = not given or "PODLAB_CLUSTER" in os.environ
     nodes = faults.of_cluster(name) if ours else None
-    named = filter(None, (one.strip() for one in os.environ.get(lent.VARIABLE, "").split(",")))
-    return Connection(name, api, nodes, version, _image(kubeconfig), tuple(named))
+    if _is_ours(kubeconfig):  # what is set for the cluster of a class may still be set at home
+        return Connection(name, api, nodes, version)
+    image = os.environ.get("PODLAB_LAB_IMAGE") or OFFICIAL_IMAGE
+    return Connection(name, api, nodes, version, image, lent.named())
 
 
-def _confirmed(kubeconfig: Path) -> Path:
+def _confirmed(kubeconfig: Path) -> str:
+    """The name of its current context, once nothing is in the way of using it."""
     from podlab.cluster import existing
 
     try:
@@ -83,24 +96,15 @@ def _confirmed(kubeconfig: Path) -> Path:
         raise LabError(f"PODLAB_KUBECONFIG: {error.message}", hint=_NEW) from error
     if existing.looks_like_production(context, parts) and os.environ.get("PODLAB_CONFIRM") != context:
         raise LabError(existing.question(context, parts, kubeconfig), hint=f"Say so with PODLAB_CONFIRM={context}")
-    return kubeconfig
+    return context
 
 
-def _image(kubeconfig: Path) -> str:
-    """What stands for podlab/python: PODLAB_LAB_IMAGE; else an official image where it is not we who run the nodes."""
+def _is_ours(kubeconfig: Path) -> bool:
+    """Whether it is the kubeconfig of a cluster that podlab runs."""
     from podlab.cluster import clusters
 
-    if named := os.environ.get("PODLAB_LAB_IMAGE"):
-        return named
     name = clusters.of_kubeconfig(kubeconfig)
-    ours = name and clusters.provider_of(name).name != "existing"
-    return PYTHON_IMAGE if ours else OFFICIAL_IMAGE
-
-
-def _kubeconfig(name: str) -> Path:
-    from podlab import cluster
-
-    return Path(cluster.get(name).kubeconfig)
+    return bool(name) and clusters.provider_of(name).name != "existing"
 
 
 def bring_up(name: str | None = None) -> None:

@@ -95,15 +95,13 @@ class CourseMap(Shown):
     @property
     def html(self) -> str:  # type: ignore[override]
         """The map in HTML, a table with one body for each part."""
-        # Words wrap, numbers do not.
-        cell = '<td style="text-align:left;vertical-align:top;white-space:{}">{}</td>'
-        wraps = [*["normal"] * 4, *["nowrap"] * 3]
+        cell = '<td style="text-align:left;vertical-align:top">{}</td>'
         head = "".join(f'<th scope="col" style="text-align:left">{escape(word.capitalize())}</th>' for word in HEADS)
         bodies = []
         for part in PARTS:
             rows = [row for row in self.rows if row.part == part]
             title = f'<tr><th scope="rowgroup" colspan="{len(HEADS)}" style="text-align:left">{escape(part)}</th></tr>'
-            lines = "".join(f"<tr>{''.join(map(cell.format, wraps, _linked(row)))}</tr>" for row in rows)
+            lines = "".join(f"<tr>{''.join(map(cell.format, _linked(row)))}</tr>" for row in rows)
             bodies.append(f"<tbody>{title}{lines}</tbody>")
         caption = f'<caption style="text-align:left">{escape(self.summary)}</caption>'
         return f"<table>{caption}<thead><tr>{head}</tr></thead>{''.join(bodies)}</table>"
@@ -120,7 +118,7 @@ def _linked(row: Row) -> list[str]:
             bar = (
                 f'<progress max="{row.exercises}" value="{row.passed}" aria-hidden="true" style="width:3em"></progress>'
             )
-            cells[6] = f"{bar} {cells[6]}"
+            cells[6] = f'{bar} <span style="white-space:nowrap">{cells[6]}</span>'
     return cells
 
 

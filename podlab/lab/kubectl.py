@@ -12,7 +12,7 @@ from podlab.checks.api import Object, documents
 from podlab.checks.world import is_ready, restarts
 from podlab.errors import PodlabError
 from podlab.lab.connection import LabError
-from podlab.lab.place import Place
+from podlab.lab.place import FRESH, Place
 from podlab.lab.show import COLUMNS, OTHERWISE, Listing, Note, event_time
 from podlab.waiting import pause, until
 
@@ -41,7 +41,8 @@ class KubectlVerbs(Place):
             found = self.api.get(kind, name, self.namespace)
             if found is None:
                 raise LabError(
-                    f"There is no {resource.kind} {name!r} in {self.namespace}.", hint=f'See lab.get("{kind}").'
+                    f"There is no {resource.kind} {name!r} in {self.namespace}.",
+                    hint=f'See lab.get("{kind}").{f" {FRESH}" if resource.namespaced else ""}',
                 )
             return found
         items = self._say(lambda: self.api.list(kind, self.namespace if resource.namespaced else None))

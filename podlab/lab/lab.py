@@ -13,7 +13,7 @@ from podlab.lab.notebook import display_it
 from podlab.lab.pictures import Pictures
 from podlab.lab.replays import Replays
 from podlab.lab.seeing import Seeing
-from podlab.lab.show import Listing
+from podlab.lab.show import ON_PAPER, Listing
 
 #: The labs of this kernel by chapter: a cell that is run again starts over with a clean slate.
 _LABS: dict[str, Lab] = {}
@@ -38,7 +38,9 @@ def start(chapter: str, *, cluster: str | None = None, up: bool = False) -> Lab:
             lab.open(connect(cluster))
     except PodlabError as error:
         lab.away = str(error)
-    display_it(lab.welcome())
+    welcome = lab.welcome()
+    welcome.html += ON_PAPER  # every lesson and every assignment begins with it
+    display_it(welcome)
     return lab
 
 

@@ -10,7 +10,7 @@ from podlab.checks import answers, registry, runner, seeds
 from podlab.checks.api import Object
 from podlab.checks.bench import Bench
 from podlab.checks.contract import Answer, Exercise, Situation
-from podlab.checks.finite import comparable
+from podlab.checks.finite import comparable, plain
 from podlab.checks.world import World
 from podlab.errors import PodlabError
 from podlab.lab import notebook
@@ -29,7 +29,8 @@ class Learning(Place):
     def predict(self, key: str, value: float | str | None, unit: str = "") -> Note:
         """Commit a prediction before you measure; it can be changed until the measurement is there.
 
-        LabError for a value that is neither a number nor a text, and for a key or a unit that is no text.
+        LabError for a value that is neither a number nor a text, for a text where there is a unit, and for a key or a
+        unit that is no text.
         """
         value = _plain(key, value, unit)
         entry = self._progress.predicted(key, value, unit, anew=key not in self._predicted)
@@ -54,6 +55,8 @@ class Learning(Place):
         if isinstance(value, int | float) and isinstance(measured, int | float) and not isinstance(value, bool):
             off = measured - value
             return Note(f"{seen}, predicted {_quantity(value, unit)}: off by {_quantity(round(abs(off), 2), unit)}.")
+        if isinstance(value, str) and isinstance(measured, int | float) and str(measured) != value:
+            return Note(f"{seen}, predicted {value!r}: a text, where a number can be compared.")
         verdict = "as predicted" if str(value) == str(measured) else "not as predicted"
         return Note(f"{seen}, predicted {value}: {verdict}.")
 
@@ -80,7 +83,8 @@ class Learning(Place):
         view = self.check(exercise)
         display_it(view)
         if view.report.score is None:
-            raise LabError(view.verdict, hint="See `podlab cluster status`, then run this cell again.")
+            first = "See `podlab cluster status`" if self._exercise(exercise).cluster else "Close other programs"
+            raise LabError(view.verdict, hint=f"{first}, then run this cell again.")
         return float(view.report.score)
 
     def hint(self, exercise: str) -> Note:
@@ -119,6 +123,11 @@ class Learning(Place):
         seed, label = seeds.seed_for(self.learner, exercise.id), f"check-{exercise.id.replace('.', '-')}"
         if not exercise.cluster:
             return lambda: Bench(seed=seed, label=label, say=progress.say)
+        if exercise.chapter != self.chapter:
+            raise LabError(
+                f"Exercise {exercise.id} is of chapter {exercise.chapter}, and this lab of chapter {self.chapter}.",
+                hint=f'Run lab = start("{exercise.chapter}"), then check again.',
+            )
         on = self._need_whole()
         return lambda: World(on.api, seed=seed, label=label, say=progress.say, **on.surroundings)
 
@@ -133,12 +142,16 @@ def columns(*heads: str) -> list[tuple[str, Callable[[Object], str]]]:
 
 
 def _plain(key: Any, value: Any, unit: Any = "") -> Any:
-    """The value of a prediction or a measurement as a file can hold it: a numpy number becomes one of Python's."""
+    """The value of a prediction or a measurement as a file can hold it; a text beside a unit is refused."""
     for what, text in (("name", key), ("unit", unit)):
         if not isinstance(text, str):
             raise LabError(f"The {what} {text!r} is no text.", hint=_SUCH_AS)
-    if callable(item := getattr(value, "item", None)) and getattr(value, "size", 1) == 1:
-        value = item()
+    value = plain(value)
+    if unit and isinstance(value, str):
+        raise LabError(
+            f"{key}: {value[:40]!r} is a text; what is measured is a number of {unit}.",
+            hint=f'Write the number alone, without quotes and unit: lab.predict("{key}", 5, "{unit}").',
+        )
     if value is None or isinstance(value, str) or (isinstance(value, int | float) and comparable(value)):
         return value
     kind = "that number" if isinstance(value, int | float) else f"a value of the type {type(value).__name__}"

@@ -83,6 +83,7 @@ class Pictures(HarmVerbs):
         from podlab.widgets.views import Watch
 
         if self._watch is None:
+            self._say(lambda: self.api.list("Node", limit="1"))  # who may not see them would wait in vain
             self._watch = Watch(self.api, self.namespace)
             self.wait(lambda: self._watch.feeder.whole, "the first news of the cluster", 20)
         return self._watch

@@ -15,14 +15,18 @@ from podlab.checks import faults, owners, seeds
 from podlab.checks.api import Api, ApiError, Object
 from podlab.checks.contract import Inconclusive, Refused, Report
 from podlab.checks.world import PYTHON_IMAGE, Room, World
+from podlab.cluster import clusters
 from podlab.errors import PodlabError
 from podlab.lab import chapters
-from podlab.lab.connection import Connection, LabError
+from podlab.lab.connection import Connection, LabError, chosen, connect
 from podlab.lab.notebook import display_it
 from podlab.lab.progress import Progress
 from podlab.lab.show import Note
 
 T = TypeVar("T")
+
+#: Said where an object is missing: a cell may have been run too early, or the kernel been started again.
+FRESH = "Each kernel has a namespace of its own: after a restart, run the cells that apply your objects again."
 
 
 class Place:
@@ -56,6 +60,9 @@ class Place:
     def open(self, connection: Connection) -> None:
         """Take a cluster: remove what dead kernels left, make the namespace, put the chapter's programs into it."""
         self._connection = connection
+        # `podlab lab` gave JupyterLab the cluster of its start: kubectl in a cell must not go on asking that one.
+        if clusters.of_kubeconfig(os.environ.get("KUBECONFIG")):
+            os.environ["KUBECONFIG"] = str(connection.api.kubeconfig)
         given = os.environ.get("PODLAB_NAMESPACE")
         label = f"lab-{self.chapter}"
         self._world = World(connection.api, seed=self.seed, label=label, **connection.surroundings)
@@ -87,8 +94,13 @@ class Place:
         self._world = self._room = None
 
     def reset(self) -> Note:
-        """Start over with an empty namespace and without pictures. Scores, hints and predictions stay."""
+        """Start over with an empty namespace and without pictures. Scores, hints and predictions stay.
+
+        Where another cluster is in use by now (`podlab cluster use`), the lab moves there.
+        """
         connection = self._need() if self.on_cluster or self._connection is not None else None
+        if connection is not None and (self.cluster or chosen()) != connection.name:
+            connection = connect(self.cluster)
         self.close()
         self._views.clear()
         if connection is None:
@@ -172,7 +184,8 @@ class Place:
         try:
             return call()
         except ApiError as error:
-            raise LabError(f"The API server refused ({error.status} {error.reason}): {error.message}") from None
+            told = f"The API server refused ({error.status} {error.reason}): {error.message}"
+            raise LabError(told, hint=FRESH if error.status == 404 else error.hint) from None
         except Refused as refusal:
             raise LabError(f"{refusal}.", hint=refusal.result.next_step) from None
         except Inconclusive as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -22,6 +23,13 @@ VERDICTS = {
     Verdict.NOT_GRADABLE: ("–", "not gradable here", "#666666"),
     Verdict.INFRASTRUCTURE: ("!", "could not be measured", "#666666"),
 }
+
+
+#: On paper a line of code that is too long goes on in the next one; otherwise nbconvert and JupyterLab cut it off.
+ON_PAPER = (
+    "<style>@media print { .jp-InputArea-editor :is(pre, .cm-content) "
+    "{ white-space: pre-wrap !important; overflow-wrap: anywhere; flex-shrink: 1 !important; } }</style>"
+)
 
 
 class Shown:
@@ -74,7 +82,7 @@ class Listing(list[Object], Shown):
     def html(self) -> str:  # type: ignore[override]
         """The table in HTML."""
         head, rows = self._table()
-        return html_table(head, rows) if rows else f"<p>No {escape(self.title or 'objects')}.</p>"
+        return html_table(head, rows, shown=_broken) if rows else f"<p>No {escape(self.title or 'objects')}.</p>"
 
     __repr__ = Shown.__repr__
 
@@ -86,12 +94,19 @@ def plain_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(line.rstrip() for line in lines)
 
 
-def html_table(head: Sequence[str], rows: Sequence[Sequence[str]], caption: str = "") -> str:
-    """A table with header cells, its cells escaped."""
+def _broken(cell: str) -> str:
+    """A cell as HTML whose long words, such as addresses, may go on in the next line: paper is narrow."""
+    return re.sub(r"\S{20,}", lambda long: re.sub(r"([-/.:=,])(?=\w)", r"\1<wbr>", long[0]), escape(cell))
+
+
+def html_table(
+    head: Sequence[str], rows: Sequence[Sequence[str]], caption: str = "", shown: Callable[[str], str] = escape
+) -> str:
+    """A table with header cells; `shown` makes HTML of a cell's text."""
     title = f"<caption>{escape(caption)}</caption>" if caption else ""
     top = "".join(f'<th scope="col" style="text-align:left">{escape(cell)}</th>' for cell in head)
     body = "".join(
-        "<tr>" + "".join(f'<td style="text-align:left">{escape(cell)}</td>' for cell in row) + "</tr>" for row in rows
+        "<tr>" + "".join(f'<td style="text-align:left">{shown(cell)}</td>' for cell in row) + "</tr>" for row in rows
     )
     return f"<table>{title}<thead><tr>{top}</tr></thead><tbody>{body}</tbody></table>"
 

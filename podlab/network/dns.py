@@ -5,13 +5,17 @@ from __future__ import annotations
 import asyncio
 import errno
 import logging
+import secrets
 import socket
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from podlab.network import addresses, dns_message
-from podlab.network.dns_message import Code, Malformed
-from podlab.network.dns_zone import Zone
+from podlab.network.dns_message import Code, Malformed, Query
+from podlab.network.dns_zone import Answer, Zone
+from podlab.network.egress import DialTo, through
 from podlab.network.relay import Listener, MakeSocket, local_socket
 from podlab.network.watching import Key, ServiceTable
 
@@ -23,14 +27,50 @@ _CONNECTIONS_MAX = 256
 _RECEIVE_BUFFER = 1 << 20
 #: How often a port is picked that must be free for UDP and TCP alike.
 _PICKS = 20
+#: Seconds that a resolver has for an answer (the client asks again after five), and questions that wait for one.
+_PATIENCE = 4.0
+_FORWARDED_MAX = 256
+
+#: Asks a resolver: a query in wire format for its answer; OSError, TimeoutError or EOFError.
+Ask = Callable[[bytes], Awaitable[bytes]]
+
+
+def asking(outside: str, place: Sequence[Any]) -> Ask | None:
+    """How a node asks the resolver at `place` (address, port) by the proxy at the path `outside`; None without one."""
+    return resolver(through(Path(outside)), *place) if outside and place else None
+
+
+def resolver(dial: DialTo, address: str, port: int) -> Ask:
+    """Questions to a resolver, each on a TCP connection of its own: every resolver must take them (RFC 7766)."""
+
+    async def ask(query: bytes) -> bytes:
+        async with asyncio.timeout(_PATIENCE):
+            with await dial(address, port) as connection:
+                await _send(connection, query)
+                answer = await _receive(connection)
+        if not dns_message.is_response(answer, query):
+            raise OSError(f"the resolver {address}:{port} answered with something else")
+        return answer
+
+    return ask
+
+
+@dataclass(frozen=True)
+class _Open:
+    """A question that the resolver has to answer, and what the cluster knows of it."""
+
+    query: Query
+    data: bytes
+    found: Answer
+    size: int
 
 
 class ClusterDns:
     """Follows a ServiceTable and answers questions.
 
-    Names outside of the cluster do not exist, since no way leads out of it. SERVFAIL would be no better:
-    with `ndots:5` every misspelt Service is asked for as a foreign name, too, and "temporary failure" after
-    retries tells a person less than "name not known" at once.
+    Names outside of the cluster are the resolver's that `ask` asks. Without one they do not exist, since no way leads
+    out of the cluster. SERVFAIL would be no better: with `ndots:5` every misspelt Service is asked for as a foreign
+    name, too, and "temporary failure" after retries tells a person less than "name not known" at once.
     """
 
     def __init__(
@@ -41,8 +81,11 @@ class ClusterDns:
         domain: str = addresses.CLUSTER_DOMAIN,
         port: int = 53,
         make: MakeSocket = local_socket,
+        ask: Ask | None = None,
     ) -> None:
         self._table = table
+        self._ask = ask
+        self._said = "nothing yet"
         self.zone = Zone(domain, address)
         self._bind = (address, port)
         #: Address and port on which it listens, once started.
@@ -112,21 +155,54 @@ class ClusterDns:
     def _changed(self, key: Key) -> None:
         self.zone.update(key, self._table.services.get(key), self._table.slices(key))
 
-    def answer(self, data: bytes, size: int | None = None) -> bytes | None:
+    def answer(self, data: bytes, size: int | None = None) -> bytes | _Open | None:
         """The answer to a message, cut to `size` (None: what the query says); None for silence."""
         try:
             query = dns_message.parse_query(data)
         except Malformed as error:
             return error.answer
         found = self.zone.answer(query.name, query.type)
-        if found.foreign:
-            return dns_message.respond(query, Code.NXDOMAIN, authoritative=False)
         size = query.size if size is None else size
+        if found.foreign is not None and self._ask:
+            return _Open(query, data, found, size)
+        if found.foreign == query.name:
+            return dns_message.respond(query, Code.NXDOMAIN, authoritative=False)
         return dns_message.respond(query, found.code, found.records, found.authorities, found.additional, size=size)
+
+    async def _forward(self, question: _Open) -> bytes:
+        """The resolver's answer as it came; for an alias in the cluster, that of its target behind the alias."""
+        query, found = question.query, question.found
+        assert self._ask and found.foreign is not None
+        try:
+            if not found.records:
+                answer = await self._ask(question.data)
+                if len(answer) <= question.size:
+                    return answer
+                code = dns_message.code_of(answer)
+                return dns_message.respond(query, code, authoritative=False, truncated=True)
+            asked = dns_message.question(found.foreign, query.type, secrets.randbits(16))
+            code, records = dns_message.parse_addresses(await self._ask(asked))
+        except (OSError, TimeoutError, EOFError, ValueError) as error:
+            # Once for each fault, not for each question; and a name is whatever a pod has sent.
+            if str(error) != self._said:
+                self._said = str(error)
+                log.warning("names outside cannot be resolved, %r for one: %s", found.foreign, error or "no answer")
+            return dns_message.respond(query, Code.SERVFAIL, found.records, authoritative=False)
+        return dns_message.respond(query, code, (*found.records, *records), authoritative=False, size=question.size)
 
     def _serve_datagram(self, data: bytes, sender: tuple[str, int], transport: asyncio.DatagramTransport) -> None:
         answer = self.answer(data)
-        if answer is not None:
+        if isinstance(answer, _Open):
+            if len(self._tasks) < _FORWARDED_MAX:  # otherwise silence: the client asks again
+                self._start(self._forward_datagram(answer, sender, transport))
+        elif answer is not None:
+            transport.sendto(answer, sender)
+
+    async def _forward_datagram(
+        self, question: _Open, sender: tuple[str, int], transport: asyncio.DatagramTransport
+    ) -> None:
+        answer = await self._forward(question)
+        if not transport.is_closing():
             transport.sendto(answer, sender)
 
     def _start(self, coroutine: Coroutine[Any, Any, None]) -> None:
@@ -136,7 +212,6 @@ class ClusterDns:
 
     async def _serve_stream(self, connection: socket.socket) -> None:
         """Questions on a TCP connection, one after another, each with its length in front."""
-        loop = asyncio.get_running_loop()
         with connection:
             if self._streams is None or self._streams.connections > _CONNECTIONS_MAX:
                 return
@@ -144,12 +219,12 @@ class ClusterDns:
                 await self._table.synced.wait()
                 while True:
                     async with asyncio.timeout(_IDLE):
-                        length = int.from_bytes(await _exactly(connection, 2), "big")
-                        data = await _exactly(connection, length)
-                        answer = self.answer(data, 65535)
+                        answer = self.answer(await _receive(connection), 65535)
+                        if isinstance(answer, _Open):
+                            answer = await self._forward(answer)
                         if answer is None:
                             return
-                        await loop.sock_sendall(connection, len(answer).to_bytes(2, "big") + answer)
+                        await _send(connection, answer)
             except (OSError, TimeoutError, EOFError):
                 return
 
@@ -165,6 +240,15 @@ class _Datagrams(asyncio.DatagramProtocol):
     def datagram_received(self, data: bytes, sender: tuple[str, int]) -> None:
         if self._transport:
             self._dns._serve_datagram(data, sender, self._transport)
+
+
+async def _receive(connection: socket.socket) -> bytes:
+    """A message of a TCP connection, which has its length in front."""
+    return await _exactly(connection, int.from_bytes(await _exactly(connection, 2), "big"))
+
+
+async def _send(connection: socket.socket, message: bytes) -> None:
+    await asyncio.get_running_loop().sock_sendall(connection, len(message).to_bytes(2, "big") + message)
 
 
 async def _exactly(connection: socket.socket, count: int) -> bytes:

@@ -46,7 +46,7 @@ _RESPONSE, _AUTHORITATIVE, _TRUNCATED, _RECURSION_DESIRED, _RECURSION_AVAILABLE 
     0x0100,
     0x0080,
 )
-_OPCODE = 0x7800
+_OPCODE, _CODE = 0x7800, 0x000F
 #: Bytes of a UDP answer for a client that says nothing, and the most that is sent without fragments.
 PLAIN_SIZE, SAFE_SIZE = 512, 1232
 _NAME_MAX = 255
@@ -143,7 +143,7 @@ def parse_query(data: bytes) -> Query:
     query = Query(
         id=number,
         flags=flags,
-        name=b".".join(labels).decode("utf-8", "surrogateescape").lower(),
+        name=_text(labels),
         asked=asked,
         type=kind,
         extended=extended,
@@ -154,6 +154,54 @@ def parse_query(data: bytes) -> Query:
     if klass not in (_IN, Type.ANY):
         raise Malformed("a class other than IN", respond(query, Code.REFUSED))
     return query
+
+
+def parse_addresses(data: bytes) -> tuple[int, list[Record]]:
+    """The code of a response, and its addresses with the aliases that lead to them; ValueError for anything else."""
+    try:
+        _, flags, questions, answers, _, _ = struct.unpack_from(">6H", data)
+        if not flags & _RESPONSE:
+            raise ValueError("a query, not a response")
+        offset = 12
+        for _ in range(questions):
+            offset = _read_name(data, offset)[1] + 4
+        records = []
+        for _ in range(answers):
+            labels, offset = _read_name(data, offset)
+            kind, _, ttl, length = struct.unpack_from(">HHIH", data, offset)
+            offset += 10
+            content = data[offset : offset + length]
+            if kind == Type.CNAME:  # its name may point to elsewhere in this message
+                content = encode_name(_text(_read_name(data, offset)[0]))
+            if kind in (Type.A, Type.AAAA, Type.CNAME):
+                records.append(Record(_text(labels), Type(kind), content, ttl))
+            offset += length
+        if offset > len(data):
+            raise ValueError("a record that ends too late")
+    except (struct.error, IndexError) as error:
+        raise ValueError(f"a response that ends early: {error}") from None
+    return flags & _CODE, records
+
+
+def question(name: str, kind: int, number: int) -> bytes:
+    """A query for one name, for a resolver; ValueError if it cannot be a name."""
+    return (
+        struct.pack(">6H", number, _RECURSION_DESIRED, 1, 0, 0, 0) + encode_name(name) + struct.pack(">HH", kind, _IN)
+    )
+
+
+def is_response(message: bytes, query: bytes) -> bool:
+    """Whether a message has a whole header, which says that it is the response to that query."""
+    return len(message) >= 12 and message[:2] == query[:2] and bool(message[2] & _RESPONSE >> 8)
+
+
+def code_of(response: bytes) -> int:
+    """The code of a response, which has a whole header."""
+    return response[3] & _CODE
+
+
+def _text(labels: Sequence[bytes]) -> str:
+    return b".".join(labels).decode("utf-8", "surrogateescape").lower()
 
 
 def _bare(number: int, flags: int, code: Code) -> bytes:
@@ -207,7 +255,7 @@ def _read_extension(data: bytes, offset: int, records: int) -> tuple[bool, int, 
 
 def respond(
     query: Query,
-    code: Code,
+    code: int,
     answers: Sequence[Record] = (),
     authorities: Sequence[Record] = (),
     additional: Sequence[Record] = (),

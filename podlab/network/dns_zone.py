@@ -41,13 +41,13 @@ _REVERSE_ZONES = ("96.10.in-addr.arpa", "244.10.in-addr.arpa")
 
 @dataclass(frozen=True)
 class Answer:
-    """What a question comes to. With `foreign` the name is not the cluster's."""
+    """What a question comes to. With `foreign` that name is not the cluster's: the one asked for, or its alias."""
 
     code: Code = Code.NOERROR
     records: Sequence[Record] = ()
     authorities: Sequence[Record] = ()
     additional: Sequence[Record] = ()
-    foreign: bool = False
+    foreign: str | None = None
 
 
 def reverse_name(address: str) -> str:
@@ -185,7 +185,7 @@ class Zone:
     def answer(self, name: str, kind: int) -> Answer:
         """The answer to a question for `name` (lower case, no final dot) and a type."""
         if not self.owns(name):
-            return Answer(foreign=True)
+            return Answer(foreign=name)
         data = self._look_up(name)
         if data is None:
             return Answer(Code.NXDOMAIN, authorities=(self._soa(name),))
@@ -225,10 +225,10 @@ class Zone:
         record = Record(name, Type.CNAME, target, TTL)
         other = _text_of(target)
         # One step is enough: an alias within the cluster that leads to another alias is a mistake.
-        inner = self.answer(other, kind) if other != name and self.owns(other) else None
-        if inner is None:
-            return Answer(records=(record,))
-        if any(each.type == Type.CNAME for each in inner.records):
+        if not self.owns(other):
+            return Answer(records=(record,), foreign=other)
+        inner = self.answer(other, kind) if other != name else None
+        if inner is None or any(each.type == Type.CNAME for each in inner.records):
             return Answer(records=(record,))
         return Answer(records=(record, *inner.records), authorities=inner.authorities)
 

@@ -170,6 +170,33 @@ def dialer(make: MakeSocket, names: Mapping[str, str] | None = None, timeout: fl
     return dial
 
 
+def through(proxy: Path) -> DialTo:
+    """A `dial` by the proxy that listens on a Unix socket at `proxy`."""
+
+    async def dial(host: str, port: int) -> socket.socket:
+        loop = asyncio.get_running_loop()
+        made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+        try:
+            async with asyncio.timeout(DIAL_TIMEOUT):
+                await loop.sock_connect(made, str(proxy))
+                named = f"[{host}]" if ":" in host else host
+                await loop.sock_sendall(made, f"CONNECT {named}:{port} HTTP/1.1\r\n\r\n".encode())
+                head = b""
+                # By single bytes: what follows the head is the other side's, and already on its way.
+                while not head.endswith(b"\r\n\r\n") and len(head) <= _HEAD_MAX:
+                    if not (piece := await loop.sock_recv(made, 1)):
+                        break
+                    head += piece
+            if head != ESTABLISHED:
+                raise OSError(head.partition(b"\r\n")[0].decode("ascii", "replace") or "the proxy hung up")
+        except BaseException:
+            made.close()
+            raise
+        return made
+
+    return dial
+
+
 async def dial_outside(host: str, port: int) -> socket.socket:
     """A `dial` for `serve_connect` into the host's own network, by name: how a node's agent reaches registries."""
     loop = asyncio.get_running_loop()

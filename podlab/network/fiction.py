@@ -96,6 +96,8 @@ class Fiction:
     fixed: dict[HostPort, HostPort] = field(default_factory=dict)
     kept: frozenset[HostPort] = frozenset()
     tables: Tables = field(default_factory=lambda: Tables(lambda: ()))
+    #: The tables of all nodes, for what is open at their addresses; without them `tables` has to do.
+    nodes: Tables | None = None
     clock: Callable[[], float] = time.monotonic
     _before: dict[str, tuple[list[Any] | None, float]] = field(default_factory=dict)
     _turn: Any = field(default_factory=lambda: itertools.count(os.getpid()))
@@ -112,13 +114,16 @@ class Fiction:
         if (host, port) in self.kept:
             return host, port
         if self.pod and host in _LOCAL:
-            return self.source, port
+            if not self.own.startswith(_NODES):
+                return self.source, port
+            host = self.own  # the node's own network: what is open on the node is open on its loopback
         if host.startswith((_SERVICES, _NODES)):
-            backends = self.tables.find(entry(protocol, host, port))
+            tables = self.nodes if self.nodes and host.startswith(_NODES) else self.tables
+            backends = tables.find(entry(protocol, host, port))
             if backends is None and host.startswith(_NODES):
                 backends = self.tables.find(entry(protocol, ANY_NODE, port))
             if backends:
-                sticky = self.tables.find(entry(f"sticky {protocol}", host, port))
+                sticky = tables.find(entry(f"sticky {protocol}", host, port))
                 if sticky:
                     chosen, number = self._same(entry(protocol, host, port), backends, sticky[0][0])
                 else:
@@ -168,6 +173,8 @@ def socket_class(base: type[socket.socket], fiction: Fiction) -> type[socket.soc
         if not isinstance(host, str):
             return address
         plain = host.removeprefix(_MAPPED)
+        if not (plain in _LOCAL or ":" in plain or plain.startswith("<") or plain.replace(".", "").isdigit()):
+            plain = socket.gethostbyname(plain)  # the system's own look-up, later, would know no name of the cluster
         options = ("udp",) if made.type == socket.SOCK_DGRAM and translate == fiction.target else ()
         real, number = translate(plain, port, *options)
         if made.family == socket.AF_INET or ":" in real:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Protocol
 
-from podlab.network.dns import ClusterDns
+from podlab.network.dns import ClusterDns, asking
+from podlab.network.health_checks import HealthChecks
 from podlab.network.host_ports import HostPorts
 from podlab.network.netfilter import NetfilterError
 from podlab.network.policy_guard import PolicyGuard
@@ -42,6 +43,12 @@ class Configuration(Protocol):
     def cluster_domain(self) -> str: ...
 
     @property
+    def outside(self) -> str: ...
+
+    @property
+    def resolver(self) -> Sequence[Any]: ...
+
+    @property
     def labels(self) -> Mapping[str, str]: ...
 
 
@@ -61,9 +68,15 @@ class NodeNetwork:
         self.proxy = ServiceProxy(
             self.table, configuration.name, configuration.address, zone=configuration.labels.get(ZONE_LABEL)
         )
+        self.health_checks = HealthChecks(self.table, configuration.name, configuration.address)
         self.guard = PolicyGuard(api, configuration.name)
         self.host_ports = HostPorts(configuration.address)
-        self.dns = ClusterDns(self.table, address=configuration.dns_service, domain=configuration.cluster_domain)
+        self.dns = ClusterDns(
+            self.table,
+            address=configuration.dns_service,
+            domain=configuration.cluster_domain,
+            ask=asking(configuration.outside, configuration.resolver),
+        )
 
     async def run(self) -> None:
         """Serve until cancelled. What cannot be had (the DNS's port, a packet filter) is logged and tried again.
@@ -76,6 +89,7 @@ class NodeNetwork:
                 group.create_task(_until_it_works(self.dns.start, "the cluster's DNS"), name="start of DNS")
                 group.create_task(_until_it_works(self.proxy.run, "the service proxy"), name="service proxy")
                 group.create_task(_until_it_works(self.guard.run, "network policy"), name="network policies")
+                group.create_task(self.health_checks.run(), name="health checks of services")
         finally:
             await self.dns.close()
 

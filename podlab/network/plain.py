@@ -17,8 +17,9 @@ from typing import Any
 
 from podlab.errors import ClusterError, EnvironmentUnsuitable
 from podlab.network import host_ports, services
-from podlab.network.dns import ClusterDns
+from podlab.network.dns import Ask, ClusterDns
 from podlab.network.fiction import ANY_NODE, Fiction, Tables, entry, socket_class
+from podlab.network.health_checks import HealthChecks
 from podlab.network.services import Refusal, ServicePort
 from podlab.network.watching import Api, Key, ServiceTable
 from podlab.waiting import pause_async
@@ -61,11 +62,12 @@ class PlainNodeNetwork:
     """Services, DNS and host ports of one node; in the place of podlab.network.node.NodeNetwork."""
 
     def __init__(
-        self, api: Api, name: str, address: str, path: Path, *, dns: str, domain: str, zone: str | None
+        self, api: Api, name: str, address: str, path: Path, *, dns: str, domain: str, zone: str | None, ask: Ask | None
     ) -> None:
         self._api, self._name, self._address, self._path, self._zone = api, name, address, path, zone
         self.table = ServiceTable()
-        self.dns = ClusterDns(self.table, address=dns, domain=domain)
+        self.dns = ClusterDns(self.table, address=dns, domain=domain, ask=ask)
+        self.health_checks = HealthChecks(self.table, name, address)
         self._services: dict[Key, Table] = {}
         self._host_ports: dict[str, Table] = {}
         self._wake = asyncio.Event()
@@ -78,6 +80,7 @@ class PlainNodeNetwork:
                 group.create_task(self.table.run(self._api), name="watch of services")
                 group.create_task(self.dns.start(), name="start of DNS")
                 group.create_task(self._keep(), name="table of services")
+                group.create_task(self.health_checks.run(), name="health checks of services")
         finally:
             await self.dns.close()
 

@@ -215,18 +215,30 @@ class Listener:
         return len(self._tasks)
 
     async def _accept(self) -> None:
-        loop = asyncio.get_running_loop()
-        while True:
-            try:
-                connection, _ = await loop.sock_accept(self._listening)
-            except OSError as error:
-                # Out of descriptors, most likely: the waiting ones are served when others have ended.
-                log.warning("%s cannot accept: %s", self.name, error)
-                await pause_async(_ACCEPT_PAUSE)
-                continue
-            task = asyncio.create_task(self._serve(connection), name=f"{self.name} connection")
-            self._tasks.add(task)
-            task.add_done_callback(self._ended)
+        # Not by the loop's sock_accept: cancelled in the moment of a connection it loses it, open and never served.
+        loop, readable = asyncio.get_running_loop(), asyncio.Event()
+        loop.add_reader(self._listening, readable.set)
+        try:
+            while True:
+                await readable.wait()
+                readable.clear()
+                try:
+                    connection, _ = self._listening.accept()
+                except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+                    continue
+                except OSError as error:
+                    # Out of descriptors, most likely: the waiting ones are served when others have ended.
+                    log.warning("%s cannot accept: %s", self.name, error)
+                    loop.remove_reader(self._listening)
+                    await pause_async(_ACCEPT_PAUSE)
+                    loop.add_reader(self._listening, readable.set)
+                    continue
+                connection.setblocking(False)
+                task = asyncio.create_task(self._serve(connection), name=f"{self.name} connection")
+                self._tasks.add(task)
+                task.add_done_callback(self._ended)
+        finally:
+            loop.remove_reader(self._listening)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)

@@ -40,11 +40,17 @@ SAFE_SYSCTLS = {
 }
 
 
+def dotted(name: str) -> str:
+    """The name of a setting with dots between its parts: where slashes stand between them, it says / for a dot."""
+    first = next((letter for letter in name if letter in "./"), ".")
+    return name if first == "." else name.translate(str.maketrans("./", "/."))
+
+
 def forbidden(spec: Mapping[str, Any]) -> tuple[str, str] | None:
     """(reason, message) if a pod asks of its node what no pod gets here."""
     context = spec.get("securityContext") or {}
     for entry in context.get("sysctls") or ():
-        name = entry["name"].replace("/", ".")
+        name = dotted(entry["name"])
         if name not in SAFE_SYSCTLS:
             return "SysctlForbidden", f'forbidden sysctl: "{entry["name"]}" not allowlisted'
         for shared, prefix in (("hostNetwork", "net."), ("hostIPC", "kernel.")):
@@ -102,12 +108,13 @@ def verdict(
     if not affine(spec, labels):
         message = "Predicate NodeAffinity failed: node(s) didn't match Pod's node affinity/selector"
         return "NodeAffinity", message
-    taken = [port for other in others for port in declared(other["spec"])]
-    if any(_clash(port, other) for port in declared(spec) for other in taken):
+    # What most pods do not ask for is not looked up: the others are a hundred, and each start of a pod asks.
+    ports = list(declared(spec))
+    if ports and any(_clash(port, taken) for other in others for taken in declared(other["spec"]) for port in ports):
         message = "Predicate NodePorts failed: node(s) didn't have free ports for the requested pod ports"
         return "NodePorts", message
-    used = total(other["spec"] for other in others)
     asked = {name: value for name, value in requests(spec).items() if value > 0}
+    used = total(other["spec"] for other in others) if asked else {}
     room = parse(allocatable.get("pods", "110"))
     if len(others) + 1 > room:
         return _short("pods", Fraction(1), Fraction(len(others)), room)

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import functools
 import gc
 import logging
 import signal
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +22,10 @@ from podlab.errors import PodlabError
 from podlab.images import registry
 from podlab.images.pull import Images, Registries
 from podlab.network import fiction
+from podlab.network.dns import asking
 from podlab.network.node import ZONE_LABEL, NodeNetwork
 from podlab.network.plain import PlainNodeNetwork
-from podlab.node import logs, pod_state
+from podlab.node import log_links, logs, pod_state
 from podlab.node.admission import pressed, verdict
 from podlab.node.api import ApiClient, ApiError, Event, Object
 from podlab.node.authorization import Webhook
@@ -36,18 +37,21 @@ from podlab.node.environment import service_variables, visible_services
 from podlab.node.events import EventRecorder
 from podlab.node.eviction import MemoryPressure, machine_memory_taken
 from podlab.node.lease import Heartbeat
-from podlab.node.local_storage import LocalStorage, Size, Used, left, measure
+from podlab.node.local_storage import LocalStorage, Size, Turn, Used, left, measure
 from podlab.node.objects import ObjectReader
 from podlab.node.pod_files import node_hosts
-from podlab.node.pod_worker import PodWorker
+from podlab.node.pod_worker import RETRY_FIRST, RETRY_LONGEST, PodWorker, remove_files
+from podlab.node.process_limit import ProcessLimit
 from podlab.node.quantity import whole
 from podlab.node.registration import Registration
 from podlab.node.runtime.contract import ContainerState, Inventory, Runtime, SandboxState
 from podlab.node.runtime.plain.client import PlainRuntime
+from podlab.node.runtime.sandbox.beneath import entered, make_below
 from podlab.node.runtime.sandbox.client import SandboxRuntime
 from podlab.node.server import serve
 from podlab.node.view import PodView
 from podlab.node.volumes import remove_tree
+from podlab.waiting import pause_async
 
 log = logging.getLogger("podlab.node.agent")
 
@@ -92,6 +96,8 @@ class Agent:
             ),
         )
         self._workers: dict[str, PodWorker] = {}
+        #: Pods in their newest form that could not be worked on yet.
+        self._behind: dict[str, Object] = {}
         self._tasks = Background()
 
     # NodeView
@@ -120,6 +126,8 @@ class Agent:
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
         configuration = self.configuration
+        # First of all: if it is of another version, nothing else is of use.
+        self._registration.controllers = (await self._runtime.inventory()).controllers
         _write_node_files(self._context.host_paths, configuration)
         server = await serve(self, configuration, Webhook(self._context.api, configuration.name))
         needed = [
@@ -135,9 +143,10 @@ class Agent:
             self._tasks.start(self._registration.run(), "node status"),
             self._tasks.start(self._follow_node(), "watch of the node"),
             self._tasks.start(self._follow_pods(), "watch of pods"),
-            self._tasks.start(logs.run(self._runtime, self.pods), "log rotation"),
+            self._tasks.start(logs.run(self._runtime, self.pods, configuration.host_paths), "log rotation"),
             self._tasks.start(self._watch_memory(), "memory"),
             self._tasks.start(self._watch_disk(), "disk"),
+            self._tasks.start(self._watch_processes(), "processes"),
         ]
         told = asyncio.ensure_future(stop.wait())
         await asyncio.wait([told, *needed], return_when=asyncio.FIRST_COMPLETED)
@@ -183,7 +192,7 @@ class Agent:
 
         def measured(pod: PodView) -> Used:
             logs = context.log_folder({"metadata": pod.metadata})
-            return measure(pod, context.pod_folder(pod.uid), logs)
+            return measure(pod, context.pod_folder(pod.uid), logs, context.host_paths)
 
         storage = LocalStorage(
             self._registration.disk,
@@ -192,8 +201,13 @@ class Agent:
             measure=measured,
             pods=self.pods,
             evict=self._evict,
+            turn=Turn(Path(configuration.folder).parent / "disk-turn"),
         )
         await storage.run()
+
+    async def _watch_processes(self) -> None:
+        """Evict pods that fork without end."""
+        await ProcessLimit(usage=self._runtime.usage, pods=self.pods, evict=self._evict).run()
 
     def _evict(self, uid: str, message: str) -> bool:
         return uid in self._workers and self._workers[uid].evict(message)
@@ -213,7 +227,7 @@ class Agent:
                 await self._take_over(listed, inventory)
                 listed = None
             else:
-                _safely(self._context, event.object, functools.partial(self._apply, event))
+                self._apply(event)
 
     def _apply(self, event: Event) -> None:
         if event.type == "SYNC":
@@ -221,12 +235,15 @@ class Agent:
         uid = event.object["metadata"]["uid"]
         worker = self._workers.get(uid)
         if event.type == "DELETED":
+            self._behind.pop(uid, None)
             if worker:
                 worker.vanish()
+        elif uid in self._behind:
+            self._behind[uid] = event.object
         elif worker:
-            worker.update(event.object)
+            self._patiently(event.object, worker.update)
         else:
-            self._begin(event.object, [], None)
+            self._begin_patiently(event.object, [], None)
 
     async def _take_over(self, pods: list[Object], inventory: Inventory) -> None:
         """Begin with the pods that are bound to this node, from what an earlier agent has left."""
@@ -251,51 +268,103 @@ class Agent:
         await self._sweep({pod["metadata"]["uid"] for pod in pods})
         for pod in sorted(pods, key=lambda pod: pod["metadata"]["creationTimestamp"]):
             uid = pod["metadata"]["uid"]
-            left_behind = (containers.get(uid, []), sandboxes.get(uid) if uid in live else None)
-            _safely(self._context, pod, functools.partial(self._begin, pod, *left_behind))
+            self._begin_patiently(pod, containers.get(uid, []), sandboxes.get(uid) if uid in live else None)
         await self._network.settle()
 
     async def _sweep(self, known: set[str]) -> None:
-        """Remove the folders of pods that do not exist any more."""
+        """Remove the folders of pods that do not exist any more, and their logs."""
         folder = Path(self.configuration.folder) / "pods"
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         for entry in folder.iterdir():
             if entry.name not in known:
                 await self._runtime.unmount(str(entry))
                 await asyncio.to_thread(remove_tree, entry)
+        host = self._context.host_paths
+        with suppress(OSError), entered(self._context.logs, host) as kept:
+            for entry in Path(kept).iterdir():
+                if entry.name.count("_") == 2 and log_links.uid_of(entry.name) not in known:
+                    await asyncio.to_thread(remove_tree, entry)
+        log_links.sweep(host, known)
+
+    def _begin_patiently(self, pod: Object, adopted: list[ContainerState], sandbox: SandboxState | None) -> None:
+        """Begin with a pod and with what the runtime has of it."""
+
+        async def end() -> None:
+            # No worker is there that could.
+            uid = pod["metadata"]["uid"]
+            await self._runtime.remove_sandbox(uid)
+            for container in adopted:
+                await self._runtime.remove_container(container.id)
+            await self._runtime.unmount(str(self._context.pod_folder(uid)))
+            await remove_files(self._context, pod)
+            await self._context.network.pod_down(uid)
+            if sandbox and sandbox.address:
+                self._context.addresses.free(sandbox.address)
+
+        self._patiently(pod, lambda newest: self._begin(newest, adopted, sandbox), end)
+
+    def _patiently(
+        self, pod: Object, work: Callable[[Object], None], end: Callable[[], Awaitable[None]] | None = None
+    ) -> None:
+        """Do what a pod asks for; if that fails, try again later in its newest form. `end` it if it is deleted then."""
+        if not self._safely(pod, work):
+            self._behind[pod["metadata"]["uid"]] = pod
+            self._tasks.start(self._later(pod["metadata"]["uid"], work, end), f"trying {pod['metadata']['name']}")
+
+    async def _later(self, uid: str, work: Callable[[Object], None], end: Callable[[], Awaitable[None]] | None) -> None:
+        pause = RETRY_FIRST
+        while True:
+            await pause_async(pause)
+            pause = min(pause * 2, RETRY_LONGEST)
+            pod = self._behind.get(uid)
+            if pod is None:
+                break
+            if self._safely(pod, work):
+                del self._behind[uid]
+                return
+        if end:
+            await end()
+
+    def _safely(self, pod: Object, work: Callable[[Object], None]) -> bool:
+        """Do what a pod asks for; whether it went well. A failure costs that pod alone and is told."""
+        try:
+            work(pod)
+        except Exception as error:
+            metadata = pod["metadata"]
+            log.exception("%s/%s cannot be worked on", metadata["namespace"], metadata["name"])
+            self._context.recorder.pod(pod, "Warning", "FailedSync", f"Error syncing pod, trying again: {error!r}")
+            return False
+        return True
 
     def _begin(self, pod: Object, adopted: list[ContainerState], sandbox: SandboxState | None) -> None:
         worker = PodWorker(self._context, pod, self._forget)
         if not adopted and sandbox is None and worker.active and not pod["metadata"].get("deletionTimestamp"):
-            others = [other.pod.admitted for other in self._workers.values() if other.active]
+            others = [other.pod.admitted for other in self._workers.values() if other.counted]
             node = self._registration
             short = [each.kind for each in (node.memory, node.disk) if each.on]
             refused = pressed(pod, short) or verdict(pod, others, node.allocatable, node.labels)
             if refused:
                 worker.reject(*refused)
-        worker.begin(adopted, sandbox)
+        try:
+            worker.begin(adopted, sandbox)
+        except Exception:
+            # Another one is made for the next try: this one must not go on to probe what it has adopted.
+            self._tasks.start(worker.abandon(), f"abandon {pod['metadata']['name']}")
+            raise
         self._workers[pod["metadata"]["uid"]] = worker
 
     def _forget(self, uid: str) -> None:
         self._workers.pop(uid, None)
 
 
-def _safely(context: NodeContext, pod: Object, work: Callable[[], None]) -> None:
-    """Do what a pod asks for. A failure costs that pod alone, not the agent, now and after each restart."""
-    try:
-        work()
-    except Exception as error:
-        metadata = pod["metadata"]
-        log.exception("%s/%s cannot be worked on", metadata["namespace"], metadata["name"])
-        context.recorder.pod(pod, "Warning", "FailedSync", f"Error syncing pod: {error!r}")
-
-
 def _write_node_files(root: Path, configuration: NodeConfiguration) -> None:
-    """What hostPath volumes find on every machine: /etc/hosts, unless somebody has changed it."""
-    path = root / "etc" / "hosts"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if not path.exists():
-        path.write_text(node_hosts(configuration.name, configuration.address))
+    """What hostPath volumes find on every machine: /tmp and /etc/hosts, unless somebody has changed them."""
+    root.mkdir(parents=True, exist_ok=True)
+    with suppress(OSError):  # a pod may have put anything there, even a link that leads out of the node's folder
+        make_below(root.resolve(), ("tmp",), 0o1777)
+        make_below(root.resolve(), ("etc",), 0o755)
+        with entered(root / "etc", root) as folder, (Path(folder) / "hosts").open("x") as file:
+            file.write(node_hosts(configuration.name, configuration.address))
 
 
 def _runtime(configuration: NodeConfiguration) -> SandboxRuntime:
@@ -315,6 +384,7 @@ def _network(api: ApiClient, configuration: NodeConfiguration) -> NodeNetwork | 
         dns=configuration.dns_service,
         domain=configuration.cluster_domain,
         zone=configuration.labels.get(ZONE_LABEL),
+        ask=asking(configuration.outside, configuration.resolver),
     )
 
 

@@ -9,6 +9,7 @@ import json
 import random
 import socket
 import ssl
+from asyncio.sslproto import SSLProtocol
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -31,6 +32,9 @@ REQUEST_TIMEOUT = 15.0
 WATCH_SILENCE = 150.0
 #: Seconds until the kernel gives up a connection whose peer no longer acknowledges (Linux TCP_USER_TIMEOUT).
 UNACKNOWLEDGED = 12.0
+#: Bytes that asyncio keeps to read into for each TLS connection, for as long as it lasts. By itself it takes 256 KiB,
+#: and a node has a dozen connections, most of which wait for something to happen.
+SSLProtocol.max_size = 64 << 10
 #: Pauses after a failed list or watch: doubled from the first to the longest, with jitter.
 RETRY_FIRST, RETRY_LONGEST = 0.1, 5.0
 

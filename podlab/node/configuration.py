@@ -40,6 +40,8 @@ class NodeConfiguration:
     #: Unix socket of the proxy to the world outside, for pulling images; and the registries that may be asked.
     outside: str = ""
     registries: list[str] = field(default_factory=list)
+    #: Address and port of the resolver for names that are not the cluster's, asked through `outside`; empty: none.
+    resolver: list[Any] = field(default_factory=list)
     dns_service: str = "10.96.0.10"
     cluster_domain: str = "cluster.local"
     kubelet_port: int = 10250
@@ -65,6 +67,11 @@ class NodeConfiguration:
     #: What the plain runtime is told of the node (podlab.cluster.embedded.nodes); empty: the node has namespaces.
     plain: dict[str, Any] = field(default_factory=dict)
     kubernetes_version: str = "v1.37.2"
+
+    @property
+    def host_paths(self) -> Path:
+        """The folder that hostPath volumes see as `/`."""
+        return Path(self.folder) / "host"
 
     def write(self, path: Path) -> None:
         """Write to `path`, readable by its owner only."""

@@ -14,10 +14,11 @@ from podlab.images.users import Identity
 from podlab.node import pod_files
 from podlab.node.environment import ConfigError
 from podlab.node.expansion import command_line
-from podlab.node.quantity import whole
+from podlab.node.quantity import milli, requests, whole
 from podlab.node.records import Container, Pod
 from podlab.node.runtime.capabilities import changed
 from podlab.node.runtime.contract import ContainerSpec, Mount
+from podlab.node.runtime.sandbox.beneath import make_below
 
 TERMINATION_PATH = "/dev/termination-log"
 
@@ -30,22 +31,26 @@ class Paths:
     log: Path
     termination: Path
     environment: Path
+    #: The folder above the log that pods may write to.
+    top: Path
 
     @classmethod
-    def of(cls, pod_folder: Path, log_folder: Path, name: str, attempt: int) -> Paths:
-        """The paths of attempt `attempt` of container `name`."""
+    def of(cls, pod_folder: Path, log_folder: Path, top: Path, name: str, attempt: int) -> Paths:
+        """The paths of attempt `attempt` of container `name`; below `top` pods may write."""
         base = pod_folder / "containers" / name
         return cls(
             base / str(attempt),
             log_folder / name / f"{attempt}.log",
             base / f"{attempt}.termination",
             base / f"{attempt}.environment",
+            top,
         )
 
     def make(self) -> None:
         """Make the folders and an empty termination file that the container's user may write to."""
         self.folder.parent.mkdir(parents=True, exist_ok=True)
-        self.log.parent.mkdir(parents=True, exist_ok=True)
+        self.top.mkdir(parents=True, exist_ok=True)
+        make_below(self.top.resolve(), self.log.parent.relative_to(self.top).parts, 0o755)
         self.termination.touch()
         self.termination.chmod(0o666)
 
@@ -145,6 +150,7 @@ def build(
         environment=environment,
         root=replace(image.root, read_only=bool(context.get("readOnlyRootFilesystem"))),
         log_path=str(paths.log),
+        log_within=str(paths.top),
         folder=str(paths.folder),
         working_directory=spec.get("workingDir") or image.config.working_directory or "/",
         mounts=[*mounts, Mount(str(paths.termination), termination)],
@@ -163,16 +169,20 @@ def build(
         share_processes=bool(pod.spec.get("shareProcessNamespace")),
         host_processes=bool(pod.spec.get("hostPID")),
         processes_of=processes_of,
-        memory_limit=_memory_limit(spec),
-        pod_memory_limit=_memory_limit(pod.spec),
+        memory_limit=_limit(spec, "memory", whole),
+        pod_memory_limit=_limit(pod.spec, "memory", whole),
+        cpu_request=_limit(spec, "cpu", milli, "requests") or 0,
+        cpu_limit=_limit(spec, "cpu", milli),
+        pod_cpu_request=int(requests(pod.spec).get("cpu", 0) * 1000),
+        pod_cpu_limit=_limit(pod.spec, "cpu", milli),
         labels={**labels, "attempt": str(attempt)},
     )
 
 
-def _memory_limit(spec: Mapping[str, Any]) -> int | None:
-    """Bytes that a container, or the containers of a pod together, may use."""
-    limit = ((spec.get("resources") or {}).get("limits") or {}).get("memory")
-    return None if limit is None else whole(limit)
+def _limit(spec: Mapping[str, Any], resource: str, unit: Callable[[str], int], kind: str = "limits") -> int | None:
+    """What a container, or the containers of a pod together, may use of a resource, or asks for; None: not said."""
+    said = ((spec.get("resources") or {}).get(kind) or {}).get(resource)
+    return None if said is None else unit(said)
 
 
 def etc_files(

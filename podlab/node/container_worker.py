@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 import os
 import signal
 import time
 from collections.abc import Callable, Coroutine, Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,7 @@ from podlab.node.prober import Target
 from podlab.node.probing import PodParts, Probing
 from podlab.node.records import Container, Pod, Running, Terminated, Waiting
 from podlab.node.runtime.contract import ContainerState, Exit
+from podlab.node.runtime.sandbox import beneath
 from podlab.node.termination_message import read_message
 from podlab.waiting import pause_async
 
@@ -51,7 +54,8 @@ class ContainerWorker:
         self.record = record
         self._tasks = Background()
         self._probing = Probing(context, parts, record, self._target, self.condemn)
-        self._image: RunnableImage | None = None
+        #: The signal that asks the attempt that runs to end.
+        self._stop_signal = int(signal.SIGTERM)
         self._ended = asyncio.Event()
         #: Set when the deadline of a stop that is under way was moved.
         self._hurry = asyncio.Event()
@@ -62,9 +66,13 @@ class ContainerWorker:
     def _pod(self) -> Pod:
         return self._parts.pod
 
+    @cached_property
+    def _folders(self) -> tuple[Path, Path]:
+        """The pod's own folder and that of its logs."""
+        return self._context.pod_folder(self._pod.uid), self._context.log_folder(self._pod.object)
+
     def _paths(self, attempt: int) -> Paths:
-        pod, context = self._pod, self._context
-        return Paths.of(context.pod_folder(pod.uid), context.log_folder(pod.object), self.record.name, attempt)
+        return Paths.of(*self._folders, self._context.host_paths, self.record.name, attempt)
 
     def _event(self, kind: str, reason: str, message: str) -> None:
         self._context.recorder.pod(self._pod.object, kind, reason, message, self.record.spec)
@@ -103,7 +111,6 @@ class ContainerWorker:
         if took:
             said = f'Successfully pulled image "{reference}" in {took:.3f}s. Image size: {image.size} bytes.'
         self._event("Normal", "Pulled", said)
-        self._image = image
         self.record.image_id = image.references[-1] if image.references else image.id
         return image
 
@@ -111,8 +118,8 @@ class ContainerWorker:
         record, now = self.record, time.time()
         record.replacing = False
         reference = record.spec["image"]
-        record.backoff = record.backoff.failed(now, self._context.policy)
-        record.failed_at, record.retry_at = now, now + record.backoff.pause
+        record.pull_backoff = record.pull_backoff.failed(now, self._context.policy)
+        record.failed_at, record.retry_at = now, now + record.pull_backoff.pause
         if error.reason == "ErrImagePull":
             self._event("Normal", "Pulling", f'Pulling image "{reference}"')
             self._event("Warning", "Failed", f'Failed to pull image "{reference}": {error}')
@@ -150,6 +157,8 @@ class ContainerWorker:
         who = container_spec.identity(pod, record.spec, image, context.identity)
         wanted = environment.references(record.spec)
         objects = await context.objects.read_all(pod.namespace, wanted) if wanted else {}
+        named = environment.files(record.spec)
+        texts = await asyncio.to_thread(lambda: {one: self._parts.text(*one) for one in named}) if named else {}
         links = pod.spec.get("enableServiceLinks", True)
         variables = environment.build(
             pod.admitted,
@@ -159,6 +168,7 @@ class ContainerWorker:
             image={"HOME": who.home, **image.config.environment},
             services=context.services(pod.namespace, links),
             objects=objects,
+            texts=texts,
         )
         if pod.terminating:
             return
@@ -168,6 +178,7 @@ class ContainerWorker:
         log_links.make(context.host_paths, pod.object, record.name, self._name(attempt), paths.log)
         before = record.container_id
         backoff = self._next_backoff()
+        self._stop_signal = container_spec.stop_signal(record.spec, image)
         spec = container_spec.build(
             pod,
             record,
@@ -181,7 +192,12 @@ class ContainerWorker:
             attempt=attempt,
             processes_of=self._looks_at(),
             seccomp_default=context.configuration.seccomp_default,
-            labels={"pod": pod.uid, "name": record.name, "backoff": json.dumps([backoff.pause, backoff.since])},
+            labels={
+                "pod": pod.uid,
+                "name": record.name,
+                "backoff": json.dumps([backoff.pause, backoff.since]),
+                "stop": str(self._stop_signal),
+            },
         )
         _write_private(paths.environment, json.dumps(variables))
         if before:
@@ -215,8 +231,13 @@ class ContainerWorker:
         record.log_path = str(self._paths(attempt).log)
         if attempt >= 2:
             # Two logs are kept: of this attempt and of the one before.
-            log_links.remove(self._context.host_paths, self._paths(attempt - 2).log)
-            for old in Path(record.log_path).parent.glob(f"{attempt - 2}.log*"):
+            self._remove_logs(attempt - 2)
+
+    def _remove_logs(self, attempt: int) -> None:
+        top, path = self._context.host_paths, self._paths(attempt).log
+        log_links.remove(top, self._pod.object, path)
+        with contextlib.suppress(OSError), beneath.entered(path.parent, top) as folder:
+            for old in Path(folder).glob(f"{path.name}*"):
                 old.unlink(missing_ok=True)
 
     def _next_backoff(self) -> Backoff:
@@ -338,9 +359,8 @@ class ContainerWorker:
             await self._limited(turn())
         self._kill_at = max(self._kill_at, time.monotonic() + SHORTEST_GRACE)
         name = runtime_id(record.container_id)
-        number = container_spec.stop_signal(record.spec, self._image)
         try:
-            await self._context.runtime.signal_container(name, number)
+            await self._context.runtime.signal_container(name, self._stop_signal)
             await self._limited(self._ended.wait())
             while not self._ended.is_set():
                 await self._context.runtime.signal_container(name, signal.SIGKILL)
@@ -384,6 +404,7 @@ class ContainerWorker:
         record.image_id = status.get("imageID") or ""
         pause, since = json.loads(state.labels.get("backoff", "[0, 0]"))
         record.backoff = type(record.backoff)(pause, since)
+        self._stop_signal = int(state.labels.get("stop", self._stop_signal))
         paths = self._paths(attempt)
         record.log_path = str(paths.log)
         before = self._paths(attempt - 1).log

@@ -7,6 +7,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -112,14 +113,14 @@ class NodeContext:
 
     def pod_folder(self, uid: str) -> Path:
         """The private folder of a pod."""
-        return Path(self.configuration.folder) / "pods" / uid
+        return Path(self.configuration.folder, "pods", uid)
 
-    @property
+    @cached_property
     def host_paths(self) -> Path:
         """The folder that hostPath volumes see as `/`."""
-        return Path(self.configuration.folder) / "host"
+        return self.configuration.host_paths
 
-    @property
+    @cached_property
     def logs(self) -> Path:
         """/var/log/pods of the node, where a log shipper looks by way of a hostPath volume."""
         return self.host_paths / "var" / "log" / "pods"

@@ -1,4 +1,4 @@
-"""The environment of a container, complete: image, services, envFrom, env. Pure; objects are fetched before."""
+"""The environment of a container: image, services, envFrom, env. Pure; objects and files are read before."""
 
 from __future__ import annotations
 
@@ -7,11 +7,13 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from podlab.errors import RuntimeRefused
-from podlab.node import fields
+from podlab.node import environment_files, fields
 from podlab.node.expansion import expand
 from podlab.node.fields import Place
 
 Objects = Mapping[tuple[str, str], Mapping[str, Any] | None]
+#: The text of files in volumes by (volume, path), None for one that does not exist.
+Files = Mapping[tuple[str, str], str | None]
 
 #: Where Linux distributions keep programs; Docker and containerd give the same to images without PATH.
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -39,6 +41,13 @@ def references(container: Mapping[str, Any]) -> set[tuple[str, str]]:
     return found
 
 
+def files(container: Mapping[str, Any]) -> set[tuple[str, str]]:
+    """The (volume, path) of each file that the container's environment is taken from."""
+    sources = [variable.get("valueFrom") or {} for variable in container.get("env") or ()]
+    wanted = [source["fileKeyRef"] for source in sources if "fileKeyRef" in source]
+    return {(reference["volumeName"], reference["path"]) for reference in wanted}
+
+
 def data_of(kind: str, found: Mapping[str, Any]) -> dict[str, bytes]:
     """The keys of a ConfigMap (data and binaryData) or a Secret as bytes."""
     if kind == "secrets":
@@ -62,11 +71,12 @@ def build(
     image: Mapping[str, str],
     services: Mapping[str, str],
     objects: Objects,
+    texts: Files,
 ) -> dict[str, str]:
-    """The environment of `container`; ConfigError names the object or key that is missing.
+    """The environment of `container`; ConfigError names the object, file or key that is missing.
 
-    `image` is the image's own environment, `services` that of the Services, `objects` each of `references`,
-    None for one that does not exist.
+    `image` is the image's own environment, `services` that of the Services, `objects` each of `references` and `texts`
+    each of `files`, None for one that does not exist.
     """
     declared: dict[str, str] = {}
     for source in container.get("envFrom") or ():
@@ -78,7 +88,7 @@ def build(
         if value:
             value = expand(value, declared, services)
         elif value_from:
-            value = _value_from(pod, container, value_from, place, objects, namespace)
+            value = _value_from(pod, container, value_from, place, objects, texts, namespace)
         if value is not None:
             declared[variable["name"]] = value
     base = {"PATH": DEFAULT_PATH, "HOSTNAME": hostname, "HOME": "/root"}
@@ -117,6 +127,7 @@ def _value_from(
     source: Mapping[str, Any],
     place: Place,
     objects: Objects,
+    texts: Files,
     namespace: str,
 ) -> str | None:
     """The value, or None if an optional key does not exist (the variable is then not set at all)."""
@@ -127,7 +138,7 @@ def _value_from(
             reference = source["resourceFieldRef"]
             if reference.get("containerName"):
                 return fields.resource_of(pod, reference, place)
-            return fields.resource(container, reference, place)
+            return fields.resource(pod["spec"], container, reference, place)
     except ValueError as error:
         raise ConfigError(str(error)) from error
     for field, kind, shown in (
@@ -136,6 +147,8 @@ def _value_from(
     ):
         if field in source:
             return _key(kind, shown, source[field], objects, namespace)
+    if "fileKeyRef" in source:
+        return _of_file(source["fileKeyRef"], texts)
     raise ConfigError(f"the environment source {sorted(source)} is not supported by this node")
 
 
@@ -152,6 +165,20 @@ def _key(kind: str, shown: str, reference: Mapping[str, Any], objects: Objects, 
         raise ConfigError(f"couldn't find key {reference['key']} in {shown} {namespace}/{reference['name']}")
     value = data[reference["key"]]
     return _decoded({"": value})[""] if kind == "secrets" else value
+
+
+def _of_file(reference: Mapping[str, Any], texts: Files) -> str | None:
+    where = f'file "{reference["path"]}" of volume "{reference["volumeName"]}"'
+    text = texts.get((reference["volumeName"], reference["path"]))
+    if text is None and not _optional(reference):
+        raise ConfigError(f"couldn't parse env file: there is no {where} that can be read")
+    try:
+        value = environment_files.value(text or "", reference["key"])
+    except ValueError as error:
+        raise ConfigError(f"couldn't parse env file: {error}, in {where}") from error
+    if not value and not _optional(reference):
+        raise ConfigError(f'environment variable key "{reference["key"]}" not found in {where}')
+    return value or None
 
 
 def service_variables(services: Iterable[Mapping[str, Any]]) -> dict[str, str]:

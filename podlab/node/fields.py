@@ -78,18 +78,18 @@ def _mapping(values: Mapping[str, str] | None) -> str:
     return "\n".join(f"{key}={quoted(value)}" for key, value in sorted((values or {}).items()))
 
 
-def resource(container: Mapping[str, Any], reference: Mapping[str, Any], place: Place) -> str:
-    """The value of `resourceFieldRef` for `container`, rounded up in units of its divisor.
+def resource(spec: Mapping[str, Any], container: Mapping[str, Any], reference: Mapping[str, Any], place: Place) -> str:
+    """The value of `resourceFieldRef` for a container of the pod's `spec`, rounded up in units of its divisor.
 
-    A limit of CPU, memory or storage that is not declared is what the node can give.
+    A limit of CPU, memory or storage that it does not declare is that of the pod, or else what the node can give.
     """
     kind, _, name = reference["resource"].partition(".")
     if kind not in ("limits", "requests") or not name:
         raise ValueError(f"unsupported container resource: {reference['resource']}")
-    declared = (container.get("resources") or {}).get(kind) or {}
-    value = declared.get(name)
-    if value is None or parse(value) == 0:
-        value = place.allocatable.get(name, "0") if kind == "limits" else "0"
+    owners = [container, spec] if kind == "limits" else [container]
+    said = [((owner.get("resources") or {}).get(kind) or {}).get(name) for owner in owners]
+    said.append(place.allocatable.get(name) if kind == "limits" else None)
+    value = next((one for one in said if one is not None and parse(one) != 0), "0")
     return in_units(value, reference.get("divisor"), name)
 
 
@@ -98,5 +98,5 @@ def resource_of(pod: Mapping[str, Any], reference: Mapping[str, Any], place: Pla
     spec = pod["spec"]
     for container in [*(spec.get("initContainers") or ()), *spec["containers"]]:
         if container["name"] == reference.get("containerName"):
-            return resource(container, reference, place)
+            return resource(spec, container, reference, place)
     raise ValueError(f"container {reference.get('containerName')} not found")

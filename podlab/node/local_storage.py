@@ -9,10 +9,12 @@ hundreds of MiB in a second; what pods use is measured when something is short, 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import fcntl
 import logging
 import os
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,7 +22,9 @@ from typing import Any, NamedTuple
 from podlab.node.eviction import PERIOD, RELIEF, evictable, in_turn, shown
 from podlab.node.pressure import Pressure
 from podlab.node.quantity import requests, whole
+from podlab.node.runtime.sandbox.beneath import entered
 from podlab.node.view import PodView
+from podlab.trees import walk
 from podlab.waiting import pause_async
 
 log = logging.getLogger(__name__)
@@ -63,18 +67,12 @@ def below(path: Path) -> Size:
         found = path.lstat()
     except OSError:
         return Size(0, 0)
-    size, inodes, waiting = found.st_blocks * 512, 1, [str(path)]
-    while waiting:
-        try:
-            with os.scandir(waiting.pop()) as entries:
-                for entry in entries:
-                    seen = entry.stat(follow_symlinks=False)
-                    size += seen.st_blocks * 512
-                    inodes += 1
-                    if entry.is_dir(follow_symlinks=False) and seen.st_dev == found.st_dev:
-                        waiting.append(entry.path)
-        except OSError:
-            continue
+    size, inodes = found.st_blocks * 512, 1
+    with contextlib.suppress(OSError):
+        for _, entry in walk(path):
+            with contextlib.suppress(OSError):
+                size += entry.stat(follow_symlinks=False).st_blocks * 512
+                inodes += 1
     return Size(size, inodes)
 
 
@@ -84,11 +82,13 @@ def on_disk(spec: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     return [volume for volume in volumes if not volume["emptyDir"].get("medium")]
 
 
-def measure(pod: PodView, folder: Path, logs: Path) -> Used:
-    """What a pod uses; `folder` is its private folder, `logs` that of its logs."""
+def measure(pod: PodView, folder: Path, logs: Path, top: Path) -> Used:
+    """What a pod uses; `folder` is its private folder, `logs` that of its logs, below `top`, where pods may write."""
     volumes = {volume["name"]: below(folder / "volumes" / volume["name"]) for volume in on_disk(pod.spec)}
     trees = {name: below(folder / "containers" / name) for name in pod.containers}
-    kept = {name: below(logs / name) for name in pod.containers}
+    kept = dict.fromkeys(pod.containers, Size(0, 0))
+    with contextlib.suppress(OSError), entered(logs, top) as inside:
+        kept = {name: below(Path(inside) / name) for name in pod.containers}
     return Used(
         {name: size.bytes for name, size in volumes.items()},
         {name: trees[name].bytes + kept[name].bytes for name in trees},
@@ -124,6 +124,44 @@ def excess(spec: Mapping[str, Any], used: Used) -> str:
     return ""
 
 
+class Turn:
+    """Whose turn it is to evict for a disk that the nodes of a cluster share; `path` is a file that they share, too.
+
+    A kubelet has its disk for itself. Here all nodes see the same shortage, and each would evict a pod for it. So one
+    pod goes at a time, and all wait for the effect: of the node whose turn it is that with the largest excess, which
+    need not be the largest of the cluster.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        with contextlib.suppress(OSError):
+            path.touch()  # now: a full disk might not take it
+
+    @contextlib.contextmanager
+    def taken(self, now: float) -> Iterator[bool]:
+        """Whether this node may evict: no other is choosing, and the last pod went RELIEF seconds ago or earlier."""
+        try:
+            descriptor = os.open(self._path, os.O_RDWR | os.O_CLOEXEC)
+        except OSError:
+            yield True  # nowhere to agree: each for itself
+            return
+        try:
+            with contextlib.suppress(OSError):  # a file system without locks: the time alone has to do
+                try:
+                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    now = -1.0
+            last = os.fstat(descriptor).st_mtime
+            yield now >= 0 and not last <= now < last + RELIEF
+        finally:
+            os.close(descriptor)
+
+    def over(self, now: float) -> None:
+        """A pod went at `now` (monotonic, the same for all nodes): kept as the file's time, which needs no room."""
+        with contextlib.suppress(OSError):
+            os.utime(self._path, (now, now))
+
+
 class LocalStorage:
     """Watches the disk of a node. `threshold` is what its file system keeps free by evicting pods."""
 
@@ -136,8 +174,10 @@ class LocalStorage:
         measure: Callable[[PodView], Used],
         pods: Callable[[], Iterable[PodView]],
         evict: Callable[[str, str], bool],
+        turn: Turn | None = None,
     ) -> None:
-        """`measure` may take its time (a thread), `evict` says whether the pod goes."""
+        """`measure` may take its time (a thread), `evict` says whether the pod goes; without `turn` it is alone."""
+        self._turn = turn
         self._pressure, self._threshold = pressure, threshold
         self._left, self._measure, self._pods, self._evict = left, measure, pods, evict
 
@@ -170,14 +210,23 @@ class LocalStorage:
             self._pressure.relieve(now)
             return LOOK
         self._pressure.press(now)
-        for pod, over in await self._in_order(of):
-            said = f"The node was low on resource: {of}. "
-            said += "Threshold quantity: {}, available: {}. ".format(*quantities)
-            if of == RESOURCE and over > 0:
-                said += f"The pod was using {shown(over)} more than its request. "
-            if self._gone(pod, said):
+        said = f"The node was low on resource: {of}. "
+        said += "Threshold quantity: {}, available: {}. ".format(*quantities)
+        if self._turn is None:
+            return RELIEF if await self._one_gone(of, said) else LOOK
+        with self._turn.taken(now) as mine:
+            if mine and await self._one_gone(of, said):
+                self._turn.over(now)
                 return RELIEF
         return LOOK
+
+    async def _one_gone(self, of: str, said: str) -> bool:
+        """Evict the first in order; whether there was one."""
+        for pod, over in await self._in_order(of):
+            more = f"The pod was using {shown(over)} more than its request. " if of == RESOURCE and over > 0 else ""
+            if self._gone(pod, said + more):
+                return True
+        return False
 
     async def _in_order(self, of: str) -> list[tuple[PodView, int]]:
         """Who goes first, with the bytes above its requests, or with its inodes, for which nobody asks."""

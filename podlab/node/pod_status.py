@@ -11,7 +11,7 @@ from podlab.node.pod_state import TERMINAL, phase, shown_state
 from podlab.node.records import Container, Pod, Running, Terminated, Waiting, declared
 
 #: The conditions that a node owns; all others are copied as they are.
-OWN_CONDITIONS = ("PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady")
+OWN_CONDITIONS = ("PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", "PodScheduled")
 #: There only while other resources are asked for than the containers have, which this node refuses.
 _RESIZE = "PodResizePending"
 NO_RESIZE = "in-place resize is not supported by this node: containers keep what they were admitted with"
@@ -166,6 +166,7 @@ def _conditions(
         "Initialized": _initialized(pod, statuses, current),
         "Ready": _gated(pod, before) if containers_ready[0] else containers_ready,
         "ContainersReady": containers_ready,
+        "PodScheduled": (True, "", ""),  # by whomever: not every pod on a node has seen the scheduler
     }
 
 
@@ -233,7 +234,12 @@ def difference(wanted: Mapping[str, Any], present: Mapping[str, Any]) -> dict[st
 
     What Kubernetes leaves out of its answers (null, "", empty lists and maps) counts as absent on both sides.
     """
-    return {name: wanted.get(name) for name in OWN_FIELDS if _normal(wanted.get(name)) != _normal(present.get(name))}
+    return {name: wanted.get(name) for name in OWN_FIELDS if _differ(wanted.get(name), present.get(name))}
+
+
+def _differ(one: Any, other: Any) -> bool:
+    # Most are equal as they are, which is seen sooner.
+    return one != other and _normal(one) != _normal(other)
 
 
 def _normal(value: Any) -> Any:

@@ -7,9 +7,11 @@ answer: the object, a container's start or end, a probe, or time.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 from podlab.errors import RuntimeRefused
@@ -19,8 +21,10 @@ from podlab.node.background import Background, cancelled
 from podlab.node.container_worker import ContainerWorker, runtime_id
 from podlab.node.context import NodeContext
 from podlab.node.preparation import Preparation
+from podlab.node.probes import FIELDS, killed_message
 from podlab.node.records import EVICTED, Container, Pod, declared, new_containers
 from podlab.node.runtime.contract import ContainerState, Mount, SandboxState
+from podlab.node.runtime.sandbox.beneath import entered
 from podlab.node.status_writer import StatusWriter, newer
 from podlab.node.view import ContainerView, Later, PodView
 from podlab.node.volumes import remove_tree
@@ -84,18 +88,19 @@ class PodWorker:
         """Whether `made` is newer than what is known; if so, it is what is known."""
         if not newer(made, self.pod.object):
             return False
-        self.pod.object = made
-        for kind, spec in declared(self.pod.spec):
+        for kind, spec in declared(made["spec"]):
             record = self.pod.containers.get(spec["name"])
             if record is None:
-                record = self.pod.containers[spec["name"]] = Container(spec["name"], kind, spec)
-                self._workers[spec["name"]] = ContainerWorker(self._context, self, record)
+                record = Container(spec["name"], kind, spec)
+                self._workers[record.name] = ContainerWorker(self._context, self, record)
+                self.pod.containers[record.name] = record
                 continue
             changed = record.spec.get("image") != spec.get("image")
             record.spec = {**spec, "resources": record.spec.get("resources") or {}}
             if changed:
                 record.replacing = record.running
                 self._workers[spec["name"]].condemn(f"Container {record.name} definition changed, will be restarted")
+        self.pod.object = made  # last: what fails before is done when it is tried again
         return True
 
     def vanish(self) -> None:
@@ -127,6 +132,10 @@ class PodWorker:
         """The mounts of a container."""
         return self._preparation.volumes.mounts(container, variables)
 
+    def text(self, volume: str, path: str) -> str | None:
+        """A file in a volume of the pod, None if it is not there."""
+        return self._preparation.volumes.text(volume, path)
+
     @property
     def files(self) -> Mapping[str, str]:
         """The files under /etc that the node writes for every container of the pod."""
@@ -141,6 +150,11 @@ class PodWorker:
     def active(self) -> bool:
         """Whether the pod uses, or will use, resources of the node."""
         return not (self.pod.stopped or self._was_final)
+
+    @property
+    def counted(self) -> bool:
+        """Whether other pods have to leave room for it. As with a kubelet one whose object is gone keeps nobody out."""
+        return self.active and not self._vanished
 
     # The loop
 
@@ -201,9 +215,9 @@ class PodWorker:
 
     def _kill_grace(self, record: Container) -> float:
         """Grace of a container that failed a probe: the probe's own, or the pod's."""
-        for field in ("livenessProbe", "startupProbe"):
-            own = (record.spec.get(field) or {}).get("terminationGracePeriodSeconds")
-            if own is not None and field.removesuffix("Probe") in (record.condemned or ""):
+        for kind in ("liveness", "startup"):
+            own = (record.spec.get(FIELDS[kind]) or {}).get("terminationGracePeriodSeconds")
+            if own is not None and killed_message(record.name, kind, False) in (record.condemned or ""):
                 return float(own)
         return self._spec_grace()
 
@@ -333,9 +347,7 @@ class PodWorker:
                 log.warning("deleting %s: %s", pod.full_name, error)
                 await pause_async(pause)
                 pause = min(pause * 2, RETRY_LONGEST)
-        for folder in (self._context.pod_folder(pod.uid), self._context.log_folder(pod.object)):
-            await asyncio.to_thread(remove_tree, folder)
-        log_links.remove(self._context.host_paths, self._context.log_folder(pod.object))
+        await remove_files(self._context, pod.object)
         self._ended(pod.uid)
         await self._tasks.cancel()
 
@@ -360,6 +372,15 @@ class PodWorker:
             status=Later(lambda: {**(pod.object.get("status") or {}), **self._status.status()}),
             containers={name: _container_view(record) for name, record in pod.containers.items()},
         )
+
+
+async def remove_files(context: NodeContext, pod: Object) -> None:
+    """Remove a pod's folder and its logs."""
+    await asyncio.to_thread(remove_tree, context.pod_folder(pod["metadata"]["uid"]))
+    host, logs = context.host_paths, context.log_folder(pod)
+    with contextlib.suppress(OSError), entered(logs.parent, host) as folder:
+        await asyncio.to_thread(remove_tree, Path(folder) / logs.name)
+    log_links.remove(host, pod, logs)
 
 
 def _container_view(record: Container) -> ContainerView:

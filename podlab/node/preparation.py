@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from podlab.errors import RuntimeRefused
 from podlab.network.netfilter import NetfilterError
 from podlab.node import container_spec, pod_files
+from podlab.node.admission import dotted
 from podlab.node.api import ApiError, NotFound
 from podlab.node.context import NodeContext
 from podlab.node.records import Pod
@@ -123,7 +124,7 @@ class Preparation:
                 hostname=self._kernel_hostname,
                 address=None if host_network else pod.address,
                 host_network=host_network,
-                sysctls={entry["name"]: entry["value"] for entry in context.get("sysctls") or ()},
+                sysctls={dotted(entry["name"]): entry["value"] for entry in context.get("sysctls") or ()},
                 labels={"namespace": pod.namespace, "name": pod.name, "uid": pod.uid},
             )
         )

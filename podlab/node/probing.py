@@ -41,6 +41,9 @@ class PodParts(Protocol):
     def mounts(self, container: Mapping[str, Any], variables: Mapping[str, str]) -> list[Mount]:
         """The mounts of a container."""
 
+    def text(self, volume: str, path: str) -> str | None:
+        """A file in a volume of the pod, None if it is not there."""
+
 
 class Probing:
     """Asks a container's probes while it runs and keeps `started` and `ready` of its record.

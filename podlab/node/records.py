@@ -67,7 +67,9 @@ class Container:
     condemned: str | None = None
     #: A new definition replaces it: nothing is told until its successor runs, or cannot be started.
     replacing: bool = False
+    #: Of its restarts, and of its image: who has waited for an image long is not said to have crashed so often.
     backoff: Backoff = field(default_factory=Backoff)
+    pull_backoff: Backoff = field(default_factory=Backoff)
     #: When it could not be started, and when that is tried again.
     failed_at: float = 0.0
     retry_at: float = 0.0

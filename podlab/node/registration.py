@@ -8,7 +8,7 @@ import logging
 import os
 import platform
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from podlab.node.clock import timestamp
 from podlab.node.configuration import NodeConfiguration
 from podlab.node.events import EventRecorder
 from podlab.node.pressure import Pressure
-from podlab.node.runtime.choice import LIMITS, LOST
+from podlab.node.runtime.choice import LOST, limits
 from podlab.waiting import pause_async
 
 log = logging.getLogger(__name__)
@@ -27,8 +27,6 @@ HEALTHY = (
     ("PIDPressure", "False", "KubeletHasSufficientPID", "kubelet has sufficient PID available"),
     ("Ready", "True", "KubeletReady", "kubelet is posting ready status"),
 )
-#: What every node says of itself.
-NO_CGROUPS = ("LimitsNotEnforced", "True", "NoCgroups", LIMITS)
 #: What a node without namespaces says of itself, for people and for those who grade.
 PLAIN = ("PlainRuntime", "True", "NoNamespaces", f"this machine refuses namespaces: {LOST}")
 #: Names of processor architectures as Kubernetes writes them.
@@ -139,6 +137,8 @@ class Registration:
         self._recorder = recorder
         self._configuration = configuration
         self._images = images
+        #: The controllers of the cgroups that containers are in, as the runtime says.
+        self.controllers: Collection[str] = ()
         self._path = f"/api/v1/nodes/{configuration.name}"
         self._refresh = asyncio.Event()
         self._written = 0.0
@@ -243,7 +243,9 @@ class Registration:
 
     def _verdicts(self) -> list[tuple[str, str, str, str]]:
         plain = [PLAIN] if self._configuration.plain else []
-        return [self.memory.condition(), self.disk.condition(), *HEALTHY, NO_CGROUPS, *plain]
+        lacking = ("False", "Cgroups") if "cpu" in self.controllers else ("True", "NoCgroups")
+        enforced = ("LimitsNotEnforced", *lacking, limits(self.controllers))
+        return [self.memory.condition(), self.disk.condition(), *HEALTHY, enforced, *plain]
 
     def _news(self) -> bool:
         return self._status() != self._last

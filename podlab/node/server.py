@@ -30,7 +30,7 @@ from podlab.node.prometheus import CONTENT_TYPE, Family, Sample, render
 from podlab.node.registration import machine_capacity
 from podlab.node.statistics import Meter, own_usage, resource_metrics, summary
 from podlab.node.streams import remote_command
-from podlab.node.streams.logs import LogOptions, choose_log, read_log
+from podlab.node.streams.logs import LogOptions, choose_log, read_log, readable
 from podlab.node.streams.port_forward import dialler, forward_ports
 from podlab.node.streams.sessions import Session, Status, open_session
 from podlab.node.streams.tasks import end as tasks_end
@@ -207,7 +207,8 @@ class NodeServer:
         if container is None:
             raise web.HTTPNotFound(text=f'container "{name}" not found in pod "{pod.name}"')
         path = choose_log(pod, container, options.previous)
-        if not Path(path).is_file():
+        top = self._configuration.host_paths
+        if not readable(path, top):
             shown = f'container "{name}" in pod "{pod.name}"'
             raise web.HTTPBadRequest(text=f"unable to retrieve container logs for {shown}: its log is gone")
         ended = self._end_of(container, path) if options.follow else None
@@ -215,7 +216,7 @@ class NodeServer:
         response.enable_chunked_encoding()
         await response.prepare(request)
         try:
-            async with aclosing(read_log(path, options, ended)) as chunks:
+            async with aclosing(read_log(path, options, ended, top)) as chunks:
                 async for chunk in chunks:
                     if chunk:
                         await response.write(chunk)

@@ -49,19 +49,30 @@ class StatusWriter:
         return pod_status.build(self._pod, time.time(), self._context.policy)
 
     async def run(self) -> None:
-        """Write until the pod is gone."""
+        """Write until the pod is gone. A failure of this program itself is logged and tried again."""
+        pause = RETRY_FIRST
         while not self.gone:
             await self._touched.wait()
             self._touched.clear()
-            await self._replaced()
-            change = self._change()
-            if not change:
-                continue
-            if pod_status.urgent(change, self._present()):
-                await self.write(change)
-            else:
-                await self._gather()
-                await self.write()
+            try:
+                await self._follow()
+                pause = RETRY_FIRST
+            except Exception:
+                log.exception("the status of %s could not be written; it is tried again", self._pod.full_name)
+                await pause_async(pause)
+                pause = min(pause * 2, RETRY_LONGEST)
+                self.touch()
+
+    async def _follow(self) -> None:
+        """Write what differs now, at once or with what follows soon."""
+        await self._replaced()
+        change = self._change()
+        if not change:
+            return
+        if not pod_status.urgent(change, self._present()):
+            await self._gather()
+            change = {}
+        await self.write(change)
 
     async def _replaced(self) -> None:
         """Return when no container is being replaced, the pod ends, or REPLACE seconds have passed."""

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 from podlab.node.container_spec import Paths
+from podlab.node.runtime.sandbox.beneath import open_file
+from podlab.node.streams.log_format import Lines, Selection, parse
 
 #: Bytes of a message, and bytes and lines of a log that stands in for one (kubelet's limits). A pod's status may show
 #: less of it: what its containers have together is bounded, too (pod_status.MESSAGES_MAX).
@@ -20,7 +24,7 @@ def read_message(container: Mapping[str, Any], paths: Paths, exit_code: int) -> 
     fallback = container.get("terminationMessagePolicy") == "FallbackToLogsOnError"
     if text or not fallback or exit_code == 0:
         return text
-    return log_tail(_tail(paths.log))
+    return log_tail(_tail(paths))
 
 
 def _head(path: Path) -> str:
@@ -31,10 +35,10 @@ def _head(path: Path) -> str:
         return ""
 
 
-def _tail(path: Path) -> bytes:
+def _tail(paths: Paths) -> bytes:
     """Enough of the end of a log for LOG_MAX bytes of text."""
     try:
-        with path.open("rb") as file:
+        with os.fdopen(open_file(paths.log, os.O_RDONLY, top=paths.top), "rb") as file:
             size = file.seek(0, 2)
             # Each line has a head of 40 bytes (time, stream, tag) before its text.
             file.seek(max(0, size - LOG_MAX - LOG_LINES * 48))
@@ -45,10 +49,6 @@ def _tail(path: Path) -> bytes:
 
 def log_tail(raw: bytes) -> str:
     """The text of the last lines of a CRI log: at most LOG_LINES lines and LOG_MAX bytes."""
-    parts: list[bytes] = []
-    for line in raw.splitlines():
-        fields = line.split(b" ", 3)
-        if len(fields) == 4:
-            parts.append(fields[3] + (b"\n" if fields[2].startswith(b"F") else b""))
-    lines = b"".join(parts).splitlines(keepends=True)[-LOG_LINES:]
+    entries = (entry for line in Lines().feed(raw) if (entry := parse(line)) is not None)
+    lines = BytesIO(b"".join(Selection().show(entries))).readlines()[-LOG_LINES:]
     return b"".join(lines)[-LOG_MAX:].decode(errors="replace")

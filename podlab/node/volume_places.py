@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import stat
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -16,7 +17,9 @@ from podlab.node.api import NotFound
 from podlab.node.context import NodeContext
 from podlab.node.objects import authorized
 from podlab.node.quantity import whole
+from podlab.node.runtime.sandbox.beneath import entered, make_below
 from podlab.node.volume_files import VolumeError, fs_group, is_file_volume
+from podlab.trees import walk
 
 #: What a pod's fsGroup may do with the files of a volume that the pod can write, and with its folders.
 _GROUP_WRITES = stat.S_IRUSR | stat.S_IWUSR | stat.S_IRGRP | stat.S_IWGRP
@@ -116,31 +119,6 @@ def host_path(top: Path, source: Object) -> Placed:
     return Placed(path, within=top)
 
 
-def make_below(top: Path, parts: Sequence[str], mode: int, *, file: bool = False) -> None:
-    """Make the folders that are missing on a way below `top`, with `mode`; no link is followed.
-
-    With `file` the last part is an empty file.
-    """
-    flags = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-    here = os.open(top, flags)
-    try:
-        for number, part in enumerate(parts, start=1):
-            last = number == len(parts)
-            if last and file:
-                os.close(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644, dir_fd=here))
-                return
-            try:
-                os.mkdir(part, dir_fd=here)
-                os.chmod(part, mode, dir_fd=here)
-            except FileExistsError:
-                if last:
-                    return  # it may well be a file
-            here, before = os.open(part, flags, dir_fd=here), here
-            os.close(before)
-    finally:
-        os.close(here)
-
-
 # Images
 
 
@@ -196,9 +174,9 @@ async def _claimed(pod: Object, name: str, context: NodeContext, *, owned: bool 
     if reference.get("uid") != claim["metadata"]["uid"]:
         raise VolumeError(f'persistentvolume "{bound}" belongs to another claim')
     placed = _persistent(volume["spec"], context.host_paths)
-    if (group := fs_group(pod)) is not None:
+    if (group := fs_group(pod)) is not None and placed.path.is_dir():
         policy = (pod["spec"].get("securityContext") or {}).get("fsGroupChangePolicy") or "Always"
-        await asyncio.to_thread(give_to_group, placed.path, group, policy)
+        await asyncio.to_thread(give_to_group, placed.path, group, policy, within=placed.within)
     return placed
 
 
@@ -214,25 +192,37 @@ def _persistent(spec: Object, top: Path) -> Placed:
     raise VolumeError(f"persistent volume type {', '.join(kinds) or 'unknown'} is not supported by this node")
 
 
-def give_to_group(top: Path, group: int, policy: str = "Always") -> None:
-    """Let `group` read and write everything below `top`; with OnRootMismatch only if it cannot yet."""
-    now = top.stat()
-    right = now.st_mode & _GROUP_ENTERS == _GROUP_ENTERS
-    if policy == "OnRootMismatch" and right and (now.st_gid == group or not atomic.can_own(top, group)):
-        return
-    # The top last: what was cut short is done again.
-    for folder, names, files in os.walk(top, topdown=False):
-        for name in (*names, *files):
-            _give(Path(folder) / name, group)
-    _give(top, group)
+def give_to_group(top: Path, group: int, policy: str = "Always", within: Path | None = None) -> None:
+    """Let `group` read and write everything below a folder; with OnRootMismatch only if it cannot yet.
+
+    Pods may change what is there meanwhile: no link is followed, from the folder `within` on.
+    """
+    with entered(top, within) as folder:
+        now = Path(folder).stat()
+        right = now.st_mode & _GROUP_ENTERS == _GROUP_ENTERS
+        if policy == "OnRootMismatch" and right and (now.st_gid == group or not atomic.can_own(Path(folder), group)):
+            return
+        here = f"{folder}/."
+        for inside, entry in walk(here):
+            _give(entry.name, inside, group)
+        _give(here, None, group)  # last: what was cut short is done again
 
 
-def _give(path: Path, group: int) -> None:
-    atomic.own(path, None, group)
-    kind = path.lstat()
-    if not stat.S_ISLNK(kind.st_mode):
-        more = _GROUP_ENTERS if stat.S_ISDIR(kind.st_mode) else _GROUP_WRITES
-        path.chmod(stat.S_IMODE(kind.st_mode) | more)
+def _give(name: str, folder: int | None, group: int) -> None:
+    try:
+        found = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
+    except FileNotFoundError:
+        return  # deleted meanwhile
+    try:
+        path = Path(f"/proc/self/fd/{found}")
+        with contextlib.suppress(OSError):  # no such id here: the one that there is owns it anyway
+            os.chown(path, -1, group)
+        kind = os.fstat(found)
+        if not stat.S_ISLNK(kind.st_mode):
+            more = _GROUP_ENTERS if stat.S_ISDIR(kind.st_mode) else _GROUP_WRITES
+            path.chmod(stat.S_IMODE(kind.st_mode) | more)
+    finally:
+        os.close(found)
 
 
 _MAKERS: dict[str, Callable[[Object, Object, Path, NodeContext], Awaitable[Placed]]] = {

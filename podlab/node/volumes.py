@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
+import logging
+import os
 import stat
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
+from posixpath import normpath
 from typing import Any
 
+from podlab import trees
 from podlab.errors import RuntimeRefused
 from podlab.node import atomic, volume_places
 from podlab.node.api import ApiError
@@ -19,11 +22,16 @@ from podlab.node.environment import ConfigError
 from podlab.node.expansion import expand, missing
 from podlab.node.fields import Place
 from podlab.node.runtime.contract import Mount
+from podlab.node.runtime.sandbox.beneath import make_below, open_file
 from podlab.node.volume_files import Fetched, VolumeError, files, fs_group, is_file_volume, needs
-from podlab.node.volume_places import Placed, make_below
+from podlab.node.volume_places import Placed
+
+log = logging.getLogger(__name__)
 
 #: Seconds between two looks at whether the sources of a volume have changed.
 REFRESH = 20.0
+#: Characters that are read of a file of variables.
+VARIABLES_MAX = 1 << 20
 
 
 class PodVolumes:
@@ -90,10 +98,22 @@ class PodVolumes:
                 raise ConfigError(f'cannot find volume "{mount["name"]}" to mount into container "{container["name"]}"')
             placed = self._sub_path(placed, mount, variables, container)
             read_only = bool(mount.get("readOnly")) or placed.read_only
-            target = str(PurePosixPath("/") / mount["mountPath"])
+            target = _target(mount["mountPath"], container["name"])
             within = str(placed.within) if placed.within else None
             chosen.append(Mount(str(placed.path), target, read_only, within))
         return sorted(chosen, key=lambda mount: PurePosixPath(mount.target).parts)
+
+    def text(self, name: str, path: str) -> str | None:
+        """A file of variables in a volume; None if it is not there, or is none. No link is followed."""
+        placed = self._placed.get(name)
+        if placed is None:
+            raise ConfigError(f'cannot find the volume "{name}" referenced by FileKeyRef')
+        try:
+            descriptor = open_file(placed.path / path, os.O_RDONLY, top=placed.path)
+            with os.fdopen(descriptor, encoding="utf-8", errors="surrogateescape", newline="\n") as file:
+                return file.read(VARIABLES_MAX)
+        except OSError:
+            return None
 
     @staticmethod
     def _sub_path(
@@ -130,19 +150,19 @@ class PodVolumes:
 
 
 def remove_tree(folder: Path) -> None:
-    """Delete `folder` with all below it, also where a pod took its own permissions away."""
+    """Delete `folder`, if it is there, with all below it, whatever a pod has put there; what cannot go is left."""
+    try:
+        trees.remove_tree(folder)
+    except OSError as error:
+        log.warning("%s cannot be removed: %s", folder, error)
 
-    def retry(function: Any, name: str, _: Any) -> None:
-        path = Path(name)
-        try:
-            path.parent.chmod(0o700)
-            if path.is_dir() and not path.is_symlink():
-                path.chmod(0o700)
-            function(name)
-        except OSError:
-            pass
 
-    shutil.rmtree(folder, onerror=retry)
+def _target(path: str, container: str) -> str:
+    """Where a container has a volume; ConfigError for the places that are not to be had."""
+    target = normpath("///" + path)  # more than two slashes are one
+    if target == "/" or PurePosixPath(target).is_relative_to("/proc"):
+        raise ConfigError(f'mountPath {path} of container "{container}" is refused: no volume can be at / or in /proc')
+    return target
 
 
 def _failed(volume: Mapping[str, Any], error: Exception) -> VolumeError:

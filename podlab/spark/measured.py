@@ -6,6 +6,7 @@ Like `local`, this text also goes into boxes: standard library only.
 from __future__ import annotations
 
 import json
+import urllib.error
 import urllib.request
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -28,8 +29,21 @@ class Task:
 
 
 @dataclass(frozen=True)
+class Rdd:
+    """One step of the lineage. `parents`: the RDDs that it is made of, of its own stage or of those that it reads."""
+
+    id: int
+    name: str
+    cached: bool = False
+    parents: Sequence[int] = ()
+
+
+@dataclass(frozen=True)
 class Stage:
-    """One attempt of a stage. `parents`: the stages whose shuffled bytes it reads. A skipped one had run before."""
+    """One attempt of a stage. `parents`: the stages whose shuffled bytes it reads. A skipped one had run before.
+
+    `count`: the partitions that it had to compute; `whole`: all that it has, of which the others were there already.
+    """
 
     id: int
     attempt: int
@@ -41,6 +55,8 @@ class Stage:
     read: int = 0
     result: int = 0
     parents: Sequence[int] = ()
+    whole: int = 0
+    rdds: Sequence[Rdd] = ()
 
     @property
     def skipped(self) -> bool:
@@ -57,6 +73,8 @@ class Run:
     stages: list[Stage] = field(default_factory=list)
     #: Executor -> (seconds, why) of those that were lost meanwhile.
     lost: dict[str, tuple[float, str]] = field(default_factory=dict)
+    #: Jobs of which Spark tells nothing any more, or not all: it keeps the last thousand jobs and stages.
+    dropped: int = 0
 
     @property
     def ran(self) -> list[Stage]:
@@ -82,7 +100,8 @@ class Run:
         told = f"{self.jobs} jobs, {len(self.ran)} stages, {self.tasks} tasks, {self.shuffled} bytes shuffled"
         skipped = len(self.stages) - len(self.ran)
         told += f", {skipped} stages skipped" if skipped else ""
-        return told + (f", executor {' and '.join(self.lost)} lost" if self.lost else "")
+        told += f", executor {' and '.join(self.lost)} lost" if self.lost else ""
+        return told + (f", and {self.dropped} jobs of which Spark keeps nothing any more" if self.dropped else "")
 
 
 def measured(context: Any, work: Callable[[], Any]) -> Run:
@@ -100,26 +119,46 @@ def reported(context: Any, value: Any, before: set[int], gone: set[str]) -> Run:
     run = Run(value, len(jobs))
     if not jobs:
         return run
+    # Their numbers follow each other.
+    run.dropped = jobs[-1]["jobId"] - max(before, default=-1) - len(jobs)
     zero = min(_seconds(job["submissionTime"]) for job in jobs)
+    everything = rest(context, "stages")
     for job in jobs:
-        parents = _parents(context, job["jobId"])
-        for number in sorted(job["stageIds"]):
-            attempts = rest(context, f"stages/{number}?details=true")
-            for stage in sorted(attempts, key=lambda stage: stage["attemptId"]):
-                run.stages.append(_stage(stage, parents.get(number, ()), zero))
+        try:
+            run.stages += _stages(context, job, everything, zero)
+        except LookupError:
+            run.jobs, run.dropped = run.jobs - 1, run.dropped + 1
     for one in rest(context, "allexecutors"):
         if not one["isActive"] and one["id"] not in gone and one["id"] != "driver":
             run.lost[one["id"]] = (_seconds(one["removeTime"]) - zero, one.get("removeReason", ""))
     return run
 
 
-def _stage(told: dict[str, Any], parents: Sequence[int], zero: float) -> Stage:
+def _stages(context: Any, job: dict[str, Any], everything: list[dict[str, Any]], zero: float) -> list[Stage]:
+    """All attempts of the stages of a job; LookupError if Spark no longer has one of them."""
+    lineage, found = _lineage(context, job["jobId"]), []
+    for number in sorted(job["stageIds"]):
+        attempts = rest(context, f"stages/{number}?details=true")
+        # A later job has a stage of its own for files that an earlier one wrote. Its last one writes none.
+        same = [
+            one
+            for one in everything
+            if one["stageId"] == number
+            or (number != max(job["stageIds"]) and set(one["rddIds"]) == set(attempts[0]["rddIds"]))
+        ]
+        whole = max((one["numTasks"] for one in same), default=0)
+        for stage in sorted(attempts, key=lambda stage: stage["attemptId"]):
+            found.append(_stage(stage, *lineage.get(number, ((), ())), whole, zero))
+    return found
+
+
+def _stage(told: dict[str, Any], parents: Sequence[int], rdds: Sequence[Rdd], whole: int, zero: float) -> Stage:
     tasks = []
     for task in (told.get("tasks") or {}).values():
         begin = _seconds(task["launchTime"]) - zero
         tasks.append(
             Task(
-                task["index"],
+                task["partitionId"],  # its index counts those of the attempt
                 task["attempt"],
                 task["executorId"],
                 task["status"],
@@ -138,6 +177,8 @@ def _stage(told: dict[str, Any], parents: Sequence[int], zero: float) -> Stage:
         told["shuffleReadBytes"],
         told["resultSize"],
         tuple(parents),
+        whole,
+        tuple(rdds),
     )
 
 
@@ -147,31 +188,55 @@ def _jobs(context: Any) -> list[dict[str, Any]]:
 
 
 def rest(context: Any, path: str) -> Any:
-    """What Spark's REST interface says of this application at a path such as "stages"."""
+    """What Spark's REST interface says of this application at a path such as "stages"; LookupError if it has it not."""
     address = f"{context.uiWebUrl}/api/v1/applications/{context.applicationId}/{path}"
     direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    with direct.open(address, timeout=60) as answer:
-        return json.load(answer)
+    try:
+        with direct.open(address, timeout=60) as answer:
+            return json.load(answer)
+    except urllib.error.HTTPError as error:
+        if error.code != 404:
+            raise
+        raise LookupError(f"Spark has no {path} any more") from error
 
 
-def _parents(context: Any, job: int) -> dict[int, tuple[int, ...]]:
-    """Which stage reads from which, from the graph that Spark's own page draws; the REST interface has it not."""
-    graph = context._jsc.sc().statusStore().operationGraphForJob(job)
-    where: dict[int, int] = {}
+def _lineage(context: Any, job: int) -> dict[int, tuple[tuple[int, ...], tuple[Rdd, ...]]]:
+    """Stage -> the stages that it reads from, and its RDDs: from the graph that Spark's own page draws.
+
+    The REST interface has it not.
+    """
+    from py4j.protocol import Py4JJavaError
+
+    try:
+        graph = context._jsc.sc().statusStore().operationGraphForJob(job)
+    except Py4JJavaError as error:
+        if "NoSuchElement" not in str(error.java_exception):
+            raise
+        raise LookupError(f"Spark has no job {job} any more") from error
+    inside: dict[int, list[Any]] = {}
+    made_of: dict[int, set[int]] = {}
     incoming: list[tuple[int, int]] = []
     for at in range(graph.size()):
         part = graph.apply(at)
         number = int(part.rootCluster().id().removeprefix("stage_"))
-        for edge in _edges(part.edges()):
-            where |= dict.fromkeys(edge, number)
-        for source, target in _edges(part.incomingEdges()):
-            incoming.append((source, number))
-            where.setdefault(target, number)
-    found: dict[int, set[int]] = {}
-    for source, number in incoming:
-        if source in where:
-            found.setdefault(number, set()).add(where[source])
-    return {number: tuple(sorted(some)) for number, some in found.items()}
+        inside[number] = _nodes(part.rootCluster())
+        incoming += [(source, number) for source, _ in _edges(part.incomingEdges())]
+        for source, target in [*_edges(part.edges()), *_edges(part.incomingEdges())]:
+            made_of.setdefault(target, set()).add(source)
+    where = {node.id(): number for number, nodes in inside.items() for node in nodes}
+    found = {}
+    for number, nodes in inside.items():
+        rdds = [Rdd(one.id(), one.name(), one.cached(), tuple(sorted(made_of.get(one.id(), ())))) for one in nodes]
+        read = {where[source] for source, reader in incoming if reader == number and source in where}
+        found[number] = (tuple(sorted(read)), tuple(sorted(rdds, key=lambda rdd: rdd.id)))
+    return found
+
+
+def _nodes(cluster: Any) -> list[Any]:
+    """The RDDs of a stage; those that one operation makes are in a cluster of their own."""
+    nodes, clusters = cluster.childNodes(), cluster.childClusters()
+    inner = [node for at in range(clusters.size()) for node in _nodes(clusters.apply(at))]
+    return [nodes.apply(at) for at in range(nodes.size())] + inner
 
 
 def _edges(some: Any) -> list[tuple[int, int]]:

@@ -1,5 +1,5 @@
 // The cluster map: nodes are boxes, pods are tiles keyed by uid. Draws `view`, holds no state of its own
-// but what is being looked at. Everything it can do has a call in Python: pause(), seek(n), live().
+// but what is being looked at. What it can do beside has a call in Python.
 const WORDS = {
   running: ["●", "R", "running and ready"], notready: ["◍", "N", "running, not ready"], pending: ["◔", "P", "pending"],
   crashloop: ["▲", "C", "crash loop"], terminating: ["✕", "T", "terminating"], succeeded: ["✓", "S", "succeeded"],
@@ -13,7 +13,7 @@ const told = (pod) => {
 };
 
 function render({ model, el, signal }) {
-  const send = sender(model, (words) => { detail.textContent = words; });
+  const send = sender(model, (words) => { detail.textContent = words; time.halt(); });
   const root = make("div", { class: "podlab-map", role: "group", "data-lm-suppress-shortcuts": "true" });
   const title = make("strong");
   const age = make("span", { class: "age" });
@@ -23,25 +23,23 @@ function render({ model, el, signal }) {
   const say = speaker(live);
   const detail = make("div", { class: "detail", text: "Point at a tile, or reach it with the arrow keys." });
   const mark = make("div", { class: "mark" });
-  const pause = make("button", { type: "button", text: "Pause" });
-  const back = make("button", { type: "button", text: "One step back" });
-  const on = make("button", { type: "button", text: "One step on" });
-  const slider = make("input", { type: "range", min: "0", value: "0", "aria-label": "Position in the record" });
-  const bar = make("div", { class: "bar" }, pause, back, slider, on);
+  const time = timebar(model, send);
   const legend = make("div", { class: "legend", "aria-label": "Legend", role: "group" });
   for (const [state, [sign, letter, words]] of Object.entries(WORDS)) {
     legend.append(make("span", {}, make("span", { class: `tile ${state}`, "aria-hidden": "true", text: sign + letter }),
       make("span", { text: words })));
   }
-  const calls = make("div", { class: "calls", text: "pause(), seek(n) and live() do what the buttons and the slider do." });
+  const help = make("div", { class: "help" });
   const table = make("table");
   const asTable = make("details", {}, make("summary", { text: "As a table" }), table);
-  root.append(head, boxes, mark, detail, live, bar, legend, calls, asTable);
+  root.append(head, boxes, mark, detail, live, time.whole, legend, help, asTable);
   el.append(root);
 
   const tiles = new Map(); // uid -> button
   const nodes = new Map(); // node name -> {section, grid, name}
   let arrived = Date.now(), first = true, held = null;
+
+  const listed = () => [...boxes.querySelectorAll("button.tile")];
 
   const section = (name) => {
     if (!nodes.has(name)) {
@@ -80,6 +78,8 @@ function render({ model, el, signal }) {
     mark.textContent = view.mark || "";
     mark.hidden = !view.mark;
     root.setAttribute("aria-label", `${view.title}: ${view.summary}`);
+    // A tile that goes, or moves to another node, must not take the keyboard's place with it.
+    const at = listed().indexOf(document.activeElement), looked = at < 0 ? null : document.activeElement;
     const places = [...view.nodes];
     if (view.pods.some((pod) => !view.nodes.some((node) => node.name === pod.node))) {
       places.push({ name: "", ready: true, note: "" });
@@ -101,15 +101,17 @@ function render({ model, el, signal }) {
         if (grid.children[at] !== button) grid.insertBefore(button, grid.children[at] || null);
       });
     });
-    const all = [...boxes.querySelectorAll("button.tile")];
+    const all = listed();
+    if (looked && document.activeElement !== looked) {
+      const next = looked.isConnected ? looked : all[Math.min(at, all.length - 1)];
+      if (next) { next.tabIndex = 0; next.focus({ preventScroll: true }); }
+    }
     if (all.length && !all.some((button) => button.tabIndex === 0)) all[0].tabIndex = 0;
     table.replaceChildren(make("caption", { text: view.summary }),
       make("tr", {}, ...["pod", "node", "state", "restarts"].map((text) => make("th", { scope: "col", text }))),
       ...view.pods.map((pod) => make("tr", {}, ...[pod.name, pod.node || "none", WORDS[pod.state][2], `${pod.restarts}`].map((text) => make("td", { text })))));
-    slider.max = `${view.length}`;
-    slider.value = `${view.position}`;
-    pause.textContent = view.mode === "live" ? "Pause" : "Back to now";
-    pause.hidden = view.mode === "recorded";
+    help.textContent = view.help;
+    time.draw();
     say(view.summary);
     root.dataset.pods = view.pods.length;
     root.dataset.mode = view.mode;
@@ -121,21 +123,15 @@ function render({ model, el, signal }) {
     const view = model.get("view");
     if (!view.nodes) return;
     const { words, stale } = newsOf(view, arrived);
-    age.textContent = view.mode === "paused" ? `paused at change ${view.position} of ${view.length}` : words;
+    age.textContent = words;
     root.classList.toggle("stale", stale);
     if (stale) send({ type: "ask" });
   };
 
-  const seek = (position) => send({ type: "seek", position: Math.max(0, Math.min(Number(slider.max), position)) });
-  pause.addEventListener("click", () => send({ type: model.get("view").mode === "live" ? "pause" : "live" }));
-  back.addEventListener("click", () => seek(Number(slider.value) - 1));
-  on.addEventListener("click", () => seek(Number(slider.value) + 1));
-  let wait = null;
-  slider.addEventListener("input", () => { clearTimeout(wait); wait = setTimeout(() => seek(Number(slider.value)), 250); });
   boxes.addEventListener("keydown", (event) => {
     const move = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key];
     if (!move) return;
-    const all = [...boxes.querySelectorAll("button.tile")];
+    const all = listed();
     const next = all[(all.indexOf(document.activeElement) + move + all.length) % all.length];
     if (!next) return;
     all.forEach((button) => { button.tabIndex = -1; });
@@ -146,7 +142,7 @@ function render({ model, el, signal }) {
   });
   const clock = setInterval(tick, 1000);
   model.on("change:view", draw);
-  const stop = () => { clearInterval(clock); clearTimeout(wait); say.stop(); model.off("change:view", draw); send({ type: "close" }); };
+  const stop = () => { clearInterval(clock); time.stop(); say.stop(); model.off("change:view", draw); send({ type: "close" }); };
   signal?.addEventListener("abort", stop);
   send({ type: "open" });
   draw();

@@ -18,7 +18,7 @@ from podlab.errors import UsageError
 from podlab.widgets import calls
 from podlab.widgets.drawing import BLUE, GREY, INK, LINE, ORANGE, VERMILLION, Page
 from podlab.widgets.lifecycle_feed import ask
-from podlab.widgets.replay import Replay, number
+from podlab.widgets.replay import Growing, number
 from podlab.widgets.service_graph import metrics
 
 PARTS = ("ui", "serving", "features", "ingestion", "training", "other")
@@ -72,7 +72,7 @@ class Look:
         return (one.parts.get(part, 0.0) if part else one.processor) / self.seconds if self.seconds else 0.0
 
 
-class Copies(Replay):
+class Copies(Growing):
     """`set(rate=20)` does what the slider does; `looks` are the measurements, `stop()` ends all load."""
 
     mode = "live"
@@ -113,15 +113,12 @@ class Copies(Replay):
             self._before, self._at = counted, now
 
     def add(self, look: Look) -> None:
-        """Put a look at the end; a view that stood at the end follows. A very short one is added to the one before."""
+        """Put a look at the end; a view that is not held follows. A very short one is added to the one before."""
         with self._lock:
-            at_end = self.position == self.length
             if self.looks and look.seconds < EVERY / 2 and look.rate == self.looks[-1].rate:
                 look = _together(self.looks.pop(), look)
             self.looks.append(look)
-            if at_end:
-                self.position = self.length
-            self.refresh()
+            self.grow()
 
     def stop(self) -> None:
         """End the load; the view keeps what it shows."""

@@ -49,6 +49,8 @@ class Page:
     ) -> None:
         """Words with their base line at `y`; `anchor` start, middle or end; `weight` 600 where they are bold."""
         style = {"fill": INK, **more} | ({"font-weight": weight} if weight else {})
+        if "  " in str(words):
+            style["white-space"] = "pre"  # the gaps between the signs of a legend
         self.parts.append(
             f'<text x="{x:.1f}" y="{y:.1f}" font-size="{size:g}" text-anchor="{anchor}"{_style(style)}>'
             f"{escape(_allowed(words))}</text>"

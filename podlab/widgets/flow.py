@@ -13,8 +13,8 @@ from typing import Any
 
 from podlab.widgets.drawing import BLUE, GREY, INK, ORANGE, VERMILLION, Page
 
-#: Pods that a picture has room for; the others are told together.
-MOST_PODS = 12
+#: Pods that a picture has room for; the others are told together. Moments of one that is watched: two hours.
+MOST_PODS, MOST_MOMENTS = 12, 7200
 
 
 @dataclass(frozen=True)
@@ -34,10 +34,13 @@ class Flow:
     """Moments in order, each for about a second of requests."""
 
     moments: list[Moment] = field(default_factory=list)
+    #: Earlier ones that are kept no more; positions count them.
+    forgotten: int = 0
 
     def window(self, position: int, width: int) -> Moment:
         """The moments up to `position`, `width` of them, added up; endpoints as at the last of them."""
-        part = self.moments[max(0, position - width) : position]
+        position -= self.forgotten
+        part = self.moments[max(0, position - width) : max(0, position)]
         if not part:
             return Moment(0.0, {})
         answered = sum((Counter(each.answered) for each in part), Counter())
@@ -51,6 +54,13 @@ class Flow:
             last.ready,
             last.not_ready,
         )
+
+    def add(self, moment: Moment) -> None:
+        """Put a moment at the end; without room for so many the first goes."""
+        self.moments.append(moment)
+        if len(self.moments) > MOST_MOMENTS:
+            del self.moments[0]
+            self.forgotten += 1
 
     def dump(self) -> list[dict[str, Any]]:
         """The moments as plain values; `load` reads them."""

@@ -65,6 +65,8 @@ class Journal:
 
     def __init__(self, steps: Iterable[Step] = ()) -> None:
         self.steps: list[Step] = list(steps)
+        #: Earlier ones that are kept no more.
+        self.forgotten = 0
         self._now: dict[str, Mapping[str, Any]] = {}
 
     def apply(self, kind: str, what: str, item: Mapping[str, Any], at: float) -> bool:
@@ -81,6 +83,7 @@ class Journal:
             return False
         who, words = told
         self._place(Step(round(at, 3), who, kind, meta["name"], meta["uid"], meta.get("resourceVersion", ""), words))
+        self.forgotten += max(0, len(self.steps) - MOST_STEPS)
         del self.steps[:-MOST_STEPS]
         return True
 

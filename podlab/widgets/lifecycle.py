@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from podlab.widgets.drawing import BLUE, GREY, INK, LINE, ON, ORANGE, VERMILLION, YELLOW, Page
-from podlab.widgets.replay import Replay
+from podlab.widgets.replay import Growing
 
 ROW = 46
 #: State -> sign, fill, dashes of its border. "absent" and "gone" are not filled.
@@ -118,7 +118,7 @@ class Life:
         return len(sent), sum(bool(one.trouble) for one in sent)
 
 
-class Lifecycle(Replay):
+class Lifecycle(Growing):
     """The strip as a widget. Positions are the moments at which something changed; at the last one it follows."""
 
     help = (
@@ -143,13 +143,9 @@ class Lifecycle(Replay):
         return self.moments[min(self.position, self.length)]
 
     def grow(self) -> None:
-        """Take in what has come; a view that stood at the end follows."""
         with self._lock:
-            at_end = self.position == self.length
             self.moments = self.life.moments()
-            if at_end:
-                self.position = self.length
-            self.refresh()
+            super().grow()
 
     def moment(self) -> str:
         return f"{self.now:.2f} s"

@@ -1,6 +1,6 @@
 """Replays that grow while one looks: a request's way (the writes to a namespace), and requests through a Service.
 
-At the end of the record a view follows the news; one step back, and it stays where it is.
+At the end of the record a view follows the news; paused, or one step back, it stays where it is.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from podlab.widgets import flow, journey, news
 from podlab.widgets.feeder import Feeder
 from podlab.widgets.flow import Flow, Moment
 from podlab.widgets.journey import Journal
-from podlab.widgets.replay import Replay, number
+from podlab.widgets.replay import Growing, number
 
 
-class JourneyView(Replay):
+class JourneyView(Growing):
     """Who wrote what, when: a lane for each party of the control plane. `seek(n)` shows the first n writes."""
 
     help = (
@@ -43,29 +43,31 @@ class JourneyView(Replay):
 
     @property
     def length(self) -> int:
-        return len(self.journal.steps)
+        return self.forgotten + len(self.journal.steps)
 
-    def grow(self, before: int) -> None:
-        """Draw what has come; a view that stood at the end, after `before` steps, goes on to the new end."""
-        if self.position >= before:
-            self.position = self.length
-        self.refresh()
+    @property
+    def forgotten(self) -> int:
+        return self.journal.forgotten
+
+    @property
+    def _shown(self) -> int:
+        return max(0, self.position - self.forgotten)
 
     def moment(self) -> str:
-        return f"write {self.position} of {self.length}"
+        return f"write {self.position} of {self.length}{self.kept}"
 
     def summary(self) -> str:
-        return journey.summary(self.journal.steps[: self.position])
+        return journey.summary(self.journal.steps[: self._shown])
 
     def table(self) -> tuple[list[str], list[list[str]]]:
-        steps = self.journal.steps[: self.position]
+        steps = self.journal.steps[: self._shown]
         zero = steps[0].at if steps else 0.0
         return ["after", "who", "object", "what", "version"], [
             [f"{step.at - zero:.2f} s", step.who, f"{step.kind} {step.name}", step.what, step.version] for step in steps
         ]
 
     def picture(self) -> str:
-        return journey.picture(f"{self.title} ({self.written})", self.journal.steps, self.position)
+        return journey.picture(f"{self.title} ({self.written})", self.journal.steps, self._shown)
 
 
 class Journey:
@@ -78,7 +80,6 @@ class Journey:
         self.journal = Journal()
         self.view = JourneyView(self.journal, title, "live")
         self.view.recorder = self
-        self._length = 0
         self.feeder = Feeder(api, namespace, self.journal, self._publish, journey.KINDS)
         self.view.source = self.feeder
         self.feeder.start()
@@ -86,17 +87,16 @@ class Journey:
     def _publish(self) -> None:
         # Also where nothing has changed: the age of the news is shown.
         with self.feeder.lock:
-            before, self._length = self._length, len(self.journal.steps)
-            self.view.grow(before)
+            self.view.grow()
 
     def stop(self) -> None:
         """End the watching."""
         self.feeder.stop()
         self.view.mode = "recorded"
-        self.view.grow(self._length)
+        self.view.grow()
 
 
-class FlowView(Replay):
+class FlowView(Growing):
     """Requests through a Service and each pod's share, over the last `seconds`; `seek(n)` goes through the record."""
 
     help = (
@@ -115,16 +115,17 @@ class FlowView(Replay):
 
     @property
     def length(self) -> int:
-        return len(self.record.moments)
+        return self.forgotten + len(self.record.moments)
+
+    @property
+    def forgotten(self) -> int:
+        return self.record.forgotten
 
     def add(self, moment: Moment) -> None:
-        """Put a moment at the end; a view that stood at the end follows."""
+        """Put a moment at the end; a view that is not held follows."""
         with self._lock:
-            at_end = self.position == self.length
-            self.record.moments.append(moment)
-            if at_end:
-                self.position = self.length
-            self.refresh()
+            self.record.add(moment)
+            self.grow()
 
     @property
     def shown(self) -> Moment:
@@ -132,7 +133,7 @@ class FlowView(Replay):
         return self.record.window(self.position, self.seconds)
 
     def moment(self) -> str:
-        return f"the {min(self.seconds, self.position)} s up to second {self.position} of {self.length}"
+        return f"the {min(self.seconds, self.position)} s up to second {self.position} of {self.length}{self.kept}"
 
     def summary(self) -> str:
         return flow.summary(self.shown)
@@ -181,7 +182,7 @@ class Watcher:
                 self.look()
             except (PodlabError, LookupError) as error:
                 self.last_error = str(error)[:200]
-                self.view.refresh()
+                self.view.grow()
 
     def look(self) -> None:
         """One look: the requests that have ended since the last one, and the endpoints now."""

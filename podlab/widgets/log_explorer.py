@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime
 from typing import Any
 
@@ -13,22 +15,27 @@ from podlab.errors import PodlabError, UsageError
 from podlab.widgets.drawing import BLUE, INK, LINE, ORANGE, PAPER, VERMILLION, Page
 from podlab.widgets.replay import Replay, action, choice, number, words
 
-#: Lines that are got, lines in the picture, rows of the table, bars of the histogram.
-MOST, SHOWN, ROWS, BARS = 500, 12, 50, 40
-#: The fields that lines can be filtered by, where they have them; "any" filters nothing.
-FIELDS = ("service", "level", "status", "pod", "app", "kubernetes.pod_name", "stream")
+#: Lines that are got, lines in the picture, rows of the table, bars of the histogram; fields to choose from, and told.
+MOST, SHOWN, ROWS, BARS, FIELDS, TOLD = 500, 12, 50, 40, 100, 20
+#: The field and the value that filter nothing.
 ANY = "any"
 COLUMNS = ("time", "service", "level", "message")
 
 
 def quoted(text: str) -> str:
     """A value as LogsQL wants it."""
-    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    return json.dumps(text, ensure_ascii=False)  # as in Go: a line break must be written as one
 
 
 def values_of(lines: Sequence[Line], field: str) -> list[tuple[str, int]]:
     """The values that a field has in lines, the most frequent first, with how often."""
     return Counter(line[field] for line in lines if line.get(field)).most_common(12)
+
+
+def offered(fields: Mapping[str, int]) -> list[str]:
+    """The fields that most lines have, by name: those of the programs, then the dotted ones that a shipper adds."""
+    most = sorted(fields, key=lambda name: -fields[name])[:FIELDS]
+    return sorted(most, key=lambda name: ("." in name, name))
 
 
 def moment(line: Line) -> float:
@@ -60,12 +67,14 @@ class LogExplorer(Replay):
         minutes: float = 15,
         title: str = "Logs",
         base: str = "",
-        now: Callable[[], float] = time.time,
     ) -> None:
         super().__init__(title)
-        self._logs, self._now, self._base = logs, now, base
+        self._logs, self._base = logs, base
         self.question, self.minutes = question, minutes
         self.field, self.value, self.trace = ANY, ANY, ""
+        #: The fields that the lines have which the question finds, as far as they are offered.
+        self.fields: list[str] = []
+        self._all: Mapping[str, int] = {}
         self.lines: list[Line] = []
         self.bars: list[tuple[float, int]] = []
         self.errors: list[tuple[float, int]] = []
@@ -78,7 +87,9 @@ class LogExplorer(Replay):
     def ask(self, question: str = "", minutes: float = 0) -> LogExplorer:
         """Ask (anew), and show what is found, the newest line chosen; refusals with the store's own words."""
         self.question, self.minutes = question or self.question, minutes or self.minutes
-        self._end = self._now()
+        self._end = time.time()
+        with suppress(PodlabError):  # who cannot be asked for this says so below
+            self._end = self._logs.now()
         self._begin = self._end - 60 * self.minutes
         try:
             self._look()
@@ -94,8 +105,10 @@ class LogExplorer(Replay):
 
     def filter(self, field: str, value: str = ANY) -> LogExplorer:
         """Keep the lines with a value of a field; without a value, show which values the field has."""
-        if field not in (ANY, *FIELDS):
-            raise UsageError(f"Lines are not filtered by {field!r} here.", hint=f"One of {', '.join(FIELDS)}.")
+        if self._all and field != ANY and field not in self._all:
+            few = ", ".join(_short(name, 60) for name in self.fields[:TOLD])
+            more = f", and {len(self._all) - TOLD} more" if len(self._all) > TOLD else ""
+            raise UsageError(f"None of the lines found has a field {field!r}.", hint=f"They have: {few}{more}.")
         self.field, self.value = field, value
         return self.ask()
 
@@ -124,7 +137,8 @@ class LogExplorer(Replay):
             self.bars, self.errors, self._values = [], [], []
             return
         within = f"{self._base} _time:[{self._begin:.3f}, {self._end:.3f}]".strip()
-        self._values = []
+        self._values, self._all = [], self._logs.fields(self.question, within=within)
+        self.fields = offered(self._all)
         if self.field != ANY:
             self._values = values_of(self._logs.query(self.question, MOST, within=within), self.field)
             if self.value != ANY:
@@ -147,7 +161,7 @@ class LogExplorer(Replay):
         return [
             words("question", "Question", self.question),
             number("minutes", "Minutes", self.minutes, 1, 120),
-            choice("field", "Field", self.field, [ANY, *FIELDS]),
+            choice("field", "Field", self.field, list(dict.fromkeys([ANY, *self.fields, self.field]))),
             words("value", "Value", self.value),
             words("trace", "Trace id", self.trace),
             action("follow", "Follow the trace"),

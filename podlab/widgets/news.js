@@ -16,6 +16,7 @@ const sender = (model, gone) => (message) => { try { model.send(message); } catc
 
 // A watched picture's state in words, and whether what it shows is too old to be believed. `arrived`: when it came (ms).
 const newsOf = (view, arrived) => {
+  if (view.mode === "paused") return { words: view.moment ? `paused at ${view.moment}` : "paused", stale: false };
   if (view.mode !== "live" || view.heard === undefined) return { words: view.mode, stale: false };
   const seconds = (Date.now() - arrived) / 1000 + Math.max(0, view.now - view.heard);
   const words = view.error ? `no news: ${view.error}` : `live, ${seconds.toFixed(0)} s old`;

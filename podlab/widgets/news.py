@@ -10,6 +10,13 @@ from typing import Any, Protocol
 #: Seconds without any open view after which a feeder stops (a page that is reloaded opens its views again).
 NOBODY_LOOKS = 30.0
 
+#: Said below the help of a picture that can be gone through, and of one that moves by itself.
+SLIDER = "step(1) and seek(n) do what the slider and its buttons do."
+MOVING = "pause(), step(1), seek(n) and live() do what the buttons and the slider do."
+
+#: The scripts that stand before every view's own.
+SHARED = ("news.js", "timebar.js")
+
 _FOLDER = resources.files("podlab.widgets")
 
 
@@ -23,7 +30,12 @@ class Source(Protocol):
 
 def script(name: str) -> str:
     """The text of a view's module: what all share, and its own."""
-    return _FOLDER.joinpath("news.js").read_text() + _FOLDER.joinpath(name).read_text()
+    return "".join(_FOLDER.joinpath(each).read_text() for each in (*SHARED, name))
+
+
+def style(name: str) -> str:
+    """The text of a view's styles: what all share, and its own."""
+    return "".join(_FOLDER.joinpath(each).read_text() for each in ("news.css", name))
 
 
 def age(source: Source | None) -> dict[str, Any]:

@@ -6,7 +6,8 @@ The series ALERTS, which Prometheus keeps of its own alerts, are drawn as a time
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 from podlab.addons.prometheus import Prometheus, Series, shown
@@ -69,10 +70,9 @@ class Playground(Replay):
         expression: str,
         minutes: float = 5,
         title: str = "PromQL",
-        now: Callable[[], float] = time.time,
     ) -> None:
         super().__init__(title)
-        self._prometheus, self._now = prometheus, now
+        self._prometheus = prometheus
         self.expression, self.minutes = expression, minutes
         #: The steps, and the result of each in words; one at least, unless the expression is refused.
         self.steps: list[tuple[Step, str]] = []
@@ -84,7 +84,9 @@ class Playground(Replay):
     def ask(self, expression: str = "", minutes: float = 0) -> Playground:
         """Ask (anew), and draw the answer; what Prometheus refuses is shown with its own words."""
         self.expression, self.minutes = expression or self.expression, minutes or self.minutes
-        self._end = self._now()
+        self._end = time.time()
+        with suppress(PodlabError):  # who cannot be asked for this says so below
+            self._end = self._prometheus.now()
         self._begin = self._end - 60 * self.minutes
         while self._timelines:
             self._timelines.popitem()[1].close()

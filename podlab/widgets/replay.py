@@ -6,7 +6,6 @@ What it shows is computed by pure functions of a model; `seek`, `step`, `set` an
 from __future__ import annotations
 
 import threading
-from importlib import resources
 from typing import Any
 
 import anywidget
@@ -16,17 +15,12 @@ from podlab.errors import UsageError
 from podlab.widgets import news
 from podlab.widgets.views import still
 
-_FOLDER = resources.files("podlab.widgets")
-
-#: Said below the help of a picture that can be gone through.
-SLIDER = "step(1) and seek(n) do what the slider and its buttons do."
-
 
 class Replay(anywidget.AnyWidget):
     """Base of the widgets that replay a run. A subclass says what there is to see at a position."""
 
     _esm = news.script("replay.js")
-    _css = _FOLDER.joinpath("replay.css").read_text()
+    _css = news.style("replay.css")
     view = traitlets.Dict().tag(sync=True)
 
     #: What is written on it: whether this is a simulation, a plan, or a run that happened.
@@ -78,9 +72,19 @@ class Replay(anywidget.AnyWidget):
         """Do an action of the model."""
 
     @property
+    def follows(self) -> bool:
+        """Whether the picture moves by itself, as news come."""
+        return False
+
+    @property
+    def showing(self) -> str:
+        """The mode, or "paused" where a picture that could move is held."""
+        return self.mode
+
+    @property
     def written(self) -> str:
         """What is written on the picture: its mode, and what is in the way of news where there are none."""
-        return news.written(self.mode, self.source)
+        return news.written(self.showing, self.source)
 
     # What everybody may do
 
@@ -118,14 +122,16 @@ class Replay(anywidget.AnyWidget):
     def refresh(self) -> None:
         """Draw what is known now."""
         head, rows = self.table()
+        how = news.MOVING if self.follows or self.showing == "paused" else news.SLIDER if self.length else ""
         self.view = {
             "title": self.title,
-            "mode": self.mode,
+            "mode": self.showing,
+            "follows": self.follows,
             "moment": self.moment() if self.length else "",
             "summary": self.summary(),
             "picture": self.picture(),
             "mark": self.mark,
-            "help": f"{self.help} {SLIDER}".strip() if self.length else self.help,
+            "help": f"{self.help} {how}".strip(),
             "position": self.position,
             "length": self.length,
             "controls": self.controls(),
@@ -156,21 +162,82 @@ class Replay(anywidget.AnyWidget):
         if self.audience is not None:
             self.audience.told(message)
         try:
-            if message.get("type") == "seek" and isinstance(message.get("position"), int):
-                self.seek(message["position"])
-            elif message.get("type") == "set":
-                self.set(**{str(message.get("name")): message.get("value")})
-            elif message.get("type") == "do":
-                self.do(str(message.get("name")))
+            self._told(message)
         except UsageError as error:  # a message of a page that is out of date
             self.mark = str(error)
             self.refresh()
+
+    def _told(self, message: dict[str, Any]) -> None:
+        if message.get("type") == "seek" and isinstance(message.get("position"), int):
+            self.seek(message["position"])
+        elif message.get("type") == "set":
+            self.set(**{str(message.get("name")): message.get("value")})
+        elif message.get("type") == "do":
+            self.do(str(message.get("name")))
 
     def _repr_mimebundle_(self, **kwargs: Any) -> Any:
         bundle = super()._repr_mimebundle_(**kwargs)
         data, metadata = bundle if isinstance(bundle, tuple) else (bundle or {}, {})
         told = f"{self.view['title']}: {self.view['summary']}"
         return {**data, **still(self.to_svg(), self.to_text(), told)}, metadata
+
+
+class Growing(Replay):
+    """A replay whose record grows while one looks.
+
+    At the end of the record it follows the news; `pause()`, or `seek(n)` back, holds the picture until `live()` or
+    the end. A picture that is held is not drawn anew, however much comes meanwhile.
+    """
+
+    held = False
+
+    @property
+    def forgotten(self) -> int:
+        """How many positions at the beginning are kept no more. They count, so that a picture that is held stays."""
+        return 0
+
+    @property
+    def kept(self) -> str:
+        """Behind the words of the moment: what of the record is kept no more."""
+        return f"; the first {self.forgotten} are kept no more" if self.forgotten else ""
+
+    @property
+    def follows(self) -> bool:
+        return self.mode == "live" and not self.held
+
+    @property
+    def showing(self) -> str:
+        return "paused" if self.mode == "live" and self.held else self.mode
+
+    def pause(self) -> None:
+        """Hold the picture as it is; the record goes on."""
+        with self._lock:
+            self.held = True
+            self.refresh()
+
+    def live(self) -> None:
+        """Show what is now, again."""
+        self.seek(self.length)
+
+    def seek(self, position: int) -> None:
+        with self._lock:
+            self.held = int(position) < self.length
+            super().seek(max(int(position), self.forgotten))
+
+    def grow(self) -> None:
+        """Take in what has come; a picture that is held stays as it is."""
+        with self._lock:
+            self.position = max(self.position, self.forgotten) if self.held else self.length
+            if self.showing != "paused":
+                self.refresh()
+
+    def _told(self, message: dict[str, Any]) -> None:
+        if message.get("type") == "pause":
+            self.pause()
+        elif message.get("type") == "live":
+            self.live()
+        else:
+            super()._told(message)
 
 
 def number(name: str, label: str, value: float, least: float, most: float, step: float = 1) -> dict[str, Any]:

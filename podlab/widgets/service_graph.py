@@ -18,7 +18,7 @@ from typing import Any
 from podlab.widgets import calls
 from podlab.widgets.calls import BROKER, VISITORS, Count, Hop, Scrape, Way
 from podlab.widgets.drawing import BLUE, GREY, INK, ORANGE, PAPER, VERMILLION, Page
-from podlab.widgets.replay import Replay, number
+from podlab.widgets.replay import Growing, number
 
 #: Where each is drawn (its middle); a service of another name gets a place below.
 PLACES = {
@@ -41,9 +41,11 @@ LABEL_AT = {
 SIGNS = {"ready": "●", "not ready": "◍", "away": "✕"}
 #: Seconds between looks and the most that a service may take to answer one.
 EVERY, PATIENCE = 1.0, 2.0
+#: Looks that are kept, those of half an hour: one of the movie recommender has 30 KB.
+MOST_LOOKS = 1800
 
 
-class ServiceGraph(Replay):
+class ServiceGraph(Growing):
     """Calls over the last `seconds` before the look that the slider stands at."""
 
     help = (
@@ -62,6 +64,7 @@ class ServiceGraph(Replay):
         super().__init__(title)
         self.addresses, self.logs, self.seconds = dict(addresses), list(logs), seconds
         self.scrapes = list(scrapes)
+        self._forgotten = 0
         self.hops: list[Hop] = []
         self.position = self.length
         self._stopped = threading.Event()
@@ -74,13 +77,13 @@ class ServiceGraph(Replay):
         self.add(calls.scrape(time.time(), texts))
 
     def add(self, scrape: Scrape) -> None:
-        """Put a look at the end; a view that stood at the end follows."""
+        """Put a look at the end; a view that is not held follows."""
         with self._lock:
-            at_end = self.position == self.length
             self.scrapes.append(scrape)
-            if at_end:
-                self.position = self.length
-            self.refresh()
+            if len(self.scrapes) > MOST_LOOKS:
+                del self.scrapes[0]
+                self._forgotten += 1
+            self.grow()
 
     def follow(self, trace: str) -> list[Hop]:
         """Find a request by its id in the logs, number its steps in the picture, and return them."""
@@ -100,6 +103,7 @@ class ServiceGraph(Replay):
         """End the looking; the view keeps what it shows."""
         self._stopped.set()
         self.mode = "recorded"
+        self.refresh()
 
     def _run(self) -> None:
         while not self._stopped.wait(EVERY):
@@ -107,15 +111,20 @@ class ServiceGraph(Replay):
 
     @property
     def length(self) -> int:
-        return max(0, len(self.scrapes) - 1)
+        return max(0, self._forgotten + len(self.scrapes) - 1)
+
+    @property
+    def forgotten(self) -> int:
+        return self._forgotten
 
     @property
     def span(self) -> tuple[Scrape, Scrape]:
         """The two looks between which the calls are counted."""
         if not self.scrapes:
             return Scrape(0.0), Scrape(0.0)
-        last = self.scrapes[self.position]
-        before = [one for one in self.scrapes[: self.position] if one.at <= last.at - self.seconds]
+        at = max(0, self.position - self._forgotten)
+        last = self.scrapes[at]
+        before = [one for one in self.scrapes[:at] if one.at <= last.at - self.seconds]
         return (before[-1] if before else self.scrapes[0]), last
 
     @property
@@ -130,7 +139,7 @@ class ServiceGraph(Replay):
         return last.at - first.at
 
     def moment(self) -> str:
-        return f"look {self.position} of {self.length}"
+        return f"look {self.position} of {self.length}{self.kept}"
 
     def summary(self) -> str:
         return calls.summary(self.ways, self.span[1].states, self.lasted)

@@ -1,27 +1,30 @@
 """Stages and lineage of a Spark run: who reads from whom, shuffled bytes, tasks on executors, what was lost. Pure.
 
 A column is a step away from the data: a stage stands right of those whose shuffled bytes it reads. A square is a
-partition, the number in it the executor that has it. Made from what Spark's REST interface said (podlab.spark).
+partition, the number in it the executor that has it. Below them are the stage's RDDs, each with those that it is made
+of: the lineage, along which Spark computes again what is lost. Made from what Spark itself told (podlab.spark).
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from podlab.spark.measured import Run, Stage, Task
-from podlab.widgets.drawing import BLUE, GREEN, INK, ON, ORANGE, VERMILLION, Page
+from podlab.spark.measured import Rdd, Run, Stage, Task
+from podlab.widgets.drawing import BLUE, GREEN, INK, ON, ORANGE, SKY, VERMILLION, Page
 from podlab.widgets.replay import Replay
 
 #: Size of a stage's box, of a partition's square, and the room between boxes.
 WIDE, SQUARE, GAP = 168, 24, 50
-#: Squares in a row of a box, and rows that a box has room for.
-ACROSS, ROWS = 6, 3
+#: Squares in a row of a box, rows that a box has room for, and RDDs; partitions that are named at most; columns.
+ACROSS, ROWS, RDDS, NAMED, COLUMNS = 6, 3, 6, 8, 6
 #: Sign, words and fill of a partition.
 STATES = {
     "waiting": ("◔", "waiting", ""),
     "running": ("●", "running", ORANGE),
     "done": ("✓", "done", GREEN),
+    "again": ("↻", "done again", SKY),
     "failed": ("✕", "lost or failed", VERMILLION),
     "skipped": ("–", "was there already", ""),
 }
@@ -44,7 +47,7 @@ class Stages(Replay):
 
     help = (
         "A box is a stage, a square one of its partitions with the number of the executor; an arrow is a shuffle, "
-        "with its bytes. A stage whose files were there already is skipped."
+        "with its bytes. A stage whose files were there already is skipped. Below are its RDDs: what is made of what."
     )
 
     def __init__(self, run: Run, title: str = "Stages", *, mode: str = "real run") -> None:
@@ -71,27 +74,51 @@ class Stages(Replay):
         lost = [name for name, (at, _) in self.run.lost.items() if at == self.now]
         return f"{self.now:.2f} s" + (f": executor {lost[0]} is lost" if lost else "")
 
-    def partitions(self, stage: Stage) -> list[tuple[str, str]]:
-        """State and executor of each partition that a stage's attempt had to compute."""
+    def partitions(self, stage: Stage) -> dict[int, tuple[str, str]]:
+        """State and executor of each partition of a stage, as an attempt at it has them."""
         if stage.skipped:
-            return [("skipped", "")] * stage.count
-        numbers = sorted({task.partition for task in stage.tasks})
-        return [state([task for task in stage.tasks if task.partition == one], self.now) for one in numbers]
+            return dict.fromkeys(range(stage.count), ("skipped", ""))
+        tasks: dict[int, list[Task]] = {}
+        for task in stage.tasks:
+            tasks.setdefault(task.partition, []).append(task)
+        again, found = set(self.again()), {}
+        for number in sorted(tasks.keys() | set(range(stage.whole))):
+            if number not in tasks:
+                found[number] = ("skipped" if stage.count < stage.whole else "waiting", "")
+                continue
+            word, executor = state(tasks[number], self.now)
+            found[number] = ("again" if word == "done" and (stage.id, number) in again else word, executor)
+        return found
 
     def gone(self) -> list[str]:
         """The executors that are lost by now."""
         return [name for name, (at, _) in self.run.lost.items() if at <= self.now]
 
-    def again(self) -> int:
-        """Tasks that were begun more than once by now, in this attempt of their stage or a later one."""
-        begun = [(stage.id, task.partition) for stage in self.run.ran for task in stage.tasks if task.begin <= self.now]
-        return len(begun) - len(set(begun))
+    def again(self) -> list[tuple[int, int]]:
+        """(Stage, partition) of what had to be computed again by now: it had been begun, or others were there still."""
+        begun = [(s, task.partition) for s in self.run.ran for task in s.tasks if task.begin <= self.now]
+        times = Counter((stage.id, partition) for stage, partition in begun)
+        partly = {(stage.id, partition) for stage, partition in begun if stage.count < stage.whole}
+        return sorted(one for one in times if times[one] > 1 or one in partly)
+
+    def _told_again(self) -> str:
+        """What was computed again, in words."""
+        found: dict[int, list[int]] = {}
+        for stage, partition in self.again():
+            found.setdefault(stage, []).append(partition)
+        return "; ".join(
+            f"computed again: partition{'s' if len(some) > 1 else ''} {', '.join(map(str, some[:NAMED]))}"
+            f"{', ...' if len(some) > NAMED else ''} of stage {stage}"
+            for stage, some in found.items()
+        )
 
     def summary(self) -> str:
         ran = self.run.ran
-        states = [one for stage in ran for one, _ in self.partitions(stage)]
-        written = sum(stage.written for stage in ran if all(one == "done" for one, _ in self.partitions(stage)))
-        words = [f"{states.count('done')} of {len(states)} tasks in {len(ran)} stages done"]
+        each = [[one for one, _ in self.partitions(stage).values() if one != "skipped"] for stage in ran]
+        states = [one for some in each for one in some]
+        done = [one in ("done", "again") for one in states]
+        written = sum(s.written for s, some in zip(ran, each, strict=True) if {"done", "again"} >= set(some))
+        words = [f"{sum(done)} of {len(done)} tasks in {len(ran)} stages done"]
         if running := states.count("running"):
             words.append(f"{running} running")
         words.append(f"{written} bytes shuffled")
@@ -99,19 +126,22 @@ class Stages(Replay):
             words.append(f"{skipped} stage{'s' if skipped > 1 else ''} skipped")
         if gone := self.gone():
             words.append(f"executor {' and '.join(gone)} lost")
-        if again := self.again():
-            words.append(f"{again} task{'s' if again > 1 else ''} begun again")
+        if again := self._told_again():
+            words.append(again)
+        if self.run.dropped:
+            words.append(f"{self.run.dropped} jobs are not in it, of which Spark keeps nothing any more")
         return f"after {max(0.0, self.now):.2f} s: {'; '.join(words)}"
 
     def table(self) -> tuple[list[str], list[list[str]]]:
         rows = []
         for stage in self.run.stages:
-            states = [one for one, _ in self.partitions(stage)]
+            states = [one for one, _ in self.partitions(stage).values()]
             told = ", ".join(f"{states.count(one)} {STATES[one][1]}" for one in STATES if one in states)
             reads = ", ".join(map(str, stage.parents))
-            rows.append([_name(stage), stage.name, told, reads, f"{stage.read}", f"{stage.written}"])
-        head = ["stage", "ends with", "tasks", "reads from stage", "bytes read", "bytes written"]
-        return head, rows or [["none", "", "", "", "", ""]]
+            lineage = "; ".join(map(_step, stage.rdds))
+            rows.append([_name(stage), stage.name, told, reads, f"{stage.read}", f"{stage.written}", lineage])
+        head = ["stage", "ends with", "tasks", "reads from stage", "bytes read", "bytes written", "RDDs"]
+        return head, rows or [["none", *[""] * (len(head) - 1)]]
 
     def columns(self) -> list[list[Stage]]:
         """The stages by how many shuffles lie before them, attempts of one stage below each other."""
@@ -121,10 +151,23 @@ class Stages(Replay):
         deepest = max(depth.values(), default=-1)
         return [[stage for stage in self.run.stages if depth[stage.id] == at] for at in range(deepest + 1)]
 
-    def picture(self) -> str:
+    def _in_view(self) -> tuple[list[list[Stage]], str]:
+        """The columns that a picture has room for, up to the one after the last that has begun; which, if not all."""
         columns = self.columns()
+        begun = [
+            at for at, column in enumerate(columns) for one in column if any(t.begin <= self.now for t in one.tasks)
+        ]
+        first = max(0, min(max(begun, default=0) + 2, len(columns)) - COLUMNS)
+        shown = columns[first : first + COLUMNS]
+        which = f"columns {first + 1} to {first + len(shown)} of {len(columns)}; the table has all"
+        return shown, which if len(shown) < len(columns) else ""
+
+    def picture(self) -> str:
+        columns, which = self._in_view()
         page = Page(max(660, 16 + len(columns) * (WIDE + GAP)))
         page.text(8, 16, f"{self.title} ({self.mode})", weight=600)
+        if which:
+            page.text(page.width - 8, 16, which, size=11, anchor="end")
         places: dict[tuple[int, int], tuple[float, float, float]] = {}
         low = 40.0
         for at, column in enumerate(columns):
@@ -139,32 +182,70 @@ class Stages(Replay):
             why = self.run.lost[gone[-1]][1]
             page.text(8, low + 12, f"✕ executor {' and '.join(gone)} lost: {why[:70]}", size=11)
             low += 18
+        if again := self._told_again():
+            page.text(8, low + 12, _short(f"↻ {again}", page.width // 6), size=11)
+            low += 18
         legend = "  ".join(f"{sign} {words}" for sign, words, _ in STATES.values())
-        page.text(8, low + 14, f"{legend}; the number: its executor", size=11)
+        page.text(8, low + 14, f"{legend}  ▣ cached; the number: its executor", size=11)
         return page.document(low + 24, f"{self.title}: {self.summary()}")
 
+    def figure(self) -> Any:
+        """The same stages, partitions, RDDs and shuffles at the present position, as a matplotlib figure."""
+        from matplotlib.figure import Figure
+
+        columns, which = self._in_view()
+        told = f"{self.title} ({which})" if which else self.title
+        made = Figure(figsize=(2 + 2.4 * len(columns), 3.5), layout="constrained")
+        axes = made.subplots()
+        axes.set(
+            xlim=(-0.5, max(1, len(columns)) - 0.5), ylim=(-0.5, max(map(len, columns), default=1) - 0.5), yticks=[]
+        )
+        axes.set(xticks=range(len(columns)), xlabel="shuffles before it", title=f"{told}\n{self.summary()}")
+        axes.title.set(fontsize="small", wrap=True)
+        axes.invert_yaxis()
+        where = {stage.id: (x, y) for x, some in enumerate(columns) for y, stage in reversed(list(enumerate(some)))}
+        for x, some in enumerate(columns):
+            for y, stage in enumerate(some):
+                squares = [STATES[one][0] + executor for one, executor in self.partitions(stage).values()]
+                cut = [" ".join(squares[at : at + ACROSS]) for at in range(0, min(len(squares), ACROSS * ROWS), ACROSS)]
+                lines = [f"{_name(stage)} {stage.name}", *cut, *map(_step, stage.rdds[-RDDS:])]
+                box = {"boxstyle": "round", "facecolor": "white", "linestyle": "dashed" if stage.skipped else "solid"}
+                axes.text(x, y, "\n".join(lines), ha="center", va="center", fontsize="x-small", bbox=box, zorder=2)
+                for other in self.run.stages:
+                    if other.id in stage.parents and other.id in where:
+                        begin, look = where[other.id], {"arrowstyle": "-", "color": BLUE}
+                        axes.annotate("", (x, y), begin, arrowprops=look, zorder=1)
+                        middle = ((begin[0] + x) / 2, (begin[1] + y) / 2)
+                        axes.text(*middle, _bytes(other.written), ha="center", va="bottom", fontsize="x-small")
+        return made
+
     def _box(self, page: Page, stage: Stage, x: float, y: float) -> float:
-        some = self.partitions(stage)
+        some = list(self.partitions(stage).items())
         shown = some[: ACROSS * ROWS]
-        high = 26 + SQUARE * -(-max(1, len(shown)) // ACROSS) + 4
+        rdds = stage.rdds if stage.attempt == 0 else ()
+        squares = 26 + SQUARE * -(-max(1, len(shown)) // ACROSS) + 4
+        high = squares + 13 * min(len(rdds), RDDS) + (4 if rdds else 0)
         dash = {"stroke-dasharray": "4 2"} if stage.skipped else {}
         page.rect(x, y, WIDE, high, title=f"stage {_name(stage)}: {stage.name}", fill="none", stroke=INK, **dash)
         more = f" +{len(some) - len(shown)}" if len(some) > len(shown) else ""
         page.text(x + 6, y + 16, f"{_name(stage)} {stage.name[:16]}{more}", size=11)
-        for at, (one, executor) in enumerate(shown):
+        for at, (number, (one, executor)) in enumerate(shown):
             sign, words, fill = STATES[one]
             left, top = x + 8 + (at % ACROSS) * SQUARE, y + 24 + (at // ACROSS) * SQUARE
             style = {"fill": fill or "none", "stroke": INK}
-            page.rect(left, top, SQUARE - 4, SQUARE - 5, title=f"partition {at}: {words}", **style)
+            page.rect(left, top, SQUARE - 4, SQUARE - 5, title=f"partition {number}: {words}", **style)
             ink: dict[str, Any] = {"fill": ON.get(fill, "#000000")} if fill else {}
             label = sign + ("d" if executor == "driver" else executor)
             page.text(left + (SQUARE - 4) / 2, top + 13, label, size=9, anchor="middle", **ink)
+        for at, rdd in enumerate(rdds[-RDDS:]):
+            page.text(x + 8, y + squares + 9 + 13 * at, _short(_step(rdd), 34), size=9)
         return high
 
     def _arrows(self, page: Page, places: dict[tuple[int, int], tuple[float, float, float]]) -> None:
-        for stage in self.run.stages:
+        shown = [stage for stage in self.run.stages if (stage.id, stage.attempt) in places]
+        for stage in shown:
             x, y, high = places[stage.id, stage.attempt]
-            for other in self.run.stages:
+            for other in shown:
                 if other.id not in stage.parents:
                     continue
                 left, top, tall = places[other.id, other.attempt]
@@ -173,6 +254,16 @@ class Stages(Replay):
                 if other.written:
                     words = _bytes(other.written)
                     page.text(left + WIDE + GAP / 2, top + tall / 2 - 6, words, size=10, anchor="middle")
+
+
+def _step(rdd: Rdd) -> str:
+    """An RDD, and those that it is made of."""
+    made_of = f" ← {', '.join(map(str, rdd.parents))}" if rdd.parents else ""
+    return f"{rdd.id} {rdd.name}{' ▣' if rdd.cached else ''}{made_of}"
+
+
+def _short(words: str, most: int) -> str:
+    return words if len(words) <= most else f"{words[: most - 1]}…"
 
 
 def _name(stage: Stage) -> str:

@@ -23,13 +23,15 @@ function render({ model, el, signal }) {
   const say = speaker(live);
   const mark = make("div", { class: "mark" });
   mark.hidden = true;
-  const send = sender(model, (told) => { mark.textContent = told; mark.hidden = false; });
+  const send = sender(model, (told) => { mark.textContent = told; mark.hidden = false; time.halt(); });
+  const time = timebar(model, send);
+  const help = make("div", { class: "help" });
   const legend = make("div", { class: "legend", role: "group", "aria-label": "Legend" },
     sample("restarts, one step up for each", shape("path", { d: "M 2 12 H 12 V 4 H 22", ...STEP })),
     sample("not ready, for so many seconds", shape("rect", { x: 2, y: 2, width: 20, height: 12, ...OUTAGE })));
   const table = make("table");
   const details = make("details", {}, make("summary", { text: "As a table" }), table);
-  root.append(make("div", { class: "head" }, title, age), holder, words, mark, live, legend, details);
+  root.append(make("div", { class: "head" }, title, age), holder, words, mark, live, time.whole, legend, help, details);
   el.append(root);
   let arrived = Date.now();
 
@@ -73,6 +75,8 @@ function render({ model, el, signal }) {
         const gone = row.outages.map((outage) => (outage.end === null ? "still" : (outage.end - outage.start).toFixed(1))).join(", ");
         return make("tr", {}, ...[row.name, `${row.steps[row.steps.length - 1][1]}`, gone || "none"].map((text) => make("td", { text })));
       }));
+    help.textContent = view.help;
+    time.draw();
     say(view.summary);
     arrived = Date.now();
     tick();
@@ -87,7 +91,7 @@ function render({ model, el, signal }) {
   };
   const clock = setInterval(tick, 1000);
   model.on("change:view", draw);
-  const stop = () => { clearInterval(clock); say.stop(); model.off("change:view", draw); send({ type: "close" }); };
+  const stop = () => { clearInterval(clock); time.stop(); say.stop(); model.off("change:view", draw); send({ type: "close" }); };
   signal?.addEventListener("abort", stop);
   send({ type: "open" });
   draw();

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import threading
 from html import escape
-from importlib import resources
 from typing import Any
 
 import anywidget
@@ -16,15 +15,17 @@ from podlab.widgets import news, svg
 from podlab.widgets.feeder import Feeder
 from podlab.widgets.model import STATES, Record, stairs
 
-_FOLDER = resources.files("podlab.widgets")
-
 #: Those that have not ended, by what they watch: a cell that is run again ends the watch of its first run.
 _WATCHES: dict[tuple[int, str | None], Watch] = {}
 
 
 class _View(anywidget.AnyWidget):
-    """A widget with one dictionary to draw, a still picture and a text twin."""
+    """A widget with one dictionary to draw, a still picture and a text twin.
 
+    `pause()`, `seek(n)` and `live()` do what its buttons do.
+    """
+
+    _css = news.style("cluster_map.css")
     view = traitlets.Dict().tag(sync=True)
 
     def __init__(self, record: Record, title: str, feeder: Feeder | None = None) -> None:
@@ -37,6 +38,8 @@ class _View(anywidget.AnyWidget):
         #: How many changes of the record are shown; None: all, and those to come.
         self.position: int | None = None
         self.audience: news.Audience | None = None
+        #: What is drawn and whether it is held are one: the feeder draws on a thread of its own.
+        self._lock = threading.RLock()
         self.on_msg(self._on_message)
 
     @property
@@ -45,14 +48,34 @@ class _View(anywidget.AnyWidget):
         return len(self.record.entries)
 
     def seek(self, position: int) -> None:
-        """Show the picture as it was after `position` changes."""
-        self.position = max(0, min(int(position), self.length))
-        self.refresh()
+        """Show the picture as it was after `position` changes; from the end on, a live one follows the news."""
+        with self._lock:
+            self.position = max(0, min(int(position), self.length))
+            if self.feeder is not None and self.position == self.length:
+                self.position = None
+            self.refresh()
+
+    def step(self, by: int = 1) -> None:
+        """Go on, or back, by some changes."""
+        self.seek(self.view["position"] + by)
+
+    def pause(self) -> None:
+        """Hold the picture as it is; the record goes on."""
+        with self._lock:
+            self.position = self.length
+            self.refresh()
+
+    def grow(self) -> None:
+        """Draw what has come; a picture that is held stays as it is."""
+        with self._lock:
+            if self.position is None:
+                self.refresh()
 
     def live(self) -> None:
         """Show what is now, again."""
-        self.position = None
-        self.refresh()
+        with self._lock:
+            self.position = None
+            self.refresh()
 
     def compute(self) -> dict[str, Any]:
         """The record's part of `view`, as it is to be now."""
@@ -63,18 +86,31 @@ class _View(anywidget.AnyWidget):
         with self.feeder.lock if self.feeder else threading.Lock():
             found = self.compute()
         mode = "recorded" if self.feeder is None else "live" if self.position is None else "paused"
-        told = {"title": self.title, "mode": mode, "written": news.written(mode, self.feeder), "mark": self.mark}
-        self.view = {**found, **news.age(self.feeder), **told}
-
-    def handle(self, message: dict[str, Any]) -> None:
-        """Act on a message of the front end; runs on whatever thread brings it."""
+        at = self.length if self.position is None else self.position
+        self.view = {
+            **found,
+            **news.age(self.feeder),
+            "title": self.title,
+            "mode": mode,
+            "written": news.written(mode, self.feeder),
+            "mark": self.mark,
+            "help": news.SLIDER if self.feeder is None else news.MOVING,
+            "position": at,
+            "length": self.length,
+            "moment": f"change {at} of {self.length}",
+        }
 
     def _on_message(self, _widget: Any, message: Any, _buffers: Any) -> None:
         if not isinstance(message, dict):
             return
         if self.audience is not None:
             self.audience.told(message)
-        self.handle(message)
+        if message.get("type") == "seek" and isinstance(message.get("position"), int):
+            self.seek(message["position"])
+        elif message.get("type") == "pause":
+            self.pause()
+        elif message.get("type") == "live" and self.feeder is not None:
+            self.live()
 
     def to_svg(self) -> str:
         """The picture as it is now, as SVG text."""
@@ -101,10 +137,9 @@ def still(picture: str, text: str, summary: str) -> dict[str, str]:
 
 
 class ClusterMap(_View):
-    """Nodes as boxes, pods as tiles. `pause()`, `seek(n)` and `live()` do what its buttons do."""
+    """Nodes as boxes, pods as tiles."""
 
     _esm = news.script("cluster_map.js")
-    _css = _FOLDER.joinpath("cluster_map.css").read_text()
 
     def __init__(self, record: Record, title: str, feeder: Feeder | None = None) -> None:
         super().__init__(record, title, feeder)
@@ -112,19 +147,6 @@ class ClusterMap(_View):
 
     def compute(self) -> dict[str, Any]:
         return self.record.state(self.position)
-
-    def pause(self) -> None:
-        """Hold the picture as it is; the record goes on."""
-        self.seek(self.length)
-
-    def handle(self, message: dict[str, Any]) -> None:
-        kind = message.get("type")
-        if kind == "seek" and isinstance(message.get("position"), int):
-            self.seek(message["position"])
-        elif kind == "pause":
-            self.pause()
-        elif kind == "live" and self.feeder is not None:
-            self.live()
 
     def to_svg(self) -> str:
         return svg.cluster_map(self.view)
@@ -149,13 +171,9 @@ class ClusterMap(_View):
 
 
 class Staircase(_View):
-    """Restarts over time, one line per pod, with the time that each outage took.
-
-    `seek(n)` ends it after n changes, `live()` shows what is now, again.
-    """
+    """Restarts over time, one line per pod, with the time that each outage took; `seek(n)` ends it after n changes."""
 
     _esm = news.script("stairs.js")
-    _css = _FOLDER.joinpath("cluster_map.css").read_text()
 
     def __init__(self, record: Record, title: str, feeder: Feeder | None = None, *, app: str = "") -> None:
         super().__init__(record, title, feeder)
@@ -228,6 +246,6 @@ class Watch:
             return
         for view in list(self.views):
             try:
-                view.refresh()
+                view.grow()
             except Exception as error:  # a closed comm must not end the feeder
                 self.feeder.last_error = f"{type(error).__name__}: {error}"[:300]

@@ -3,19 +3,11 @@
 from __future__ import annotations
 
 import json
-import shutil
-import subprocess
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-from podlab import paths
-from podlab.widgets import model, news
+from podlab.widgets import news
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-AXE = "axe-core@4.10.3"
-WIDGETS = Path(model.__file__).parent
 PAGE = """<!doctype html><html lang="en" data-theme="THEME"><head><title>Widget</title><style>CSS
 html[data-theme=dark] { --jp-layout-color1: #111111; --jp-content-font-color1: #f0f0f0; --jp-border-color1: #777; }
 body { background: var(--jp-layout-color1, #fff); color: var(--jp-content-font-color1, #000); }</style></head>
@@ -35,56 +27,22 @@ window.drawn = true;
 </script></body></html>"""
 
 
-@pytest.fixture(scope="session")
-def browser() -> Iterator[object]:
-    """Chromium, headless; the tests are skipped, with the reason, where it is not installed."""
-    if not CHROMIUM:
-        pytest.skip("chromium is not installed: apt-get install chromium")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield chromium
-        chromium.close()
-
-
-@pytest.fixture(scope="session")
-def axe() -> str:
-    """The text of axe-core, fetched once with npm into the cache; skipped where there is no npm or no network."""
-    folder = paths.private(paths.cache() / "tests" / "axe")
-    file = folder / "node_modules" / "axe-core" / "axe.min.js"
-    if not file.is_file():
-        npm = shutil.which("npm")
-        if not npm:
-            pytest.skip("npm is not installed, so that axe-core cannot be had")
-        got = subprocess.run(
-            [npm, "install", "--no-audit", "--no-fund", "--silent", "--prefix", str(folder), AXE],
-            capture_output=True,
-            text=True,
-            timeout=180,
-            check=False,
-        )
-        if got.returncode:
-            pytest.skip(f"axe-core could not be fetched: {got.stderr.strip()[:200]}")
-    return Path(file).read_text()
-
-
 @pytest.fixture
 def open_page(browser):
     """open_page("stairs.js", view): a page with one view on it, the messages that it sends in window.sent.
 
-    On a `frozen` one no time passes but by page.clock.run_for.
+    On a `frozen` one no time passes but by page.clock.run_for. `more` goes to the browser, such as reduced_motion.
     """
     contexts = []
 
-    def show(script, view, theme="light", css="cluster_map.css", frozen=False):
-        context = browser.new_context()
+    def show(script, view, theme="light", css="cluster_map.css", frozen=False, **more):
+        context = browser.new_context(**more)
         contexts.append(context)
         page = context.new_page()
         page.problems = []
         page.on("console", lambda message: page.problems.append(message.text) if message.type == "error" else None)
         page.on("pageerror", lambda error: page.problems.append(str(error)))
-        text = PAGE.replace("CSS", (WIDGETS / css).read_text()).replace("SCRIPT", script)
+        text = PAGE.replace("CSS", news.style(css)).replace("SCRIPT", script)
         text = text.replace("THEME", theme).replace("VIEW", json.dumps(view))
         files = {"": ("text/html", text), script: ("text/javascript", news.script(script))}
 

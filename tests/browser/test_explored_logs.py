@@ -14,6 +14,9 @@ pytestmark = pytest.mark.browser
 class Store:
     """Three lines of one trace."""
 
+    def now(self):
+        return 1000.0
+
     def query(self, question, limit=1000, *, within=""):
         told = [("ui", "info", "asked"), ("serving", "error", "no model"), ("ui", "error", "sent away")]
         return [
@@ -24,9 +27,12 @@ class Store:
     def hits(self, question, begin, end, parts=40, *, within=""):
         return [(begin, 0), (begin + 30, 2), (begin + 60, 1)]
 
+    def fields(self, question, *, within=""):
+        return {"service": 3, "level": 3, "trace_id": 3}
+
 
 def logs():
-    return LogExplorer(Store(), 'app:="shop"', 5, now=lambda: 1000.0)
+    return LogExplorer(Store(), 'app:="shop"', 5)
 
 
 def trace():
@@ -62,12 +68,28 @@ def test_a_trace_is_followed_and_a_field_is_chosen_from_the_page(open_page):
     ]
 
 
+def test_the_fields_to_choose_from_are_those_of_the_last_question(open_page):
+    store = Store()
+    view = LogExplorer(store, "*", 5)
+    page = shown(open_page, view)
+    store.fields = lambda *_, **__: {"<b>price</b>": 3, "level": 3}
+    view.filter("level")
+    page.get_by_label("Field").focus()
+    page.evaluate("view => window.update(view)", view.view)
+    assert page.get_by_label("Field").locator("option").all_text_contents() == ["any", "<b>price</b>", "level"]
+    page.get_by_label("Field").blur()
+    view.filter("<b>price</b>")
+    page.evaluate("view => window.update(view)", view.view)
+    assert page.get_by_label("Field").input_value() == "<b>price</b>"
+    assert page.problems == []
+
+
 def test_a_place_that_is_marked_stands_below_what_is_wrong_there(open_page):
     class Refusing(Store):
         def query(self, question, limit=1000, *, within=""):
             raise QueryError(refusal(question, f"bad; context: [{question[:9]}]"))
 
-    page = shown(open_page, LogExplorer(Refusing(), "a:( | ill | x", 5, now=lambda: 1000.0))
+    page = shown(open_page, LogExplorer(Refusing(), "a:( | ill | x", 5))
     below = """() => {
       const text = document.querySelector(".mark").firstChild, words = text.data;
       const at = (place) => {

@@ -8,6 +8,8 @@ import sys
 import pytest
 from lab_server import PATIENCE, open_at, served
 
+from podlab.commands.lab import JUPYTER
+from podlab.course.new_kernel import WORDS
 from podlab.lab.chapters import tiles
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
@@ -86,6 +88,16 @@ def test_the_launcher_has_a_tile_for_each_lesson_and_for_its_exercises(lab):
     assert page.problems == []
 
 
+def test_jupyterlab_has_the_settings_of_the_course(lab):
+    page = lab("lab")
+    for plugin, wanted in json.loads((JUPYTER / "settings/overrides.json").read_text()).items():
+        fetch = "id => jupyterapp.serviceManager.settings.fetch(id).then(all => all.schema.properties)"
+        known = page.evaluate(fetch, plugin)
+        for name, value in wanted.items():
+            found = known[name]["default"]
+            assert (found | value if isinstance(value, dict) else value) == found, f"{plugin} {name}"
+
+
 def test_a_lesson_is_worked_through_by_keyboard_alone(lab):
     page = lab("lab")
     # JupyterLab, once restored, takes the focus: a palette that was opened before would close.
@@ -142,6 +154,9 @@ def test_a_kernel_restarted_in_the_middle_is_said_by_the_picture_and_the_cells_c
     page.evaluate(READY)
     page.click("text=One step back")
     page.wait_for_selector("text=Run the cell again")
+    # The last cell by itself knows no `lab` now, and says what to run.
+    page.evaluate("jupyterapp.commands.execute('notebook:run-cell')")
+    page.wait_for_selector(f".jp-OutputArea-output:has-text('{WORDS.split('.')[-2].strip()}')")
     page.evaluate("jupyterapp.commands.execute('notebook:run-all-cells')")
     page.wait_for_selector(".podlab-replay svg")
     position = page.get_attribute(".podlab-replay", "data-position")

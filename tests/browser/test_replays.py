@@ -103,6 +103,14 @@ def test_the_page_says_what_the_words_say(open_page, widget):
     assert page.problems == []
 
 
+def test_the_signs_of_a_legend_stand_apart(open_page):
+    page = shown(open_page, flow())
+    legend = page.locator(".stage text", has_text="ready endpoint")
+    wide = legend.evaluate("e => e.getComputedTextLength()")
+    legend.evaluate("e => { e.textContent = e.textContent.replace(/ +/g, ' '); }")
+    assert wide > legend.evaluate("e => e.getComputedTextLength()") + 5
+
+
 def test_every_node_of_the_ring_is_drawn_with_its_role_and_term(open_page):
     widget = election()
     page = shown(open_page, widget)

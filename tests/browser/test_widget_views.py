@@ -73,6 +73,24 @@ def test_tiles_are_kept_by_uid_when_the_state_changes(open_page):
     assert page.problems == []
 
 
+def test_a_pod_that_finds_its_node_or_goes_does_not_take_the_keyboards_place_with_it(open_page):
+    record = full_record()
+    view = ClusterMap(record, "The site")
+    page = open_page("cluster_map.js", view.view)
+
+    def after(*change):
+        record.apply("pod", *change, 130.0)
+        view.refresh()
+        page.evaluate("view => window.update(view)", view.view)
+        return page.evaluate("document.activeElement.dataset.uid")
+
+    page.focus("[data-uid=free]")
+    assert after("MODIFIED", pod("free", "running", "node-1")) == "free"
+    assert after("DELETED", pod("free")) in [entry["uid"] for entry in view.view["pods"]]
+    assert page.evaluate("document.activeElement.tabIndex") == 0
+    assert page.problems == []
+
+
 def test_the_keyboard_reaches_every_tile_and_one_tab_stop_leads_to_them(open_page):
     page = open_page("cluster_map.js", ClusterMap(full_record(), "The site").view)
     assert page.locator("button.tile[tabindex='0']").count() == 1

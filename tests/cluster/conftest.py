@@ -18,11 +18,13 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import deployments
 import packages_for_kind
 import pytest
 from lifecycle import PATIENCE
 from providers import PROVIDER
 
+from podlab import addons
 from podlab import cluster as clusters
 from podlab.addons import opensearch
 from podlab.cluster import Cluster
@@ -110,15 +112,27 @@ def machine() -> Iterator[list[str]]:
         holder.kill()
 
 
+def podlab(machine: list[str], *arguments: str) -> str:
+    """Run a podlab command on that machine; what it told."""
+    command = [*machine, sys.executable, "-m", "podlab", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stderr
+
+
 def bring_up(machine: list[str], name: str, nodes: int) -> Cluster:
     """A cluster on that machine. Nobody says which runtime it is to have: it has to find out."""
     if not machine:
         return clusters.up(name, nodes=nodes, provider_name=PROVIDER)
-    command = [*machine, sys.executable, "-m", "podlab", "cluster", "up", "--name", name, "--nodes", str(nodes)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
-    assert done.returncode == 0, done.stderr
-    assert "plain (this machine refuses user namespaces" in done.stderr
+    told = podlab(machine, "cluster", "up", "--name", name, "--nodes", str(nodes))
+    assert "plain (this machine refuses user namespaces" in told
     return clusters.get(name)
+
+
+@pytest.fixture(scope="session")
+def start(machine: list[str]) -> Callable[[Cluster], None]:
+    """Start a stopped cluster on the machine that is tested."""
+    return lambda cluster: podlab(machine, "cluster", "start", "--name", cluster.name) if machine else cluster.start()
 
 
 @pytest.fixture(scope="session")
@@ -126,6 +140,17 @@ def shared(home: Path, machine: list[str]) -> Iterator[Cluster]:
     """The cluster that all tests share: three nodes. Whoever harms it puts it right again."""
     with bring_up(machine, "shared", 3) as made:
         yield made
+
+
+@pytest.fixture(scope="session")
+def metrics_server(shared: Cluster) -> Iterator[None]:
+    """What serves metrics.k8s.io in the shared cluster: the embedded one itself, the add-on elsewhere."""
+    if PROVIDER == "embedded":
+        yield
+        return
+    addons.enable("metrics-server", shared.name)
+    yield
+    addons.disable("metrics-server", shared.name)
 
 
 @pytest.fixture(scope="session")
@@ -139,6 +164,25 @@ def node_address(shared: Cluster, worker: str, kubectl: Kubectl) -> str:
     """Where node ports of the shared cluster answer: the embedded one's at loopback, others' at their nodes."""
     where = 'jsonpath={.status.addresses[?(@.type=="InternalIP")].address}'
     return "127.0.0.1" if PROVIDER == "embedded" else kubectl(shared, "get", "node", worker, "-o", where)
+
+
+Ask = Callable[..., tuple[str, ...]]
+
+
+@pytest.fixture(scope="session")
+def ask(machine: list[str]) -> Ask:
+    """ask(port, address) -> (pod, node, the client that the pod saw), asked on the machine that is tested."""
+    if not machine:
+        return deployments.ask
+
+    def there(port: int, host: str = "127.0.0.1") -> tuple[str, ...]:
+        command = [*machine, sys.executable, deployments.__file__, host, str(port)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        if done.returncode:
+            raise ConnectionError(done.stderr)
+        return tuple(done.stdout.split())
+
+    return there
 
 
 Make = Callable[..., Cluster]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import urllib.error
 import urllib.request
 from typing import Any
@@ -82,3 +83,10 @@ TROUBLE = (urllib.error.URLError, ConnectionError, TimeoutError)
 def answered(port: int, host: str = "127.0.0.1") -> tuple[str, str, str]:
     """The first answer at a node port: rules follow endpoints, and a rollout waits for neither."""
     return until(lambda: ask(port, host), f"an answer at {host}:{port}", timeout=240, ignore=TROUBLE)
+
+
+if __name__ == "__main__":  # on a machine with a network of its own: `python deployments.py HOST PORT`
+    try:
+        print(*ask(int(sys.argv[2]), sys.argv[1]))
+    except TROUBLE as error:
+        sys.exit(str(error))

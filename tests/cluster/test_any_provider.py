@@ -109,6 +109,21 @@ def test_images_of_the_store_run_when_they_were_loaded(
     assert pods.logs("whole").startswith("etcd Version:")
 
 
+def test_an_image_that_is_there_serves_others_while_pods_ask_a_registry_for_it_in_vain(pods: Pods, worker: str) -> None:
+    always = [pod(f"asks-{n}", container(imagePullPolicy="Always"), nodeName=worker) for n in range(3)]
+    pods.apply(*always)
+
+    def asks(status: dict[str, Any]) -> bool:
+        """Or runs: an embedded node knows that its own images have no registry."""
+        waiting = status.get("containerStatuses", [{}])[0].get("state", {}).get("waiting", {})
+        return is_ready(status) or "Pull" in waiting.get("reason", "")
+
+    for one in always:
+        pods.wait(one["metadata"]["name"], asks, "asking for its image")
+    pods.apply(pod("serves", container(imagePullPolicy="IfNotPresent"), nodeName=worker))
+    pods.ready("serves")
+
+
 @pytest.mark.parametrize("harm", ["kill", "isolate", "pause"])
 def test_a_harmed_node_is_missed_and_comes_back_with_its_pods(
     shared: Cluster, kubectl: Any, pods: Pods, harmed: str, harm: str

@@ -1,55 +1,65 @@
-"""The corpus' attacks on a submission's own cluster: nothing is gained, and fresh and pooled clusters give the same."""
+"""The corpus' attacks on a submission's own cluster, graded as one class at full load: nothing is gained or lost."""
 
 from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from podlab import cluster
+from podlab import cluster, waiting
 from podlab.checks import registry
-from podlab.grading import kernel_image, worker
-from podlab.grading.records import Record
+from podlab.grading import classes
 
 pytestmark = [pytest.mark.slow, pytest.mark.embedded("graders make embedded clusters")]
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from autograder.corpus import attacks, clustered, notebooks  # noqa: E402 - the corpus is no part of the package
+from autograder.corpus import attacks, clustered, kills, notebooks  # noqa: E402 - the corpus is no part of the package
+
+HONEST = next(each for each in clustered.ATTACKS if each.name == "honest")
+#: Right answers which are graded beside the attacks, in the order of names, and must keep what is theirs.
+BESIDE = tuple(replace(HONEST, name=f"{name}-beside") for name in ("claims", "disk", "evicted"))
+CLASS = (*clustered.ATTACKS, *BESIDE)
+
+
+@pytest.fixture
+def orphans() -> Iterator[None]:
+    kills.adopt_orphans()
+    yield
+    kills.adopt_orphans(False)
 
 
 @pytest.mark.parametrize("pooled", [False, True], ids=["fresh", "pooled"])
-def test_in_a_cluster_nobody_gains_and_none_is_the_machines_fault(
-    pooled: bool, tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch
+def test_in_a_class_with_clusters_nobody_gains_or_loses_and_none_is_the_machines_fault(
+    pooled: bool, tmp_path: Path, home: Path, orphans: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv(registry.OWN, str(notebooks.COURSE / "exercises"))
-    before = cluster.list_clusters()
-    release = tmp_path / "release.ipynb"
-    notebooks.write(notebooks.release(clustered.STUB), release)
-    found: dict[str, Record] = {}
+    course = notebooks.write_course(tmp_path / "course", clustered.NAME, clustered.STUB)
+    monkeypatch.setenv(registry.OWN, str(course / "exercises"))
+    clusters, processes = cluster.list_clusters(), set(kills.children())
+    (tmp_path / "class").mkdir()
+    for attack in CLASS:
+        file = tmp_path / "class" / f"{attack.name}.ipynb"
+        notebooks.write(notebooks.answered(attack.code, clustered.STUB), file)
     said: list[str] = []
-    with worker.Grader(said.append) as grader:
-        for attack in clustered.ATTACKS:
-            submission = tmp_path / f"{attack.name}.ipynb"
-            notebooks.write(notebooks.answered(attack.code, clustered.STUB), submission)
-            job = worker.Job(
-                learner=attack.name,
-                assignment=clustered.NAME,
-                submission=str(submission),
-                release=str(release),
-                hidden=None,
-                out=str(tmp_path),
-                image=kernel_image.build_image(),
-                cluster="hostile",
-                nodes=1,
-                pooled=pooled,
-                cell_limit=30,
-            )
-            found[attack.name] = grader.grade(job)
-        lent_again = grader.pool.reused
+    settings = classes.Settings(
+        folder=tmp_path / "class",
+        assignment=clustered.NAME,
+        out=tmp_path / "out",
+        course=course,
+        nodes=1,
+        pooled=pooled,
+        cell_limit=30,
+    )
+    graded = classes.grade_class(settings, lambda step: said.append(f"{step.learner}: {step.text}"))
+    found = {record.learner: record for record in graded.records}
     shown = json.dumps({name: [record.reason, record.notes] for name, record in found.items()}, indent=1)
-    assert attacks.differences(found, clustered.ATTACKS, clustered.EXERCISES) == [], (shown, said)
-    assert not pooled or lent_again, "no cluster was lent again: this proves nothing"
-    assert cluster.list_clusters() == before
+    assert attacks.differences(found, CLASS, clustered.EXERCISES) == [], (shown, said)
+    assert found.keys() == {each.name for each in CLASS}
+    began = sum("Starting its cluster." in line for line in said)
+    assert began < len(CLASS) if pooled else began >= len(CLASS), "no cluster was lent again: this proves nothing"
+    assert cluster.list_clusters() == clusters
+    waiting.until(lambda: set(kills.children()) <= processes, "the end of what the grader started", timeout=60)

@@ -43,7 +43,7 @@ def test_a_pods_own_settings_of_the_kernel(pods: Pods) -> None:
     script = "cat /proc/sys/kernel/shm_rmid_forced /proc/sys/net/ipv4/ip_local_port_range"
     sysctls = [
         {"name": "kernel.shm_rmid_forced", "value": "1"},
-        {"name": "net.ipv4.ip_local_port_range", "value": "2000 3000"},
+        {"name": "net/ipv4/ip_local_port_range", "value": "2000 3000"},
     ]
     unsafe = [{"name": "net.core.somaxconn", "value": "10"}]
     pods.apply(

@@ -147,18 +147,19 @@ def test_a_program_that_does_not_exist(pods: Pods) -> None:
 
 def test_init_containers_run_in_order_and_leave_their_files(pods: Pods) -> None:
     mount = {"volumeMounts": [{"name": "data", "mountPath": "/data"}]}
-    inits = [container(f"i{n}", f"echo {n} >> /data/order", **mount) for n in range(3)]
+    inits = [container(f"i{n}", f"echo {n} >> /data/order; echo \"SAID='{n}'\" > /data/env", **mount) for n in range(3)]
+    said = {"fileKeyRef": {"volumeName": "data", "path": "env", "key": "SAID"}}
     pods.apply(
         pod(
             "init",
-            container(script="cat /data/order", **mount),
+            container(script="cat /data/order; echo $SAID", env=[{"name": "SAID", "valueFrom": said}], **mount),
             initContainers=inits,
             restartPolicy="Never",
             volumes=[{"name": "data", "emptyDir": {}}],
         )
     )
     status = pods.phase("init", "Succeeded")
-    assert pods.logs("init") == "0\n1\n2\n"
+    assert pods.logs("init") == "0\n1\n2\n2\n"
     assert all(entry["ready"] for entry in status["initContainerStatuses"])
 
 
@@ -555,12 +556,17 @@ def test_a_pod_that_is_deleted_without_an_agent_ends_when_there_is_one(shared: A
     pods.apply(pod("gone", nodeName="node-3"))
     pods.ready("gone")
     uid = pods.get("pod", "gone")["metadata"]["uid"]
+    node = home / "data" / "clusters" / "shared" / "nodes" / "node-3"
+
+    def left() -> list[str]:
+        found = [*node.glob(f"pods/{uid}"), *node.glob(f"host/var/log/*/*{uid}*")]
+        return sorted(entry.parent.name for entry in found)
+
+    assert left() == ["containers", "pods", "pods"], "the link of its log, its logs, its folder"
     shared.nodes.stop_agent("node-3")
     try:
         pods.run("delete", "pod", "gone", "--grace-period=0", "--force")
     finally:
         shared.nodes.start_agent("node-3")
-    folder = home / "data" / "clusters" / "shared" / "nodes" / "node-3" / "pods"
-    left = "the pod's folder being removed"
-    until(lambda: uid not in [entry.name for entry in folder.iterdir()], left, timeout=PATIENCE)
+    until(lambda: not left(), "everything of the pod being removed", timeout=PATIENCE, state=left)
     assert pods.get("pods")["items"] == []

@@ -50,6 +50,21 @@ def test_work_in_its_own_namespaces_is_tidied_up_and_the_cluster_lent_again(pool
     assert pool.reused >= before + 1
 
 
+def test_to_measure_the_machine_needs_no_namespace(pool: Pool) -> None:
+    """Each took requests by the hundred to be made and taken down, two for an exercise."""
+
+    def all_there() -> list[str]:
+        found = [*lent.api.list("Namespace"), *lent.api.list("Pod")]
+        return [f"{item['metadata'].get('namespace')}/{item['metadata']['name']}" for item in found]
+
+    with pool.lent(NAME, 1) as lent:
+        before = all_there()
+        assert lent.stretch() >= 1
+        with lent.world(1) as world:
+            assert world.baseline > 0
+            assert all_there() == before
+
+
 def test_a_graded_pod_is_under_the_filter_and_its_service_opens_nothing_on_this_machine(pool: Pool) -> None:
     program = "import signal; print(open('/proc/self/status').read(), flush=True); signal.pause()"
     main = {"name": "main", "image": "podlab/python:3", "command": ["python3", "-S", "-c", program]}

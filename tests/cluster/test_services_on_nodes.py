@@ -7,21 +7,21 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from conftest import PROVIDER
-from deployments import TROUBLE, ask, web
+from conftest import PLAIN, PROVIDER
+from deployments import TROUBLE, web
 
 from podlab.cluster import Cluster
 from podlab.waiting import until
 
 #: What a client pod can be told to do; each prints JSON.
 _PREAMBLE = """
-import json, socket, struct, sys
+import json, os, socket, struct, sys
 def connect(host, port):
     try:
         with socket.create_connection((host, port), 5) as made:
             return "answered"
     except OSError as error:
-        return error.strerror or type(error).__name__
+        return os.strerror(error.errno) if error.errno else type(error).__name__
 def get(host, port=80):
     with socket.create_connection((host, port), 5) as made:
         made.sendall(b"GET / HTTP/1.0\\r\\n\\r\\n")
@@ -124,7 +124,7 @@ def test_a_pod_reaches_all_pods_of_a_service_by_its_short_name(client: Client, r
     assert {peer for _, _, peer in answers} == set(client("addresses(socket.gethostname())"))
 
 
-def test_the_host_reaches_a_node_port(rolled_out: int, node_address: str) -> None:
+def test_the_host_reaches_a_node_port(rolled_out: int, node_address: str, ask: Any) -> None:
     pods: set[str] = set()
 
     def all_three() -> bool:
@@ -136,7 +136,7 @@ def test_the_host_reaches_a_node_port(rolled_out: int, node_address: str) -> Non
 
 @pytest.mark.embedded("kind has no load balancer")
 def test_the_host_reaches_a_load_balancer_at_an_address_of_its_own(
-    rolled_out: int, shared: Cluster, kubectl: Any, namespace: str
+    rolled_out: int, shared: Cluster, kubectl: Any, namespace: str, ask: Any
 ) -> None:
     ports = [{"name": "http", "port": 8081, "targetPort": 8080}]
     patch = {"spec": {"type": "LoadBalancer", "ports": ports}}
@@ -239,9 +239,9 @@ def test_udp_services_answer_and_pods_reach_themselves(
             interval=0.2,
             ignore=(AssertionError,),
         )
-    # A pod that reached itself under its own address would answer past its Service.
+    # A pod that reached itself under its own address would answer past its Service: a packet's way, where there is one.
     own = kubectl(shared, "-n", namespace, "get", "pod", "echo", "-o", "jsonpath={.status.podIP}")
-    assert itself()[1] != own
+    assert PLAIN or itself()[1] != own
 
 
 def test_external_names_are_aliases_of_services(client: Client, rolled_out: int, put: Callable[..., None]) -> None:
@@ -288,3 +288,69 @@ def test_traffic_follows_a_rollout_without_a_failed_connection(
 
     until(finished, "the end of the rollout", timeout=90, interval=0.05, state=lambda: (asked, seen))
     assert len(seen) >= 4, "the traffic did not see old and new pods"
+
+
+#: Answers whoever connects with its name.
+_NAMED = """
+import os, socket
+made = socket.create_server(("", 8080), backlog=16)
+while True:
+    peer, _ = made.accept()
+    with peer:
+        peer.recv(4096)
+        peer.sendall(b"HTTP/1.0 200 OK\\r\\n\\r\\n" + os.environ["HOSTNAME"].encode())
+"""
+
+
+def test_a_host_port_is_one_pods_at_a_time_on_a_node_and_goes_with_it(
+    client: Client, put: Callable[..., None], shared: Cluster, kubectl: Any, namespace: str, worker: str
+) -> None:
+    where = 'jsonpath={.status.addresses[?(@.type=="InternalIP")].address}'
+    node, port = kubectl(shared, "get", "node", worker, "-o", where), 18080
+
+    def owner(name: str, **spec: Any) -> dict[str, Any]:
+        made = pod(name, _NAMED)
+        made["spec"]["containers"][0]["ports"] = [{"containerPort": 8080, "hostPort": port}]
+        return {**made, "spec": {**made["spec"], **spec}}
+
+    def status(name: str) -> dict[str, Any]:
+        return json.loads(kubectl(shared, "-n", namespace, "get", "pod", name, "-o", "json"))["status"]
+
+    def said(name: str) -> list[str]:
+        return [one.get("message", "") for one in status(name).get("conditions") or ()]
+
+    def ready(name: str) -> None:
+        kubectl(shared, "-n", namespace, "wait", "--for=condition=Ready", f"pod/{name}", "--timeout=240s")
+
+    here = {"nodeSelector": {"kubernetes.io/hostname": worker}}
+    inside = pod("inside", "import time\nwhile True: time.sleep(1000)")
+    inside["spec"] |= {**here, "hostNetwork": True}
+    put(owner("first", **here), inside)
+    ready("first")
+    assert client(f"get({node!r}, {port})") == ["first"]
+    ready("inside")
+    program = f"{_PREAMBLE}\nprint(json.dumps(get('127.0.0.1', {port})))"
+    command = ("exec", "inside", "--", "python3", "-S", "-c", program)
+    assert json.loads(kubectl(shared, "-n", namespace, *command)) == ["first"], "the node's own loopback"
+
+    put(owner("second", **here))
+    until(
+        lambda: any("free ports" in each for each in said("second")),
+        "the scheduler's refusal",
+        timeout=240,
+        interval=0.1,
+        state=lambda: status("second"),
+        ignore=(AssertionError,),
+    )
+    assert status("second")["phase"] == "Pending"
+    kubectl(shared, "-n", namespace, "delete", "pod", "first")
+    ready("second")
+    eventually(lambda: client(f"get({node!r}, {port})"), ["second"], "the next owner's answer")
+
+    # Last of all: when such a pod has failed the scheduler takes its port for free, whoever else has it.
+    put(owner("bound", nodeName=worker))
+    eventually(lambda: status("bound")["phase"], "Failed", "the node's refusal of what no scheduler was asked")
+    assert status("bound")["reason"] == "NodePorts" and "free ports" in status("bound")["message"]
+    assert client(f"get({node!r}, {port})") == ["second"]
+    kubectl(shared, "-n", namespace, "delete", "pod", "second")
+    eventually(lambda: client(f"connect({node!r}, {port})"), "Connection refused", "the port being closed")

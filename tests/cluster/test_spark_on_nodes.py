@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
+import urllib.request
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+from forwarding import as_told, forwarded, page
 
 from podlab import addons
+from podlab import cluster as clusters
 from podlab.addons import spark
 from podlab.checks.api import Api
 from podlab.cluster import Cluster
 from podlab.errors import AddonError
+from podlab.images import making
 from podlab.node.quantity import milli
 from podlab.spark import missing
 from podlab.waiting import until
@@ -23,6 +29,7 @@ pytestmark = [
     pytest.mark.skipif(bool(missing()), reason=f"{', '.join(missing())} not on this machine: pip install '.[spark]'"),
 ]
 
+_ADDONS = Path(__file__).resolve().parents[2] / "docs" / "addons.md"
 #: Not a verdict on speed.
 PATIENCE = 600
 PROGRAM = """
@@ -152,7 +159,21 @@ def wait_for(made: spark.Application, condition, what: str) -> None:
     until(condition, what, timeout=PATIENCE, interval=0.3, state=made.state)
 
 
-def test_with_dynamic_allocation_executors_come_with_waiting_tasks_and_go_when_they_are_idle(api: Api) -> None:
+def looked_at(made: spark.Application, cluster: Cluster, programs: dict[str, Path]) -> None:
+    """Spark's own pages and its REST interface, in the way that docs/addons.md tells learners of."""
+    (words,) = re.findall(r"^kubectl .* port-forward pod/NAME 4040", _ADDONS.read_text(), re.MULTILINE)
+    door = as_told(words.replace("NAME", made.name), programs["kubectl"], cluster.kubeconfig)
+    with forwarded(door) as here:
+        for name in ("jobs", "stages", "executors"):
+            assert f"<title>{made.name} - " in page(f"{here}/{name}/")
+        assert "dag-viz" in page(f"{here}/stages/stage/?id=0&attempt=0"), "the graph of a stage"
+        with urllib.request.urlopen(f"{here}/api/v1/applications", timeout=PATIENCE) as answer:
+            assert [one["name"] for one in json.load(answer)] == [made.name]
+
+
+def test_with_dynamic_allocation_executors_come_with_waiting_tasks_and_go_when_they_are_idle(
+    api: Api, shared: Cluster, programs: dict[str, Path]
+) -> None:
     short = {f"spark.dynamicAllocation.{name}": "2s" for name in ("executorIdleTimeout", "shuffleTracking.timeout")}
     made = spark.submit(api, HELD, executors=1, most=3, **short)
     try:
@@ -163,6 +184,7 @@ def test_with_dynamic_allocation_executors_come_with_waiting_tasks_and_go_when_t
         wait_for(made, lambda: len(made.running()) == 3, "as many executors as may be")
         # All three have a task in hand, and none is idle before it is told to finish.
         wait_for(made, lambda: len(made.rest("stages/0/0/taskList?status=running")) == 3, "three tasks in hand")
+        looked_at(made, shared, programs)
         assert first["metadata"]["name"] in made.running()
         tell(made, "finish")
         made.until_printed("result", PATIENCE)
@@ -174,27 +196,73 @@ def test_with_dynamic_allocation_executors_come_with_waiting_tasks_and_go_when_t
         made.delete()
 
 
+COUNT = """
+from pyspark.sql import SparkSession
+print("sum", SparkSession.builder.getOrCreate().sparkContext.parallelize(range(100), 4).sum())
+"""
+
+
 def test_an_executor_without_room_is_pending_with_the_schedulers_reason_and_the_others_do_the_work(
     api: Api, worker: str
 ) -> None:
     node = api.get("Node", worker)
     assert node
     most_of_it = f"{int(0.6 * milli(node['status']['allocatable']['cpu']))}m"
-    program = (
-        "from pyspark.sql import SparkSession\n"
-        "print('sum', SparkSession.builder.getOrCreate().sparkContext.parallelize(range(100), 4).sum())"
-    )
     asked = {
         "spark.kubernetes.executor.request.cores": most_of_it,
         "spark.kubernetes.executor.node.selector.kubernetes.io/hostname": worker,
         "spark.scheduler.maxRegisteredResourcesWaitingTime": "1s",
     }
-    made, told = spark.submit(api, program, executors=2, **asked), []
+    made, told = spark.submit(api, COUNT, executors=2, **asked), []
     try:
         assert "sum 4950" in made.wait(PATIENCE, tell=told.append)
     finally:
         made.delete()
     assert [line for line in told if "-exec-" in line and "is Pending" in line and "1 Insufficient cpu" in line], told
+
+
+@pytest.fixture
+def theirs(api: Api, shared: Cluster) -> Iterator[str]:
+    """The shared cluster as one of others, to which podlab gives no image; at the end the add-on is as before."""
+    lender = str(shared.kubeconfig)
+    with clusters.up("theirs", provider_name="existing", kubeconfig=lender, confirmed="podlab-shared") as taken:
+        yield taken.name
+    addons.enable("spark", shared.name)
+
+
+@pytest.mark.embedded("kind's nodes have no image that was only built here")
+def test_on_a_cluster_of_others_all_pods_run_the_image_that_its_user_names(
+    api: Api, theirs: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    named = "registry.example.org/ada/spark:4.3"
+    (tmp_path / "Dockerfile").write_text(f"FROM {spark.reference()}\n")
+    making.put(tmp_path, named)
+    monkeypatch.setenv(spark.NAMED, named)
+    addons.enable("spark", theirs)
+    made = spark.submit(api, "import pyspark; print('Spark', pyspark.__version__)")
+    try:
+        assert made.wait(PATIENCE).startswith("Spark 4.")
+        (driver,) = (pod for pod in api.list("Pod", spark.NAMESPACE) if pod["metadata"]["name"] == made.name)
+        (container,) = driver["spec"]["containers"]
+        (told,) = (one["value"] for one in container["env"] if one["name"] == "PYSPARK_SUBMIT_ARGS")
+        assert container["image"] == named and f"spark.kubernetes.container.image={named} " in told, "executors', too"
+    finally:
+        made.delete()
+
+
+@pytest.mark.embedded("on kind it would cost making and loading the image again")
+def test_an_image_that_the_nodes_cannot_get_is_said_of_the_driver(
+    api: Api, theirs: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    named = "registry.example.org/ada/nothing:1"
+    monkeypatch.setenv(spark.NAMED, named)
+    addons.enable("spark", theirs)
+    made = spark.submit(api, COUNT)
+    try:
+        waits = until(lambda: made.hindered().get(made.name), "the driver waiting", timeout=PATIENCE, interval=0.2)
+        assert "Pull" in waits and named in waits
+    finally:
+        made.delete()
 
 
 def test_an_executor_that_no_node_could_hold_is_refused_before_anything_is_made(api: Api) -> None:

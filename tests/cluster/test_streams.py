@@ -6,7 +6,6 @@ import fcntl
 import json
 import os
 import re
-import signal
 import socket
 import struct
 import subprocess
@@ -18,6 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from forwarding import forwarded
 from kubernetes import client, config
 from kubernetes.stream import portforward, stream
 
@@ -338,35 +338,20 @@ def test_copy_there_and_back(run: Run, tmp_path: Path) -> None:
     assert (tmp_path / "b").read_bytes() == blob
 
 
-@contextmanager
-def forwarded(shared: Cluster, programs: dict[str, Path], target: str, port: int, **environment: str) -> Iterator[str]:
-    command = kubectl_command(shared, programs, "port-forward", target, f":{port}")
-    process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=os.environ | environment
-    )
-    try:
-        assert process.stdout
-        line = process.stdout.readline()
-        match = re.match(r"Forwarding from (127\.0\.0\.1:\d+) ->", line)
-        assert match, line
-        yield f"http://{match[1]}"
-    finally:
-        process.send_signal(signal.SIGINT)
-        process.communicate(timeout=240)
-
-
 @TRANSPORTS
 def test_port_forward_to_the_pods_own_loopback(shared: Cluster, programs: dict[str, Path], websockets: str) -> None:
     def fetch(url: str) -> int:
         with urllib.request.urlopen(url, timeout=240) as answer:
             return len(answer.read())
 
-    with forwarded(shared, programs, "pod/web", 8080, **transport(websockets)) as url, ThreadPoolExecutor(10) as pool:
+    command = kubectl_command(shared, programs, "port-forward", "pod/web", ":8080")
+    with forwarded(command, **transport(websockets)) as url, ThreadPoolExecutor(10) as pool:
         assert list(pool.map(fetch, [f"{url}/blob"] * 20)) == [1_024_000] * 20
 
 
 def test_port_forward_to_a_closed_port(shared: Cluster, programs: dict[str, Path]) -> None:
-    with forwarded(shared, programs, "pod/web", 9) as url, pytest.raises(OSError):
+    command = kubectl_command(shared, programs, "port-forward", "pod/web", ":9")
+    with forwarded(command) as url, pytest.raises(OSError):
         urllib.request.urlopen(url, timeout=240).read()
 
 
@@ -409,7 +394,7 @@ def test_python_client_logs(core: client.CoreV1Api) -> None:
 # Metrics
 
 
-@pytest.mark.embedded("the lab has no metrics-server")
+@pytest.mark.usefixtures("metrics_server")
 def test_top(run: Run) -> None:
     def shown(*what: str) -> dict[str, list[str]]:
         lines = run("top", *what, "--no-headers").stdout.splitlines()
@@ -424,7 +409,7 @@ def test_top(run: Run) -> None:
     assert shown("pods", "-l", "app=other") == {}
 
 
-@pytest.mark.embedded("the lab has no metrics-server")
+@pytest.mark.usefixtures("metrics_server")
 def test_a_busy_container_shows(run: Run) -> None:
     create(run, small_pod("busy", "while :; do :; done"))
 
@@ -440,7 +425,7 @@ def test_a_busy_container_shows(run: Run) -> None:
     run("delete", "pod", "busy", "--wait=false")
 
 
-@pytest.mark.embedded("the lab has no metrics-server")
+@pytest.mark.usefixtures("metrics_server")
 @pytest.mark.slow
 def test_autoscaler_reads_the_metrics(run: Run) -> None:
     container = {"name": "main", "image": "podlab/toolbox:1", "command": ["sh", "-c", "while :; do :; done"]}

@@ -3,22 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import signal
-import time
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
-from jupyter_client.blocking.client import BlockingKernelClient
-from jupyter_client.manager import KernelManager
+from kernels import Kernel
 
 from podlab.checks import faults
 from podlab.checks.api import Api
 from podlab.cluster import Cluster
 from podlab.waiting import until
 
-#: Seconds for a cell on a busy machine.
-PATIENCE = 300
 BEGIN = "from podlab.lab import start\nlab = start('15')"
 APPLY = """
 lab.apply('''
@@ -41,43 +35,6 @@ spec:
 lab.rollout("web", within=200)
 print(lab.namespace)
 """
-
-
-class Kernel:
-    """A kernel as a notebook has it."""
-
-    def __init__(self) -> None:
-        self.manager = KernelManager(kernel_name="python3", transport="ipc")
-        self.manager.start_kernel()
-        self.client: BlockingKernelClient = self.manager.blocking_client()
-        self.client.start_channels()
-        self.client.wait_for_ready(timeout=PATIENCE)
-
-    def begin(self, code: str) -> str:
-        """Start a cell."""
-        return self.client.execute(code)
-
-    def read(self, cell: str, words: str = "") -> str:
-        """What the cell shows, until it has ended, or until `words` are in it."""
-        shown, deadline = "", time.monotonic() + PATIENCE
-        while time.monotonic() < deadline:
-            message = self.client.get_iopub_msg(timeout=PATIENCE)
-            if message["parent_header"].get("msg_id") != cell:
-                continue
-            content: Any = message["content"]
-            shown += content.get("text", "") + content.get("data", {}).get("text/plain", "")
-            shown += content.get("data", {}).get("text/html", "") + "\n".join(content.get("traceback", ()))
-            if (words and words in shown) or content.get("execution_state") == "idle":
-                return shown
-        raise AssertionError(f"the cell has not ended; it showed {shown}")
-
-    def run(self, code: str) -> str:
-        """What a cell shows."""
-        return self.read(self.begin(code))
-
-    def end(self) -> None:
-        self.client.stop_channels()
-        self.manager.shutdown_kernel(now=not self.manager.is_alive())
 
 
 @pytest.fixture
@@ -116,8 +73,7 @@ def test_a_node_that_a_killed_notebook_took_away_is_brought_back_by_the_next(
 ) -> None:
     one, two = kernels
     assert "has lost its power" in one.run(f"lab.kill_node({worker!r})")
-    one.manager.signal_kernel(signal.SIGKILL)
-    until(lambda: not one.manager.is_alive(), "the kernel being gone", timeout=60)
+    one.kill()
     shown = two.run(BEGIN)
     assert "Chapter 15 is open" in shown and "harmed" not in shown
     api = Api.connect(shared.kubeconfig)

@@ -39,6 +39,7 @@ def claimed(name: str) -> dict[str, Any]:
     return {"name": "data", "persistentVolumeClaim": {"claimName": name}}
 
 
+@pytest.mark.namespaces("a volume in memory is an ordinary folder")
 def test_a_volume_in_memory_is_one_and_has_its_size(pods: Pods) -> None:
     script = """
     grep -o '^tmpfs /mem tmpfs' /proc/mounts; stat -c %a /mem /plain
@@ -63,6 +64,7 @@ def test_a_volume_in_memory_is_one_and_has_its_size(pods: Pods) -> None:
 
 
 @pytest.mark.embedded("Always asks a registry, and there is none")
+@pytest.mark.namespaces("every volume can be written to")
 def test_an_image_is_a_volume_that_cannot_be_written(pods: Pods) -> None:
     script = "ls -d /image/usr /part/..; touch /image/new || echo refused"
     main = container(script=script, volumeMounts=mounts(image="/image"))
@@ -79,6 +81,7 @@ def test_an_image_is_a_volume_that_cannot_be_written(pods: Pods) -> None:
 
 
 @pytest.mark.embedded("kind's provisioner makes folders of the node, which no group is given")
+@pytest.mark.namespaces("a shell's path that comes from a variable is not the volume's")
 def test_the_pods_group_owns_its_volumes(pods: Pods) -> None:
     """The ids as root; as an ordinary user the one id owns everything, and the same modes are seen."""
     script = """

@@ -186,7 +186,7 @@ def test_a_node_can_be_added_and_removed(shared, kubectl) -> None:  # type: igno
     assert name not in shared.nodes.names()
 
 
-@pytest.mark.embedded("the lab has no metrics-server")
+@pytest.mark.usefixtures("metrics_server")
 def test_what_nodes_use_is_measured(shared, kubectl) -> None:  # type: ignore[no-untyped-def]
     until(
         lambda: all(name in kubectl(shared, "top", "nodes") for name in shared.nodes.names()),

@@ -11,14 +11,17 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TypeGuard, cast
 
 import packages_for_kind
 import pytest
+from desk import Desk
 from providers import PROVIDER
 
 from podlab import cluster as clusters
 from podlab.cluster import Cluster
 from podlab.cluster.embedded import binaries
+from podlab.course import manuscript
 
 Give = Callable[[str], Cluster]
 
@@ -65,3 +68,25 @@ def cluster_for() -> Iterator[Give]:
                 with contextlib.suppress(Exception):
                     clusters.down(name)
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The answers, which are checked meanwhile, are looked at last."""
+    items.sort(key=is_an_answer)
+
+
+def is_an_answer(item: pytest.Item) -> TypeGuard[pytest.Function]:
+    return isinstance(item, pytest.Function) and item.originalname == "test_answer"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def desk(request: pytest.FixtureRequest, still_environment: None) -> Iterator[Desk | None]:
+    """Has begun with all answers that this run has selected, while other tests of the folder run; None without any."""
+    chosen = [item for item in request.session.items if is_an_answer(item) and not item.get_closest_marker("skip")]
+    cases = [cast(manuscript.Case, item.callspec.params["case"]) for item in chosen]
+    if not cases:
+        yield None
+        return
+    found = Desk(request.getfixturevalue("cluster_for"), cases)
+    yield found
+    found.close()

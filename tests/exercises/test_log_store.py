@@ -11,6 +11,7 @@ from podlab.addons.prometheus import QueryError
 from podlab.cluster.embedded import binaries
 from podlab.course.logs.store import Store
 from podlab.waiting import until
+from podlab.widgets.log_explorer import LogExplorer
 
 pytestmark = pytest.mark.skipif(
     binaries.find("victoria-logs") is None, reason="`podlab binaries ensure victoria-logs` gets it"
@@ -71,5 +72,46 @@ def test_lines_that_are_counted_are_found_also_those_of_streams_that_are_new() -
                 return counted == 5 * turn
 
             until(all_of_them, "the lines being counted", timeout=60, interval=0.01)
+    finally:
+        store.close()
+
+
+def test_the_fields_of_lines_are_told_before_pipes_and_within_what_may_be_seen() -> None:
+    store = Store()
+    try:
+        store.fill([{"message": "paid", "@timestamp": "0", "app": "ours", 'an odd "[field]"': 1}], ["app"])
+        store.fill([{"message": "no", "@timestamp": "0", "app": "theirs", "secret": 1}], ["app"])
+        fields = store.ask.fields("* | stats by (secret) count()", within='app:="ours"')
+        assert fields == {"app": 1, 'an odd "[field]"': 1}
+        view = LogExplorer(store.ask, base='app:="ours"').filter('an odd "[field]"', "1")
+        assert [line["_msg"] for line in view.lines] == ["paid"] and view.fields == ['an odd "[field]"', "app"]
+        with pytest.raises(QueryError, match="VictoriaLogs refuses the question"):
+            store.ask.fields("((")
+    finally:
+        store.close()
+
+
+def test_lines_are_filtered_by_fields_and_values_of_any_signs() -> None:
+    odd = [
+        "a b",
+        'a "quote"',
+        "back\\slash",
+        "d.o.t.s",
+        "漢字",
+        "<b>html</b>",
+        "two\nlines",
+        "a\ttab",
+        "*",
+        "a:b",
+        "(",
+        "\x01",
+    ]
+    store = Store()
+    try:
+        store.fill([{"message": name, "@timestamp": "0", name: f"of\n{name}"} for name in odd])
+        view = LogExplorer(store.ask)
+        assert {name: [line["_msg"] for line in view.filter(name, f"of\n{name}").lines] for name in odd} == {
+            name: [name] for name in odd
+        }
     finally:
         store.close()

@@ -10,8 +10,16 @@ from podlab.network.netlink import Netlink
 from podlab.node.runtime.sandbox.machine import start_machine
 
 folder = Path(sys.argv[1])
+cgroup = os.environ.get("ROOM_CGROUP")
 machines = [
-    start_machine(name, folder / name, folder / f"{name}.socket", folder / f"{name}.log") for name in sys.argv[2:]
+    start_machine(
+        name,
+        folder / name,
+        folder / f"{name}.socket",
+        folder / f"{name}.log",
+        cgroup=f"{cgroup}/{name}" if cgroup else None,
+    )
+    for name in sys.argv[2:]
 ]
 for index, machine in enumerate(machines, start=1):
     # In a cluster the backbone gives a node its address; the tests only need one.

@@ -10,15 +10,19 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
 
 import podlab
 from podlab import waiting
+from podlab.cluster.embedded import delegation
 from podlab.node.runtime.contract import ContainerSpec, Exit, RootFileSystem, SandboxSpec
+from podlab.node.runtime.sandbox import cgroups
 from podlab.node.runtime.sandbox.client import SandboxRuntime
+from podlab.node.streams.log_format import Lines, Selection, parse
 
 NOBODY = 65534
 PATH = "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"
@@ -30,7 +34,7 @@ _LAUNCH = """
 import os, sys
 from podlab.node.runtime.sandbox.machine import launch_supervisor
 room, folder, *names = sys.argv[1:]
-environment = {"PYTHONPATH": os.environ["PYTHONPATH"], "PATH": os.environ["PATH"]}
+environment = {name: os.environ[name] for name in ("PYTHONPATH", "PATH", "ROOM_CGROUP") if name in os.environ}
 print(launch_supervisor([sys.executable, room, folder, *names], environment, folder + "/room.log"))
 """
 
@@ -53,9 +57,8 @@ def entries(path: Path) -> list[Entry]:
 
 def text_of(path: Path, stream: str = "stdout") -> str:
     """What a container wrote to one stream, from its log file."""
-    return "".join(
-        entry.text + ("\n" if entry.flag == "F" else "") for entry in entries(path) if entry.stream == stream
-    )
+    whole = (entry for line in Lines().feed(path.read_bytes()) if (entry := parse(line)))
+    return b"".join(Selection(stream=stream.encode()).show(whole)).decode(errors="surrogateescape")
 
 
 @dataclass
@@ -68,6 +71,7 @@ class Room:
     prefix: str
     user: int | None
     pids: dict[str, int] = field(default_factory=dict)
+    cgroup: Path | None = None
 
     def socket(self, name: str = "node-1") -> Path:
         return self.folder / f"{name}.socket"
@@ -175,21 +179,22 @@ def open_room(user: int | None, names: tuple[str, ...] = ("node-1",)) -> Room:
     if user is not None:
         for one in (folder, *folder.rglob("*")):
             os.chown(one, user, user)
-    launched = subprocess.run(
-        [python, "-c", _LAUNCH, str(folder / "room.py"), str(folder), *names],
-        user=user,
-        group=user,
-        extra_groups=None if user is None else [],
-        env={"PYTHONPATH": path, "PATH": PATH},
-        cwd="/",
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    with _cgroup(user, folder.name) as cgroup:
+        launched = subprocess.run(
+            [python, "-c", _LAUNCH, str(folder / "room.py"), str(folder), *names],
+            user=user,
+            group=user,
+            extra_groups=None if user is None else [],
+            env={"PYTHONPATH": path, "PATH": PATH} | ({"ROOM_CGROUP": str(cgroup)} if cgroup else {}),
+            cwd="/",
+            capture_output=True,
+            text=True,
+            check=False,
+        )
     if launched.returncode:
         shutil.rmtree(folder)
         pytest.fail(f"the room did not start: {launched.stderr}")
-    room = Room(folder, int(launched.stdout), python, prefix, user)
+    room = Room(folder, int(launched.stdout), python, prefix, user, cgroup=cgroup)
     waiting.until(
         (folder / "ready").exists,
         "the start of the room",
@@ -200,6 +205,34 @@ def open_room(user: int | None, names: tuple[str, ...] = ("node-1",)) -> Room:
     return room
 
 
+@contextlib.contextmanager
+def _cgroup(user: int | None, name: str) -> Iterator[Path | None]:
+    """The cgroup of a room, if this process could have one; in the block this process is where its user may be moved.
+
+    As systemd does it: the user owns it, and begins in it.
+    """
+    offer = delegation.offered()
+    if offer.path is None:
+        yield None
+        return
+    delegation.take(offer)
+    cgroup = offer.path / name
+    rest = cgroup / delegation.REST
+    rest.mkdir(parents=True)
+    delegation.take(replace(offer, path=cgroup))
+    if user is not None:
+        for path in (cgroup, rest):
+            for one in (path, path / "cgroup.procs", path / "cgroup.subtree_control"):
+                os.chown(one, user, user)
+    before = delegation.own()
+    assert before
+    (rest / "cgroup.procs").write_text("0")
+    try:
+        yield cgroup
+    finally:
+        (before / "cgroup.procs").write_text("0")
+
+
 def _sources_only(folder: str, names: list[str]) -> set[str]:
     return {name for name in names if not name.endswith(".py") and not (Path(folder) / name).is_dir()}
 
@@ -207,6 +240,8 @@ def _sources_only(folder: str, names: list[str]) -> set[str]:
 def close_room(room: Room) -> None:
     """End a room and delete its folder."""
     room.kill()
+    if room.cgroup:
+        cgroups.clear(str(room.cgroup))
     shutil.rmtree(room.folder)
 
 

@@ -14,6 +14,7 @@ from boxed_answers import open_house
 
 from podlab import waiting
 from podlab.checks.calls import MOST_FILE, Called
+from podlab.course import outside
 from podlab.grading.boxed import BoxedBench
 from podlab.grading.house import Box, House
 from podlab.node.runtime.sandbox import seccomp
@@ -220,6 +221,19 @@ def test_a_called_function_leaves_nothing_in_the_log_of_its_box(house: House) ->
         assert sum(there.values()) < 1_000_000, there
 
 
+_KEEPS = """
+import os
+def f(): return os.path.exists("/tmp/kept") or open("/tmp/kept", "w").close()
+"""
+
+
+def test_afresh_nothing_is_left_of_what_ran_before(house: House) -> None:
+    with BoxedBench(house, seed=1) as bench:
+        assert [bench.call(_KEEPS, "f", seconds=60).value for _ in range(2)] == [None, True]
+        bench.afresh()
+        assert bench.call(_KEEPS, "f", seconds=60).value is None
+
+
 _BOMB = """
 import os, resource
 def f(what):
@@ -236,6 +250,36 @@ def test_a_fork_bomb_in_a_call_is_limited_and_gone_before_the_next_call(house: H
         assert bench.call(_BOMB, "f", "limits", seconds=60).value == [Box.processes, MOST_FILE]
         assert bench.call(_BOMB, "f", "bomb", seconds=2).kind in ("late", "ended")
         assert bench.call(_BOMB, "f", "who", seconds=60).value == 2
+
+
+_LEAVES_MODULES = """
+def f():
+    open("/tmp/struct.py", "w").write("import builtins; builtins.FOUND = True")
+"""
+_FOUND = "\nimport builtins, struct\ndef found(): return hasattr(builtins, 'FOUND')"
+_LOOKS_IN = """
+import os, socket, sys
+def f(address):
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as witness:
+        witness.connect(chr(0) + address)
+        pid = int.from_bytes(witness.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)[:4], sys.byteorder)
+    told = []
+    for look in (lambda: open(f"/proc/{pid}/mem", "r+b"), lambda: os.listdir(f"/proc/{pid}/fd")):
+        try: told.append(look())
+        except OSError as error: told.append(error.strerror)
+    return told
+"""
+
+
+def test_a_program_of_ours_takes_nothing_that_learners_have_left_and_is_not_looked_into(house: House) -> None:
+    with BoxedBench(house, seed=1) as bench:
+        assert bench.call(_LEAVES_MODULES, "f", seconds=60).ok
+        assert bench.call(_FOUND, "found", seconds=60).value is True, "code of the learner's finds it"
+        with bench.ours(outside.text("witness") + _FOUND, seconds=60) as witness:
+            assert witness.ask("found") is False
+            address = witness.ask("begin", {"seconds": [0.0], "patience": 1.0})
+            assert bench.call(_LOOKS_IN, "f", address, seconds=60).value == ["Permission denied"] * 2
+            assert witness.ask("seen")["lines"] == []
 
 
 def test_whoever_is_talked_with_is_not_disturbed_by_the_end_of_a_call(house: House) -> None:

@@ -6,8 +6,10 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import random
+import shutil
 import signal
 import sys
 import threading
@@ -23,13 +25,16 @@ sys.path.insert(0, str(ROOT))
 from autograder.corpus import attacks, kills, notebooks  # noqa: E402 - the corpus is no part of the package
 from podlab import waiting  # noqa: E402
 from podlab.checks import registry  # noqa: E402
-from podlab.grading import kernel_image, queue, records, worker  # noqa: E402
+from podlab.commands.term import release_in  # noqa: E402
+from podlab.grading import kernel_image, queue, records, term, worker  # noqa: E402
 
 pytestmark = [pytest.mark.sandbox, pytest.mark.slow]
 
 #: Right answers, of which one takes its time.
 SLOW = {**notebooks.RIGHT, "90.3": f"import time\ntime.sleep(5)\n{notebooks.RIGHT['90.3']}"}
 CLASS = ("honest", "unanswered", "exit-hard", "file-words", "half-characters", "null-bytes")
+#: Over by the time the class has handed in.
+DUE = f'"{notebooks.NAME}" = 2026-10-02T12:00:00Z'
 KILLS = int(os.environ.get("PODLAB_KILLS", "3"))
 
 
@@ -89,6 +94,55 @@ def test_a_grader_killed_while_it_keeps_the_books_comes_to_the_same_end(
     done = trial.run(out)
     assert done.returncode == 0, done.stderr[-2000:]
     assert trial.result(out) == expected
+
+
+@pytest.fixture
+def terms(course: Path, tmp_path: Path) -> list[Path]:
+    """Two terms that are the same, with the assignment released."""
+    calm, hurt = (tmp_path / name / "autumn" for name in ("calm", "hurt"))
+    calm.parent.mkdir()
+    term.make(calm, course)
+    (calm / term.FILE).write_text(f'course = "{course}"\n[late]\npercent_per_day = 10\n[deadlines]\n{DUE}\n')
+    release_in(term.load(calm), [notebooks.NAME])
+    return [calm, Path(shutil.copytree(calm, hurt))]
+
+
+def changed(course: Path, folder: Path) -> Path:
+    """A course with another version of the assignment."""
+    shutil.copytree(course, folder)
+    source = folder / "source" / notebooks.NAME / f"{notebooks.NAME}.ipynb"
+    source.write_text(source.read_text().replace("# The corpus", "# The corpus, once more"))
+    return folder
+
+
+def test_each_command_of_a_term_that_is_killed_at_random_comes_to_the_same_end(
+    course: Path, terms: list[Path], tmp_path: Path, orphans: None
+) -> None:
+    attacks.write_all(tmp_path / "class", tuple(each for each in attacks.ATTACKS if each.name in CLASS[:3]))
+    other = changed(course, tmp_path / "other")
+    for words in (
+        ("collect", str(tmp_path / "class")),
+        ("grade", "--jobs", "2"),
+        ("grade", "--jobs", "2", "--regrade"),
+        ("grade", "--jobs", "2", "--renew"),
+        ("feedback",),
+        ("export",),
+    ):
+        if "--renew" in words:
+            for folder in terms:
+                settings = folder / term.FILE
+                settings.write_text(settings.read_text().replace(str(course), str(other)))
+        step, (calm, hurt) = kills.Step(notebooks.NAME, *words), terms
+        seconds = kills.duration(step, calm)
+        for _ in range(max(1, KILLS // 3)):
+            step.killed(hurt, random.uniform(0, seconds))
+        done = step.run(hurt)
+        assert done.returncode == 0, (words, done.stderr[-2000:])
+        wrong, right = step.result(hurt), step.result(calm)
+        names = wrong["files"].keys() | right["files"].keys()
+        # The names alone: what is in all files is a hundred pages.
+        assert [name for name in names if wrong["files"].get(name) != right["files"].get(name)] == [], words
+        assert wrong == right, words
 
 
 def below(pid: int) -> dict[int, str]:
@@ -199,3 +253,12 @@ def test_a_disk_that_gets_full_and_has_room_again_costs_nothing_that_is_graded(
     assert "(1 of 1)" in before
     others = len(CLASS) - 1
     assert f"({others} of {others})" in after, "what was graded before is not graded again"
+
+
+def test_what_a_busy_machine_adds_to_a_record_is_not_compared(tmp_path: Path) -> None:
+    calm, busy, other = tmp_path / "calm", tmp_path / "busy", tmp_path / "other"
+    calm.write_text(json.dumps({"attempts": 1, "notes": [], "score": 1}, indent=1))
+    notes = ["Attempt 1: the machine was busy", "Attempt 2: it became slower"]
+    busy.write_text(json.dumps({"attempts": 3, "notes": notes, "score": 1}, indent=1))
+    other.write_text(json.dumps({"attempts": 1, "notes": ["A cell was removed."], "score": 1}, indent=1))
+    assert kills.content(busy) == kills.content(calm) != kills.content(other)

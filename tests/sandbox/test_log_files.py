@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 import shutil
 import signal
@@ -13,6 +14,7 @@ import pytest
 from sandbox_room import Node, entries, text_of
 
 from podlab import waiting
+from podlab.errors import RuntimeRefused
 
 pytestmark = pytest.mark.sandbox
 
@@ -39,10 +41,11 @@ async def test_every_line_has_time_stream_and_flag(node: Node) -> None:
         assert (datetime.now(UTC) - when).total_seconds() < 60
 
 
-async def test_a_last_line_without_newline_is_kept(node: Node) -> None:
+async def test_a_last_line_without_newline_is_kept_and_whoever_ships_it_waits_for_no_more(node: Node) -> None:
     container = await node.start(await node.pod(), "printf", "one\\ntwo")
     await node.runtime.wait_container(container)
-    assert [(one.flag, one.text) for one in entries(node.log(container))] == [("F", "one"), ("P", "two")]
+    assert [(one.flag, one.text) for one in entries(node.log(container))] == [("F", "one"), ("P", "two"), ("F", "")]
+    assert text_of(node.log(container)) == "one\ntwo"
 
 
 async def test_a_long_line_comes_in_pieces_that_join_to_it(node: Node) -> None:
@@ -134,6 +137,53 @@ async def test_a_log_folder_that_vanishes_does_not_harm_the_container(node: Node
 async def test_a_full_disk_costs_lines_and_nothing_else(node: Node) -> None:
     container = await node.start(await node.pod(), "sh", "-c", "seq 100000; exit 6", log_path="/dev/full")
     assert (await node.runtime.wait_container(container)).status == 6
+
+
+async def test_a_container_whose_output_nobody_takes_has_not_started(node: Node) -> None:
+    pod = await node.pod()
+    spec = node.spec(pod, "sh", "-c", "trap '' TERM; sleep 1000", log_path=str(node.folder / "no\0name"))
+    with pytest.raises(RuntimeRefused, match="did not start: its output is not read") as told:
+        await node.runtime.start_container(spec)
+    assert told.value.reason == "RunContainerError"
+    assert not any(state.id == spec.id for state in (await node.runtime.inventory()).containers)
+    assert not Path(spec.folder).exists()
+    again = await node.start(pod, "sh", "-c", "echo well", id=spec.id, log_path=str(node.log(spec.id)))
+    await node.runtime.wait_container(again)
+    assert text_of(node.log(again)) == "well\n", "and its name is free"
+
+
+@pytest.mark.parametrize("trick", ["link", "folder", "pipe"])
+async def test_nothing_that_a_pod_puts_in_the_place_of_its_log_leads_out_of_the_folder(node: Node, trick: str) -> None:
+    top, outside = node.folder / "host", node.folder / "outside"
+    log = top / "pods" / "shop_web" / "main" / "0.log"
+    log.parent.mkdir(parents=True)
+    outside.mkdir()
+    for folder in (top, outside):
+        node.room.own(folder)
+    container = await node.start(
+        await node.pod(),
+        *("sh", "-c", "read x; echo secret; exit 3"),
+        stdin=True,
+        log_path=str(log),
+        log_within=str(top),
+    )
+    assert log.is_file()
+    if trick == "folder":
+        log.parent.rename(log.parent.with_name("before"))
+        log.parent.symlink_to(outside)
+    else:
+        log.unlink()
+        os.mkfifo(log) if trick == "pipe" else log.symlink_to(outside / "0.log")
+    await node.runtime.reopen_log(container)
+    given, output = await node.runtime.attach(container, stdin=True)
+    assert given is not None
+    given.setblocking(True)
+    given.sendall(b"go\n")
+    given.close()
+    output.close()
+    assert (await node.runtime.wait_container(container)).status == 3
+    assert not list(outside.iterdir())
+    log.parent.unlink() if trick == "folder" else log.unlink()
 
 
 async def test_a_container_that_writes_without_end_is_killed_promptly(node: Node) -> None:

@@ -48,6 +48,14 @@ def finding(facts: Facts, check: str) -> doctor.Finding:
     return next(one for one in doctor.judge(facts) if one.check == check)
 
 
+def test_it_is_said_whether_limits_are_kept_and_how_they_would_be():
+    alone = finding(machine(cgroup_trouble="systemd has not delegated the cgroup /x"), "limits")
+    assert alone.state == "ok" and alone.found.startswith("CPU limits are not enforced")
+    assert "systemd has not delegated the cgroup /x" in alone.meaning and "Delegate=yes" in alone.remedy
+    given = finding(machine(controllers=("cpu", "memory")), "limits")
+    assert (given.found, given.remedy) == ("CPU and memory limits are enforced by cgroups", "")
+
+
 def test_a_good_machine_has_nothing_to_complain_about():
     findings = doctor.judge(GOOD)
     assert {one.state for one in findings} == {"ok"}

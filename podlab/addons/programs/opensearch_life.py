@@ -1,4 +1,4 @@
-"""The life cycle of the indices of logs: begin a new one when the newest is old or large, delete the oldest.
+"""The life cycle of the indices of logs: begin a new one when the newest is old, large or full, delete the oldest.
 
 A pod's program, run by a CronJob. OpenSearch has a plugin for this, Index State Management, which is not among the
 parts of which podlab makes its image; `_rollover` and DELETE are OpenSearch's own.
@@ -50,12 +50,27 @@ def ask(base: str, method: str, path: str, body: Mapping[str, Any] | None = None
         return json.load(answer)
 
 
+def roll(base: str, given: Mapping[str, str]) -> Any:
+    """Begin a new index if it is time for one; OpenSearch's answer.
+
+    An index that has no room for the fields of another program is followed sooner, but not at once: programs that
+    make up ever new names would fill any number of them.
+    """
+    conditions = {"max_age": given["ROLL_AGE"], "max_size": given["ROLL_SIZE"]}
+    rolled = ask(base, "POST", f"/{WRITE}/_rollover", {"conditions": conditions})
+    if not rolled["rolled_over"]:
+        refused = {"query": {"prefix": {"refused": "Limit of total fields"}}}
+        if ask(base, "POST", f"/{rolled['old_index']}/_count", refused)["count"]:
+            conditions = {"max_age": given["ROLL_FULL_AGE"]}
+            return ask(base, "POST", f"/{WRITE}/_rollover", {"conditions": conditions})
+    return rolled
+
+
 def main() -> None:
     """One round."""
     base, given = os.environ["STORE"], os.environ
-    conditions = {"max_age": given["ROLL_AGE"], "max_size": given["ROLL_SIZE"]}
     try:
-        rolled = ask(base, "POST", f"/{WRITE}/_rollover", {"conditions": conditions})
+        rolled = roll(base, given)
         print(f"{rolled['old_index']}: {'followed by ' + rolled['new_index'] if rolled['rolled_over'] else 'goes on'}")
     except urllib.error.HTTPError as error:
         # Nothing is written yet, or (403, 429) the disk is so full that nothing can be: then deleting helps.

@@ -22,9 +22,13 @@ Ask = Callable[..., tuple[int, bytes]]
 #: Where lines are written, and where they are looked for.
 WRITE, READ = "logs-write", "logs"
 LABELS = "kubernetes.pod_labels"
+#: Fields of a line, beyond which it comes as a text: an index has 1000 for all programs, and gives none back.
+MOST_FIELDS = 200
 JSON, LINES = {"Content-Type": "application/json"}, {"Content-Type": "application/x-ndjson"}
 
 KEYWORD = {"type": "keyword", "ignore_above": 1024}
+#: What the shipper adds to each line. A name may be all digits, and is no number.
+OF_KUBERNETES = ("container_id", "container_name", "pod_ip", "pod_name", "pod_namespace", "pod_node_name")
 TEMPLATE = {
     "index_patterns": ["logs-0*"],
     "template": {
@@ -44,11 +48,14 @@ TEMPLATE = {
                 {"names": {"match_pattern": "regex", "match": "^(.*_)?id$", "mapping": KEYWORD}},
                 {"words": {"match_mapping_type": "string", "mapping": KEYWORD}},
             ],
+            # All that `plain` keeps: an index that has no room for another field takes texts all the same.
             "properties": {
                 "@timestamp": {"type": "date_nanos"},
                 "message": {"type": "text"},
                 "exception": {"type": "text"},
                 LABELS: {"type": "flat_object"},
+                **{f"kubernetes.{name}": KEYWORD for name in OF_KUBERNETES},
+                "refused": KEYWORD,
                 "original": {"type": "keyword", "index": False, "doc_values": False},
             },
         },
@@ -70,12 +77,10 @@ def document(line: Document) -> Document:
 def plain(line: Document, reason: str) -> Document:
     """A line whose fields OpenSearch refuses: as a text, with what it said."""
     told = document(line)
-    kept = {name: told[name] for name in told if name in ("@timestamp", "message", LABELS) or _is_of_kubernetes(name)}
-    return {**kept, "refused": reason, "original": json.dumps(line)}
-
-
-def _is_of_kubernetes(name: str) -> bool:
-    return name.startswith("kubernetes.")
+    names = ["@timestamp", "message", *(f"kubernetes.{name}" for name in OF_KUBERNETES)]
+    if isinstance(told.get(LABELS), dict):  # a program may have said it, too
+        names.append(LABELS)
+    return {**{name: told[name] for name in names if name in told}, "refused": reason, "original": json.dumps(line)}
 
 
 class OpenSearch:
@@ -83,6 +88,8 @@ class OpenSearch:
 
     def __init__(self, ask: Ask) -> None:
         self._ask, self._prepared = ask, ""
+        self.lags = False  # what it has taken is on its disk
+        self.texts = 0
 
     def process(self) -> str:
         """The moment at which it was started. A process that is seen first is given the template, and an index."""
@@ -105,8 +112,18 @@ class OpenSearch:
         except ValueError as error:
             print(f"a block cannot be read: {error}", file=sys.stderr, flush=True)
             return False
-        refused = self._bulk([document(line) for line in lines])
-        return not self._bulk([plain(lines[place], reason) for place, reason in refused])
+        refused = self._bulk([self._narrow(line) for line in lines])
+        return not self._bulk([self._text(lines[place], reason) for place, reason in refused])
+
+    def _narrow(self, line: Document) -> Document:
+        told = document(line)
+        if len(told) <= MOST_FIELDS:
+            return told
+        return self._text(line, f"{len(told)} fields, where a line may have {MOST_FIELDS}")
+
+    def _text(self, line: Document, reason: str) -> Document:
+        self.texts += 1
+        return plain(line, reason)
 
     def _bulk(self, documents: Sequence[Document]) -> list[tuple[int, str]]:
         """Put documents in; returns which were refused for good, and why."""

@@ -1,10 +1,11 @@
 """A spool between a node's shipper and the log store: keeps lines on the node's disk until they are on the store's.
 
 A pod's program, beside vlagent. POST takes a block of lines, writes it to FOLDER, syncs, and only then says so. Blocks
-go on to STORE, oldest first. VictoriaLogs says "taken" when it has them in memory, and writes them some seconds later:
-a block is forgotten HOLD seconds after it was taken and when all before it are, if the process that took it still runs
-then. Another process may not have it, and is sent it again. So a line comes at least once whoever is killed, and some
-come twice. OpenSearch says "taken" when it has lines on its disk: HOLD is 0 then.
+go on to STORE, oldest first. VictoriaLogs says "taken" when it has them in memory, and writes them some seconds later,
+on a machine without time for it some minutes: a block is forgotten when that process has run for HOLD seconds since and
+does not lag with its writing, and all before it are forgotten. Another process may not have it, and is sent it again.
+So a line comes at least once whoever is killed, and some come twice. OpenSearch says "taken" when it has lines on its
+disk: HOLD is 0 then.
 
 Lines that belong together go on as one where a pod asks for it (multiline.py). A block with lines of an event that may
 go on is kept until that has gone on, and as long as the other blocks of the event.
@@ -13,7 +14,8 @@ Without room for more (MOST bytes, or a full disk) blocks are refused, and the s
 
 It also picks the place where the next shipper begins. vlagent notes how far it has read, not what it has handed on, so
 its newest note is too new for a successor: what it had in memory would be missing. The note before that is a minute
-older, and all that it covers is here. vlagent's command copies it back before each start.
+older, and all that it covers is here when the spool has made some rounds since the newest. vlagent's command copies it
+back before each start.
 """
 
 from __future__ import annotations
@@ -45,12 +47,25 @@ except ImportError:  # in a pod the programs lie side by side
 PORT = 9430
 #: Seconds after which a store that does not answer counts as away, and between two tries.
 TIMEOUT, PERIOD = 60.0, 1.0
+#: As many seconds at most between two of its answers count as time in which the store ran.
+LONGEST = 5.0
+#: Seconds after which a round begins with no other block: a slow store must not keep it from all else.
+LONG_ROUND = 30.0
+#: Rounds after a shipper's newest note until what the note before it covers has surely been handed on.
+ROUNDS = 10
+#: Seconds in which the store writes what it takes, if it has the time: -inmemoryDataFlushInterval, and what that takes.
+WRITTEN = 10.0
 #: Seconds that are left for what waits when the pod ends.
 FAREWELL = 3.0
 
 
 class Store(Protocol):
-    """Where blocks go. Both raise OSError if it is away or can take nothing now."""
+    """Where blocks go. Both methods raise OSError if it is away or can take nothing now."""
+
+    #: Lines so far whose fields it does not take, so that they were sent as texts.
+    texts: int
+    #: Whether, when it was last asked, it had more in memory than one that writes in time has.
+    lags: bool
 
     def process(self) -> str:
         """A word that another process of the store would not say."""
@@ -125,10 +140,18 @@ class Sender:
 
     def __init__(self, blocks: Blocks, store: Store, hold: float, clock: Callable[[], float] = time.monotonic) -> None:
         self._blocks, self._store, self._hold, self._clock = blocks, store, hold, clock
-        #: Block -> when the last of its lines were taken, and by which process.
+        #: Seconds in which the store ran, as far as was seen, and when it answered last. On a machine without time for
+        #: anybody the clock goes on, and the store has written nothing.
+        self._ran, self._answered = 0.0, clock()
+        #: Block -> how long the store had run when the last of its lines were taken, and which process took them.
         self._taken: dict[str, tuple[float, str]] = {}
         self._open = multiline.NOTHING
         self.sent = self.again = self.refused = 0
+
+    @property
+    def texts(self) -> int:
+        """Lines that were sent as texts."""
+        return self._store.texts
 
     def waiting(self) -> list[str]:
         """The blocks that no living process of the store has taken, as far as is known."""
@@ -139,9 +162,9 @@ class Sender:
 
         OSError if the store is away: all that it has not taken stays as it is.
         """
-        now = self._clock()
         # Asked before anything is sent: a block may have gone to a later process than this, never to an earlier one.
         process = self._store.process()
+        self._note_answer()
         if others := [name for name, (_, by) in self._taken.items() if by != process]:
             self._open = multiline.NOTHING  # its blocks are read again
             self.again += len(others)
@@ -149,12 +172,15 @@ class Sender:
                 del self._taken[name]
         # Oldest first and none left out: an event that is read again must not go on with lines behind a gap.
         still_open = self._open.blocks
-        for name in self._blocks.names():
-            if name not in self._taken or name in still_open or now - self._taken[name][0] < self._hold:
+        for name in () if self._store.lags else self._blocks.names():
+            if name not in self._taken or name in still_open or self._ran - self._taken[name][0] < self._hold:
                 break
             self._blocks.forget(name)
             del self._taken[name]
+        began = self._clock()
         for name in self.waiting():
+            if self._clock() - began > LONG_ROUND:
+                return
             self._send(name, process)
             self._send_due(multiline.AGE, process)
         # What is to go on may be in a block that came meanwhile.
@@ -195,10 +221,16 @@ class Sender:
                 self.sent += 1
             else:
                 self._refuse(blocks, "the store will never take it")
+            self._note_answer()
         self._take(blocks, process)
 
+    def _note_answer(self) -> None:
+        now = self._clock()
+        self._ran += min(now - self._answered, LONGEST)
+        self._answered = now
+
     def _take(self, blocks: Iterable[str], process: str) -> None:
-        self._taken |= dict.fromkeys(blocks, (self._clock(), process))
+        self._taken |= dict.fromkeys(blocks, (self._ran, process))
 
     def _refuse(self, blocks: Iterable[str], why: str) -> None:
         """Nobody will ever take it: it is forgotten as if it had been taken."""
@@ -233,8 +265,14 @@ class Door:
 class VictoriaLogs:
     """The store of the add-on `logging`, which takes vlagent's blocks as they are."""
 
-    def __init__(self, ask: Door) -> None:
-        self._ask = ask
+    texts = 0
+
+    def __init__(self, ask: Door, clock: Callable[[], float] = time.monotonic) -> None:
+        self._ask, self._clock = ask, clock
+        self.lags = False
+        #: Which process it was, and how many rows it had taken at which moments: those of the last WRITTEN seconds, and
+        #: one before.
+        self._life, self._took = "", list[tuple[float, float]]()
 
     def process(self) -> str:
         """The moment at which it was started."""
@@ -242,21 +280,39 @@ class VictoriaLogs:
         found = re.search(rb"^vm_app_start_timestamp (\S+)", body, re.MULTILINE)
         if status != 200 or found is None:
             raise OSError(f"the store answers {status}, and does not say since when it runs")
-        return found[1].decode()
+        self._note(found[1].decode(), body)
+        return self._life
+
+    def _note(self, life: str, body: bytes) -> None:
+        """Whether it has more rows in memory than it has taken lately. One that says nothing of them does not lag."""
+        now, took = self._clock(), _sum(rb"vl_rows_ingested_total", body)
+        if life != self._life:
+            self._life, self._took = life, []
+        self._took.append((now, took))
+        while len(self._took) > 1 and self._took[1][0] <= now - WRITTEN:
+            del self._took[0]
+        self.lags = _sum(rb'vl_storage_rows{type="storage/inmemory"}', body) > took - self._took[0][1]
 
     def send(self, path: str, body: bytes) -> bool:
         """Hand a block on; False if it is no block that this store can read."""
         headers = {"Content-Encoding": "zstd", "Content-Type": "application/octet-stream"}
-        status, _ = self._ask("POST", path, body, headers)
+        status, said = self._ask("POST", path, body, headers)
         if status in (400, 404):
+            print(f"the store answers {status}: {said[:300].decode(errors='replace')}", file=sys.stderr, flush=True)
             return False
         if status // 100 != 2:
             raise OSError(f"the store answers {status}")
         return True
 
 
+def _sum(name: bytes, metrics: bytes) -> float:
+    """The values of a metric, or of all that begin with its name and have labels, together."""
+    found = re.findall(rb"^" + re.escape(name) + rb"(?:\{.*\})? (\S+)$", metrics, re.MULTILINE)
+    return sum(map(float, found))
+
+
 class Checkpoints:
-    """vlagent's file of how far it has read: what it was one writing ago becomes the file `safe`.
+    """vlagent's file of how far it has read: what it was one writing ago becomes the file `safe`, ROUNDS looks later.
 
     `life` is a file that each vlagent writes anew before it starts; what an earlier one wrote counts for nothing.
     """
@@ -264,6 +320,9 @@ class Checkpoints:
     def __init__(self, current: Path, safe: Path, life: Path) -> None:
         self._current, self._safe, self._life = current, safe, life
         self._seen: tuple[bytes, object, bytes] | None = None
+        #: What is to be made safe when the writing after it was looked at so often, and how often it was.
+        self._next: bytes | None = None
+        self._looks = 0
         self._refused = self._begun = False
 
     def look(self, *, refused: bool = False) -> None:
@@ -277,14 +336,25 @@ class Checkpoints:
                 return
         except OSError:
             return
+        # Where all stood still for a minute, two writings follow each other, and nothing was handed on between them.
+        self._looks += 1
+        if self._refused or (self._seen is not None and self._seen[0] != found[0]):
+            self._next = None
+        if self._next is not None and self._looks >= ROUNDS:
+            self._save(self._next)
+            self._next = None
         if found == self._seen:
             return
-        if self._seen is not None and self._seen[0] == found[0] and not self._refused:
-            whole = self._safe.with_suffix(".half")
-            with contextlib.suppress(OSError):  # a full disk: the note that is there is older, and as safe
-                whole.write_bytes(self._seen[2])
-                whole.rename(self._safe)
+        # One that waits is not replaced: rounds that take long would let none ever become safe.
+        if self._next is None and self._seen is not None and self._seen[0] == found[0] and not self._refused:
+            self._next, self._looks = self._seen[2], 0
         self._seen, self._refused = found, begins
+
+    def _save(self, note: bytes) -> None:
+        whole = self._safe.with_suffix(".half")
+        with contextlib.suppress(OSError):  # a full disk: the note that is there is older, and as safe
+            whole.write_bytes(note)
+            whole.rename(self._safe)
 
     def _read(self) -> tuple[bytes, object, bytes]:
         """Whose writing it is, which one, and what it says."""
@@ -301,6 +371,7 @@ def metrics(blocks: Blocks, sender: Sender) -> str:
         "spool_sent_blocks_total counter": sender.sent,
         "spool_sent_again_blocks_total counter": sender.again,
         "spool_refused_blocks_total counter": sender.refused,
+        "spool_lines_as_text_total counter": sender.texts,
     }
     return "".join(f"# TYPE {name}\n{name.split()[0]} {value}\n" for name, value in values.items())
 

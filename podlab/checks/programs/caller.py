@@ -1,9 +1,10 @@
 """Runs a learner's source in a process of its own and calls one of its names; a JSON line for each call.
 
-`caller.py RESULTS MEMORY FILE [PROCESSES]`: reads {"source", "name", "calls"}, one line, from standard input and writes
-to the descriptor RESULTS. The others are limits: bytes of memory and of one file, and the number of processes. With
-"talk", lines that follow are more calls, {"name", "arguments"}, each answered at once; a name "it.method" is one of the
-object that {"make": NAME, "arguments"} has made last.
+`caller.py RESULTS MEMORY FILE [PROCESSES]`: reads {"source", "name", "calls", "seal"}, one line, from standard input,
+and writes to the descriptor RESULTS, each line behind the seal: what the source writes there is no answer. The others
+are limits: bytes of memory and of one file, and the number of processes. With "talk", lines that follow are more calls,
+{"name", "arguments"}, each answered at once; a name "it.method" is one of the object that {"make": NAME, "arguments",
+"called": "it"} has made.
 Standard library only. What the source prints goes wherever standard output goes; results have a way of their own.
 """
 
@@ -38,6 +39,7 @@ def main():
         most = int(most) if hard == resource.RLIM_INFINITY else min(int(most), hard)
         resource.setrlimit(which, (most, most))
     task = json.loads(sys.stdin.readline())
+    seal = task.pop("seal")
     # A module that can be found by its name: processes that the code starts get its functions by reference.
     module = sys.modules["answer"] = types.ModuleType("answer")
     space = vars(module)
@@ -45,21 +47,21 @@ def main():
         exec(compile(task["source"], FILE, "exec"), space)
         call = space[task["name"]] if task["name"] else None
     except BaseException as error:
-        tell(results, {"kind": "unusable", "error": told(error, task["source"])})
+        tell(results, seal, {"kind": "unusable", "error": told(error, task["source"])})
         return
     for arguments in task["calls"]:
-        tell(results, one(call, arguments, task["source"]))
+        tell(results, seal, one(call, arguments, task["source"]))
     if task.get("talk"):
-        tell(results, {"kind": "value"})
+        tell(results, seal, {"kind": "value"})
         for line in sys.stdin:
-            tell(results, talked(space, json.loads(line), task["source"]))
+            tell(results, seal, talked(space, json.loads(line), task["source"]))
 
 
 def talked(space, asked, source):
     if "make" in asked:
 
         def make(*arguments):
-            space["it"] = space[asked["make"]](*arguments)
+            space[asked["called"]] = space[asked["make"]](*arguments)
 
         return one(make, asked["arguments"], source)
     owner, _, name = asked["name"].rpartition(".")
@@ -122,12 +124,15 @@ def told(error, source):
     return f"{type(error).__name__}{': ' + text if text else ''}{where}"
 
 
-def tell(results, entry):
+def tell(results, seal, entry):
     try:
         sys.stdout.flush()  # what was printed comes before the answer: after the last one nobody waits
     except BaseException:
         pass
-    results.write(json.dumps(entry) + "\n")
+    try:
+        results.write(seal + json.dumps(entry) + "\n")
+    except OSError:
+        os._exit(1)  # the code has closed what is not its own, and the checker sees that we are gone
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from podlab.cluster.embedded.steps import Step
 from podlab.cluster.embedded.system import System
 from podlab.errors import ClusterError, WaitTimeout
 from podlab.node.api import ApiError, Invalid, NotFound
-from podlab.node.runtime.sandbox.sweep import remove_tree
+from podlab.trees import remove_tree
 from podlab.waiting import until_async
 
 #: Seconds that a part may take on a slow and busy machine.

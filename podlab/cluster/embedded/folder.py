@@ -11,7 +11,7 @@ from pathlib import Path
 from podlab import paths
 from podlab.cluster import folder
 from podlab.cluster.folder import Record, write_private
-from podlab.node.runtime.sandbox.sweep import remove_tree
+from podlab.trees import remove_tree
 
 __all__ = ["COMPONENTS", "ClusterFolder", "Record", "cluster_folder", "environment", "write_private"]
 
@@ -85,6 +85,7 @@ _INHERITED = (
     "PODLAB_HOME",
     "PODLAB_MEMORY",
     "PODLAB_REGISTRIES",
+    "PODLAB_RESOLVER",
     "PODLAB_SUPERVISOR",
     "PYTHONPATH",
     "TMPDIR",

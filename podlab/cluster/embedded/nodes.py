@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from podlab import paths
-from podlab.cluster.embedded import components, identities, shares, usage
+from podlab.cluster.embedded import components, delegation, identities, shares, usage
 from podlab.cluster.embedded.folder import ClusterFolder, Record, environment
 from podlab.cluster.embedded.nursery import Nursery
 from podlab.cluster.embedded.processes import Kept, Running, describe
+from podlab.cluster.embedded.resolver import resolver
 from podlab.errors import ClusterError, RuntimeRefused, UsageError
 from podlab.network import addresses
 from podlab.network.backbone import Backbone
@@ -165,6 +166,7 @@ class Node:
             image_store=str(paths.cache() / "images"),
             outside=str(self._cluster.outside),
             registries=os.environ.get("PODLAB_REGISTRIES", "").replace(",", " ").split(),
+            resolver=resolver(),
             lease_duration=self._timers.lease_duration,
             lease_period=self._timers.lease_period,
             status_period=self._timers.status_period,
@@ -292,13 +294,18 @@ class Node:
             self.agent.signal(signal.SIGKILL)
             await until_async(partial(_nothing_left, str(folder)), f"{self.name} being empty", timeout=30.0)
         machine = await asyncio.to_thread(
-            start_machine, self.name, folder, self.socket, self._cluster.log(self.machine.name), plain
+            start_machine, self.name, folder, self.socket, self._cluster.log(self.machine.name), plain, self._cgroup()
         )
         self._backbone.attach(self.name, self.index, machine.pid)
         self.isolated = False
         await self._forget_runtime()
         self._runtime = SandboxRuntime(self.socket)
         return RunningMachine(machine)
+
+    def _cgroup(self) -> str | None:
+        """The path of its own, if the cluster has one."""
+        above = self._record.details.get("cgroup")
+        return delegation.of_node(above, self._cluster.path, self.name) if above else None
 
     async def _start_agent(self) -> Running:
         machine = await self.machine.up()

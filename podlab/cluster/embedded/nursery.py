@@ -1,15 +1,17 @@
 """Agents forked from one process that has loaded their modules already: at bring-up, three starts of Python less.
 
-The nursery is forked from the supervisor before that has an event loop or threads. For each agent it forks a
-guard, which enters the machine's PID namespace and forks the agent into it; when the guard has gone, the kernel
-makes the agent a child of the supervisor, which can wait for it like for any other. An agent that is started
-later, after a crash, is started by its machine, as a program of its own.
+The nursery is forked from the supervisor before that has an event loop or threads, and loads the agent itself: the
+supervisor, which stays, needs no memory for it. For each agent the nursery forks a guard, which enters the machine's
+PID namespace and forks the agent into it; when the guard has gone, the kernel makes the agent a child of the
+supervisor, which can wait for it like for any other. An agent that is started later, after a crash, is started by
+its machine, as a program of its own.
 """
 
 from __future__ import annotations
 
 import asyncio
 import gc
+import importlib
 import json
 import os
 import signal
@@ -65,7 +67,7 @@ class Nursery:
 
 
 def begin(title: str, reaper: Reaper) -> Nursery:
-    """Fork a nursery that has everything loaded that this process has. Only while there are no threads."""
+    """Fork a nursery, which shares what this process has loaded. Only while there are no threads."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     gc.collect()
     gc.freeze()
@@ -83,6 +85,7 @@ def _run(connection: socket.socket, title: str) -> NoReturn:
         os.closerange(3, keep)
         os.closerange(keep + 1, 1 << 20)
         kernel.set_process_title(title)
+        importlib.import_module("podlab.node.agent")  # before the agents: each has it, and shares it with the others
         while data := connection.recv(_LONGEST):
             _one(connection, json.loads(data))
     except ConnectionError:

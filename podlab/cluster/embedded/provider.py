@@ -13,10 +13,11 @@ from typing import Any
 
 from podlab import paths
 from podlab.cluster import user_kubeconfig
-from podlab.cluster.embedded import control, warden
+from podlab.cluster.embedded import control, delegation, warden
 from podlab.cluster.embedded.components import PROFILES
 from podlab.cluster.embedded.folder import COMPONENTS, ClusterFolder, Record, cluster_folder, environment
 from podlab.cluster.embedded.processes import last_lines
+from podlab.cluster.embedded.resolver import resolver
 from podlab.cluster.embedded.usage import outer_numbers
 from podlab.cluster.folder import check_name
 from podlab.cluster.progress import step
@@ -112,7 +113,7 @@ class EmbeddedProvider:
         details = {
             "profile": profile_words(record.profile),
             "runtime": runtime,
-            "limits": choice.LIMITS,
+            "limits": choice.limits(record.details.get("controllers", "").split()),
             "folder": str(folder.path),
         }
         common: dict[str, Any] = {"name": name, "provider": self.name, "version": record.version}
@@ -177,6 +178,7 @@ class EmbeddedProvider:
 
     def _run(self, folder: ClusterFolder, progress: Progress) -> None:
         """Get the binaries and bring the cluster up; StepFailed says if it was taken down meanwhile."""
+        resolver()  # the supervisor's complaint would come late
         try:
             binaries = _binaries(progress)
             _need_space(folder.path)
@@ -191,7 +193,7 @@ class EmbeddedProvider:
         from podlab.node.runtime.sandbox.machine import launch_supervisor
 
         log = folder.log("supervisor")
-        plain = folder.read().runtime == "plain"
+        plain = _place(folder).runtime == "plain"
         argv = [sys.executable, "-m", "podlab.cluster.embedded.supervisor", str(folder.path)]
         marks = {warden.SUPERVISOR: str(folder.path)} if plain else {}
         argv.append(json.dumps({name: str(path) for name, path in binaries.items()}))
@@ -240,6 +242,24 @@ def _clear(folder: ClusterFolder) -> None:
         return
     if record.runtime == "plain":
         warden.clear(folder, record)
+    if cgroup := record.details.get("cgroup"):
+        delegation.clear(cgroup, folder.path)
+
+
+def _place(folder: ClusterFolder) -> Record:
+    """Note in the record where the cgroups of its nodes will be, if they can have any."""
+    record = folder.read()
+    offer = delegation.Offer(None) if record.runtime == "plain" else delegation.offered()
+    try:
+        delegation.take(offer)
+    except OSError as error:
+        raise EnvironmentUnsuitable(
+            f"The cgroup {offer.path} does not hand its controllers on: {error.strerror}.",
+            hint=f"Name another delegated one in {delegation.VARIABLE}, or start where none is.",
+        ) from error
+    record.details |= {"cgroup": str(offer.path or ""), "controllers": " ".join(offer.controllers)}
+    folder.write(record)
+    return record
 
 
 def _check(spec: ClusterSpec) -> None:

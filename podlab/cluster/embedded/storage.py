@@ -1,12 +1,14 @@
 """Dynamic provisioning: a folder of the chosen node for each claim of the StorageClass `standard`.
 
 A node's folder is a folder of this host, so the supervisor makes and deletes them itself; at the API server it
-has only the rights of a provisioner. A volume stays where it was made: with its node it goes.
+has only the rights of a provisioner. Pods may write to that folder: no link in it is followed. A volume stays where it
+was made: with its node it goes.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from pathlib import Path
@@ -16,7 +18,8 @@ from podlab.cluster.embedded.identities import LOCAL_PROVISIONER
 from podlab.node.api import AlreadyExists, ApiClient, ApiError, NotFound
 from podlab.node.background import Background
 from podlab.node.events import EventRecorder
-from podlab.node.runtime.sandbox.sweep import remove_tree
+from podlab.node.runtime.sandbox.beneath import entered, make_below
+from podlab.trees import remove_tree
 from podlab.waiting import pause_async
 
 log = logging.getLogger(__name__)
@@ -215,8 +218,10 @@ class Provisioner:
             await self._api.patch(path, {"metadata": {"annotations": {_NODE: None}}})
             return
         folder = _below(root, volume)
-        folder.mkdir(parents=True, exist_ok=True)
-        folder.chmod(0o777)
+        root.mkdir(parents=True, exist_ok=True)
+        make_below(root, folder.relative_to(root).parts, 0o755)
+        with entered(folder, root) as inside:
+            Path(inside).chmod(0o777)
         try:
             await self._api.post(_VOLUMES, volume)
         except AlreadyExists:
@@ -227,7 +232,9 @@ class Provisioner:
     async def _delete(self, volume: Object) -> None:
         for node in nodes_of(volume):
             if root := self._root(node):
-                await asyncio.to_thread(remove_tree, str(_below(root, volume)))
+                folder = _below(root, volume)
+                with contextlib.suppress(FileNotFoundError), entered(folder.parent, root) as inside:
+                    await asyncio.to_thread(remove_tree, f"{inside}/{folder.name}")
         try:
             await self._api.delete(f"{_VOLUMES}/{volume['metadata']['name']}")
         except NotFound:

@@ -39,11 +39,8 @@ LOG_PERIOD = 15.0
 
 
 def load(plane: ControlPlane, reaper: Reaper) -> Nursery | None:
-    """Load everything while etcd starts and certificates are made; returns a nursery that has it all, too."""
-    modules = ["ssl", "aiohttp", "podlab.cluster.embedded.requests"]
-    if plane.record.nodes:
-        modules += ["podlab.network.node", "podlab.node.agent"]
-    for module in modules:
+    """Load everything while etcd starts and certificates are made; returns a nursery, if there are nodes."""
+    for module in ("ssl", "aiohttp", "podlab.cluster.embedded.requests"):
         importlib.import_module(module)
         plane.look()
     if not plane.record.nodes:

@@ -131,7 +131,7 @@ def _load(runtime: Runtime, program: Path, cluster: str, archive: Path, names: S
             raise known
         raise ClusterError(
             f"{', '.join(names)} could not be loaded into the nodes: {reason(done.stderr)}.",
-            hint="A full disk is the usual reason: `docker system df`.",
+            hint=f"A full disk is the usual reason: `{runtime.name} system df`.",
         )
 
 

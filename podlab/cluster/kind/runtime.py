@@ -211,7 +211,8 @@ def failure(runtime: str, verb: str, said: str) -> ClusterError | EnvironmentUns
     for pattern, meaning, cure in AILMENTS:
         if found := re.search(f".*({pattern}).*", said, re.IGNORECASE):
             return EnvironmentUnsuitable(
-                f"{runtime} cannot be used: {meaning}. It said: {found[0].strip().rstrip('.')}.", hint=_cure(cure)
+                f"{runtime} cannot be used: {meaning}. It said: {found[0].strip().rstrip('.')}.",
+                hint=_cure(cure.replace("`docker ", f"`{runtime} ")),
             )
     return ClusterError(f"`{runtime} {verb}` failed: {reason(said)}.")
 

@@ -6,34 +6,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from podlab.checks.bench import Bench
-from podlab.checks.contract import Answer, Exercise, HandIn, Hint
+from podlab.checks.contract import Answer, Exercise, HandIn, Hint, Json
 from podlab.course.closed_stall.once_more import LESSON
-from podlab.course.plain import Problem, judged, values
+from podlab.course.plain import Problem, judged, made
+from podlab.widgets.timeline import Bar, Mark, kept
 
 NAME = "Breaker"
-
-#: Follows the learner's cell: a script of ("allow" | "ok" | "failed", time); what every "allow" said.
-_DRIVER = """
-def _played(failures, rest, script):
-    breaker, said = Breaker(failures, rest), []
-    for what, now in script:
-        told = getattr(breaker, what)(now)
-        if what == "allow":
-            said.append(bool(told))
-    return said
-
-def _served(failures, rest, step, alive):
-    breaker, reached, refused = Breaker(failures, rest), [], 0
-    for number in range(alive[2]):
-        now = number * step
-        if not breaker.allow(now):
-            refused += 1
-            continue
-        reached.append(now)
-        (breaker.ok if not alive[0] <= now < alive[1] else breaker.failed)(now)
-    return [reached, refused]
-"""
-
+#: ["allow" | "ok" | "failed", time].
 Script = list[list[Any]]
 
 
@@ -60,12 +39,37 @@ def setting(bench: Bench) -> Setting:
 
 def played(source: str, bench: Bench, one: Setting, script: Script) -> list[bool]:
     """What every "allow" of a script said."""
-    return values(bench, source + _DRIVER, "_played", [[one.failures, one.rest, script]])[0]
+    said = []
+    with made(bench, source, NAME, one.failures, one.rest) as breaker:
+        for what, now in script:
+            if what == "allow":
+                said.append(bool(breaker.ask("it.allow", now)))
+            else:
+                breaker.tell(f"it.{what}", now)
+    return said
 
 
-def served(source: str, bench: Bench, one: Setting, step: float, dead: tuple[float, float], calls: int) -> Any:
-    """Calls at a steady pace to a service that is dead for a while: when calls reached it, how many were refused."""
-    return values(bench, source + _DRIVER, "_served", [[one.failures, one.rest, step, [*dead, calls]]])[0]
+def picture(script: Script, said: list[bool], wrong: int) -> dict[str, Json]:
+    """Evidence for `lab.replay`: what it said and was told, opened at question number `wrong` (from 0)."""
+    asked = [now for what, now in script if what == "allow"]
+    until = [*asked[1:], max(now for _, now in script) + 0.5]
+    bars = [
+        Bar("your breaker", begin, end, "allows" if yes else "refuses", "good" if yes else "gone")
+        for begin, end, yes in zip(asked, until, said, strict=True)
+    ]
+    marks = [Mark(f"told {what}()", now, what) for what, now in script if what != "allow"]
+    return {"replay": kept(bars, marks, asked[wrong], mode="simulation")}
+
+
+def served(source: str, bench: Bench, one: Setting, step: float, dead: tuple[float, float], calls: int) -> list[float]:
+    """When calls reached a service, of those made at a steady pace; it is dead for a while."""
+    reached = []
+    with made(bench, source, NAME, one.failures, one.rest) as breaker:
+        for now in (number * step for number in range(calls)):
+            if breaker.ask("it.allow", now):
+                reached.append(now)
+                breaker.tell("it.failed" if dead[0] <= now < dead[1] else "it.ok", now)
+    return reached
 
 
 def stage(answer: Answer, _bench: Bench) -> str:
@@ -112,19 +116,23 @@ def opens(scene: str, bench: Bench) -> str | Problem:
     one = setting(bench)
     script, at = one.opened()
     looks = [at + one.rest * share for share in (0.01, 0.5, 0.99)]
-    said = played(scene, bench, one, [*script, *(["allow", now] for now in looks)])
+    script += [["allow", now] for now in looks]
+    said = played(scene, bench, one, script)
     if not all(said[: one.failures]):
         return Problem(
             f"Breaker({one.failures}, {one.rest}) refused call {said.index(False) + 1} too early",
             "It opens too early.",
             "Count the failures; refuse when the count has reached `failures`.",
+            picture(script, said, said.index(False)),
         )
     if any(said[one.failures :]):
-        when = looks[said[one.failures :].index(True)] - at
+        wrong = said.index(True, one.failures)
+        when = looks[wrong - one.failures] - at
         return Problem(
             f"Breaker({one.failures}, {one.rest}) allowed a call {when:.2g} s after failure number {one.failures}",
             "It does not open, or not for so long.",
             "In failed(now), when the count is reached, note until when nobody may call: now + rest.",
+            picture(script, said, wrong),
         )
     return f"{one.failures} failures, then {one.rest} s of rest"
 
@@ -145,6 +153,7 @@ def in_a_row(scene: str, bench: Bench) -> str | Problem:
             f"{said.index(False) + 1}",
             "All failures are counted, not those in a row.",
             "What does ok(now) have to forget?",
+            picture(script, said, said.index(False)),
         )
     return f"{len(said)} calls with a success every {one.failures} were all allowed"
 
@@ -156,7 +165,8 @@ def one_tries(scene: str, bench: Bench) -> str | Problem:
     one = setting(bench)
     script, at = one.opened()
     begin = at + one.rest + 0.01
-    said = played(scene, bench, one, [*script, *(["allow", begin + number / 1000] for number in range(10))])
+    script += [["allow", begin + number / 1000] for number in range(10)]
+    said = played(scene, bench, one, script)
     through = sum(said[one.failures :])
     if through != 1:
         return Problem(
@@ -165,6 +175,7 @@ def one_tries(scene: str, bench: Bench) -> str | Problem:
             if through
             else "Nobody is ever allowed again: the breaker cannot find out that the service is back.",
             "When you let one through, remember that somebody is trying (or move the rest on).",
+            picture(script, said, one.failures + bool(said[one.failures])),
         )
     return "one of ten was allowed"
 
@@ -176,20 +187,23 @@ def recovers(scene: str, bench: Bench) -> str | Problem:
     one = setting(bench)
     script, at = one.opened()
     begin = at + one.rest + 0.01
-    after: Script = [["allow", begin], ["ok", begin + 0.05]]
-    after += [["allow", begin + 0.1 + number / 100] for number in range(10)]
-    after += [*one.failing(begin + 1, one.failures - 1), ["allow", begin + 2]]
-    said = played(scene, bench, one, [*script, *after])[one.failures :]
-    if not all(said[:11]):
+    script += [["allow", begin], ["ok", begin + 0.05]]
+    script += [["allow", begin + 0.1 + number / 100] for number in range(10)]
+    script += [*one.failing(begin + 1, one.failures - 1), ["allow", begin + 2]]
+    said = played(scene, bench, one, script)
+    wrong = next((number for number in range(one.failures, len(said)) if not said[number]), len(said))
+    if wrong < one.failures + 11:
         return Problem(
             "the service answered, and a call after that was refused",
             "The breaker does not close again, or somebody is still taken to be trying.",
             "ok(now) makes everything as in the beginning.",
+            picture(script, said, wrong),
         )
-    if not all(said[11:]):
+    if wrong < len(said):
         return Problem(
             f"after it had closed, Breaker({one.failures}, {one.rest}) opened with fewer than {one.failures} failures",
             "The old failures are still counted.",
             "ok(now) makes everything as in the beginning.",
+            picture(script, said, wrong),
         )
     return "it closed, and counted from 0"

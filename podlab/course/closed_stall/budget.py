@@ -6,26 +6,20 @@ from dataclasses import dataclass
 
 from podlab.checks.bench import Bench
 from podlab.checks.contract import Answer, Exercise, HandIn, Hint
+from podlab.checks.talks import Talk
 from podlab.course.closed_stall.once_more import LESSON
-from podlab.course.plain import Problem, judged, values
+from podlab.course.outside import answered
+from podlab.course.plain import Problem, judged, made
 
 NAME = "Budget"
-
-#: Follows the learner's cell: a script of ("call" | "take", how often); how many tries each "take" was given.
+#: Follows the learner's cell: many calls at once, since a budget says nothing to them; each "take" is asked for alone.
 _DRIVER = """
-def _spent(share, most, script):
-    budget, given = Budget(share, most), []
-    for what, count in script:
-        told = [getattr(budget, what)() for _ in range(count)]
-        if what == "take":
-            given.append(sum(map(bool, told)))
-    return given
-
-def _apart(share, most):
-    one, other = Budget(share, most), Budget(share, most)
-    return [sum(bool(budget.take()) for _ in range(2 * most)) for budget in (one, other)]
+def _calls(count):
+    for _ in range(count):
+        it.call()
 """
 
+#: ("call" | "take", how often).
 Script = list[tuple[str, int]]
 
 
@@ -47,8 +41,19 @@ def setting(bench: Bench) -> Setting:
 
 def spent(source: str, bench: Bench, one: Setting, script: Script) -> list[int]:
     """How many tries each "take" of a script was given."""
-    steps = [list(step) for step in script]
-    return values(bench, source + _DRIVER, "_spent", [[1 / one.every, one.most, steps]])[0]
+    given = []
+    with made(bench, source + _DRIVER, NAME, 1 / one.every, one.most) as talk:
+        for what, count in script:
+            if what == "call":
+                answered(talk, "_calls", count)
+            else:
+                given.append(taken(talk, count))
+    return given
+
+
+def taken(talk: Talk, count: int, budget: str = "it") -> int:
+    """How many tries a budget gives that is asked `count` times."""
+    return sum(bool(talk.ask(f"{budget}.take")) for _ in range(count))
 
 
 def stage(answer: Answer, _bench: Bench) -> str:
@@ -101,7 +106,7 @@ def quiet(scene: str, bench: Bench) -> str | Problem:
 @judged("of calls that all fail, `most` are tried again, and after that only the share that calls earn")
 def storm(scene: str, bench: Bench) -> str | Problem:
     """Every call fails and asks for a second try."""
-    one, calls = setting(bench), 800
+    one, calls = setting(bench), 200
     given = sum(spent(scene, bench, one, [("call", 1), ("take", 1)] * calls))
     most = one.most + calls // one.every
     if given > most:
@@ -124,7 +129,9 @@ def storm(scene: str, bench: Bench) -> str | Problem:
 def apart(scene: str, bench: Bench) -> str | Problem:
     """Two budgets; all of the first is used up, then the second is asked."""
     one = setting(bench)
-    first, second = values(bench, scene + _DRIVER, "_apart", [[1 / one.every, one.most]])[0]
+    with made(bench, scene, NAME, 1 / one.every, one.most) as talk:
+        talk.make(NAME, 1 / one.every, one.most, called="other")
+        first, second = taken(talk, 2 * one.most), taken(talk, 2 * one.most, "other")
     if second != one.most:
         return Problem(
             f"two of {one}: of the first {first} tries were taken, and then {second} of the second",

@@ -7,48 +7,28 @@ from typing import Any
 
 from podlab.checks.bench import Bench
 from podlab.checks.contract import Answer, Exercise, HandIn, Hint
-from podlab.course.plain import Problem, judged, values
+from podlab.course.outside import answered, outside
+from podlab.course.plain import Problem, judged
 
 LESSON = "notebooks/11-when-a-stall-closes.ipynb"
 NAME = "ask"
-#: More tries than this are cut off: the code would go on for ever.
-MOST = 25
 _A_LITTLE = 1e-6
 
-#: Follows the learner's cell. A behaviour is a list of (what happens, after how many seconds), one for each try.
+#: Follows the learner's cell. What happens, and when, is outside of its process: see programs/one_service.py.
 _DRIVER = """
-class _Enough(BaseException):
-    pass
-
-def _asked(behaviour, seconds):
-    now, tries = [100.0], []
-    def call(patience):
-        if len(tries) >= MOST:
-            raise _Enough
-        what, after = behaviour[min(len(tries), len(behaviour) - 1)]
-        patience = float(patience)
-        tries.append([now[0] - 100.0, patience])
-        if what == "hangs" or after > patience:
-            now[0] += max(0.0, patience)
-            raise TimeoutError("no answer within %g s" % patience)
-        now[0] += after
-        if what == "answers":
-            return "answer %d" % len(tries)
-        if what == "refuses":
-            raise ConnectionError("refused, try %d" % len(tries))
-        raise ValueError("there is no such movie")
-    told = {"tries": tries, "value": None, "error": "", "says": ""}
+def _asked(address, seconds):
+    from podlab.course.way import CutOff, Way
+    way = Way(address)
+    call, clock = (lambda patience: way.ask("call", float(patience))), (lambda: way.ask("clock"))
     try:
-        told["value"] = repr(ask(call, seconds, lambda: now[0]))
+        return {"value": repr(ask(call, seconds, clock))}
     except NotImplementedError:
         raise
-    except _Enough:
-        told["error"] = "endless"
+    except CutOff:
+        return {}
     except Exception as error:
-        told["error"], told["says"] = type(error).__name__, str(error)[:100]
-    told["took"] = now[0] - 100.0
-    return told
-""".replace("MOST", str(MOST))
+        return {"error": type(error).__name__, "says": str(error)[:100]}
+"""
 
 Behaviour = list[list[Any]]
 
@@ -77,8 +57,19 @@ class Run:
 
 def runs(source: str, bench: Bench, cases: list[tuple[Behaviour, float]]) -> list[Run]:
     """One run for each behaviour and patience."""
-    told = values(bench, source + _DRIVER, "_asked", [[behaviour, seconds] for behaviour, seconds in cases])
-    return [Run(behaviour, seconds, **one) for (behaviour, seconds), one in zip(cases, told, strict=True)]
+    made = []
+    with outside(bench, "one_service") as service:
+        address = service.tell("begin")
+        with bench.talk(source + _DRIVER, seconds=10) as talk:
+            for behaviour, seconds in cases:
+                service.tell("behave", behaviour)
+                told = answered(talk, "_asked", address, seconds)
+                went = service.tell("went")
+                error = "endless" if went["endless"] else str(told.get("error", ""))
+                value = None if error else str(told.get("value"))
+                says = str(told.get("says", ""))
+                made.append(Run(behaviour, seconds, went["tries"], value, error, says, went["took"]))
+    return made
 
 
 def stage(answer: Answer, _bench: Bench) -> str:
@@ -205,7 +196,7 @@ def tries(scene: str, bench: Bench) -> str | Problem:
 def endless(run: Run) -> Problem:
     """The Problem of code that never stops trying."""
     return Problem(
-        f"a service that {run.behaviour[0][0]}: it was cut off after {MOST} tries",
+        f"a service that {run.behaviour[0][0]}: it was cut off after {len(run.tries)} tries",
         "The loop ends only with an answer.",
         "Count the tries, and look at the clock before each.",
     )

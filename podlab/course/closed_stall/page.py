@@ -8,7 +8,8 @@ from typing import Any
 from podlab.checks.bench import Bench
 from podlab.checks.contract import Answer, Exercise, HandIn, Hint, Inconclusive
 from podlab.course.closed_stall.once_more import LESSON
-from podlab.course.plain import Problem, judged, values
+from podlab.course.outside import answered, outside
+from podlab.course.plain import Problem, judged
 
 NAME = "page"
 #: Seconds that a page has, and how many times as long a stopped stall stays stopped if the page does not come.
@@ -18,99 +19,42 @@ SECONDS, FACTOR = 0.4, 12
 STARVED = 0.6
 STALLS = ("popular", "recommended", "rated")
 
-#: Follows the learner's cell: each stall is a process of its own that answers over a socket.
-_DRIVER = r"""
-def _opened(kinds, seconds, factor, nonce):
-    import os, signal, socket, threading, time
-    at_once = threading.Barrier(len(kinds)) if "together" in kinds.values() else None
-    stalls, asked, ends = {}, {}, []
-    begun, answered, stood = {}, {}, [0.0]
+#: Follows the learner's cell. Each stall is a process of its own, asked through programs/stalls.py.
+_DRIVER = """
+def _opened(address, names, seconds):
+    import threading, time
+    over, stood = threading.Event(), [0.0]
 
-    def serve(link):
-        while link.recv(100):
-            link.sendall(b"here")
+    def pulse():
+        while not over.is_set():
+            begun = time.monotonic()
+            over.wait(seconds / 20)
+            stood.append((time.monotonic() - begun) / seconds)
 
-    for name, kind in kinds.items():
-        ours, theirs = socket.socketpair()
-        pid = os.fork()
-        if pid == 0:
-            try:
-                for other, _ in stalls.values():
-                    other.close()
-                ours.close()
-                serve(theirs)
-            finally:
-                os._exit(0)
-        theirs.close()
-        stalls[name] = ours, pid
-        if kind == "stopped":
-            os.kill(pid, signal.SIGSTOP)
-            os.waitpid(pid, os.WUNTRACED)  # returns when it stands still
+    beating = threading.Thread(target=pulse, daemon=True)
+    beating.start()
+    told = _page(address, names, seconds)
+    over.set()
+    beating.join()
+    return {**told, "stood": max(stood)}
+
+def _page(address, names, seconds):
+    from podlab.course.way import Way
+    way = Way(address)
 
     def call(name):
-        def ask():
-            asked[name] = asked.get(name, 0) + 1
-            if kinds[name] == "refuses":
-                raise ConnectionError(name + " refuses")
-            if at_once:
-                at_once.wait(seconds * factor)
-            link, _ = stalls[name]
-            begun[name] = time.monotonic()
-            link.sendall(b"what")
-            if not link.recv(100):
-                raise ConnectionError(name + " is gone")
-            answered[name] = time.monotonic()
-            return name + " " + nonce
-        return ask
+        return lambda: way.ask(name)
 
-    def release():
-        # From here on it is too late: everybody who waits is let go.
-        if at_once:
-            at_once.abort()
-        for link, pid in stalls.values():
-            os.kill(pid, signal.SIGKILL)
-            os.waitpid(pid, 0)
-            link.shutdown(socket.SHUT_RDWR)
-
-    came, late = threading.Event(), threading.Event()
-
-    def watch():
-        # In steps: when this process stands still altogether, only one of them is long.
-        for _ in range(20 * factor):
-            begin = time.monotonic()
-            over = came.wait(seconds / 20)
-            stood.append((time.monotonic() - begin) / seconds)
-            if over:
-                break
-        else:
-            late.set()
-        release()
-        ends.append(1)
-
-    watchman = threading.Thread(target=watch)
-    watchman.start()
-    told = {"error": "", "value": None}
     try:
-        told["value"] = page({name: call(name) for name in kinds}, seconds)
-        if not isinstance(told["value"], dict):
-            told["error"] = "no dictionary, but " + type(told["value"]).__name__
-            told["value"] = None
+        value = page({name: call(name) for name in names}, seconds)
     except NotImplementedError:
         raise
     except Exception as error:
-        told["error"] = type(error).__name__ + ": " + str(error)[:150]
-    finally:
-        ended = time.monotonic()
-        told["late"] = late.is_set()
-        told["asked"] = dict(asked)
-        came.set()
-        watchman.join()
-        told["stood"] = max(stood)
-        told["waited"] = {name: (answered.get(name, ended) - at) / seconds for name, at in begun.items()}
-    if told["value"] is not None:
-        told["value"] = {str(key): value if isinstance(value, str) else None if value is None else repr(value)
-                         for key, value in told["value"].items()}
-    return told
+        return {"error": type(error).__name__ + ": " + str(error)[:150]}
+    if not isinstance(value, dict):
+        return {"error": "no dictionary, but " + type(value).__name__}
+    return {"value": {str(key): one if isinstance(one, str) else None if one is None else repr(one)
+                      for key, one in value.items()}}
 """
 
 
@@ -123,8 +67,18 @@ class Scene:
     def page(self, bench: Bench, **kinds: str) -> dict[str, Any]:
         """One page from stalls of these kinds: answers, refuses, stopped, together."""
         seconds = bench.deadline(SECONDS)
-        arguments = [kinds, seconds, FACTOR, bench.nonce]
-        return values(bench, self.source + _DRIVER, "_opened", [arguments], 4 * SECONDS * FACTOR + 10)[0]
+        with outside(bench, "stalls") as stalls:
+            address = stalls.tell("begin", kinds, seconds, FACTOR, bench.nonce)
+            with bench.talk(self.source + _DRIVER, seconds=4 * SECONDS * FACTOR + 10) as talk:
+                stalls.tell("watch")
+                told = answered(talk, "_opened", address, list(kinds), seconds)
+                value = told.get("value")
+                page = value if isinstance(value, dict) else {}
+                run = {"value": page, "error": str(told.get("error", "")), **stalls.tell("over")}
+        stood = told.get("stood")
+        if run["late"] and isinstance(stood, int | float) and stood > STARVED:
+            raise Inconclusive("the process that makes the page stood still for longer than the page has")
+        return run
 
 
 def stage(answer: Answer, _bench: Bench) -> Scene:

@@ -25,6 +25,8 @@ NAME = "reconcile"
 COUNT = 2
 #: Rounds that a phase may take: each of them asks the function once and does what it says.
 MOST_ROUNDS = 14
+#: Actions that a phase may take: no sensible function needs as many.
+MOST_ACTIONS = 40
 #: Rounds after which it is not asked again while members are still ending.
 ASKED_ENOUGH = 4
 
@@ -143,8 +145,12 @@ class Driver:
             if number == 0:
                 phase.first = actions
                 phase.ending = {each["metadata"]["uid"] for each in before if each["metadata"].get("deletionTimestamp")}
-            done = [self._do(phase, action) for action in actions]
-            if phase.trouble or len(phase.actions) > 40:
+            done = False
+            for action in actions[:MOST_ACTIONS]:
+                done = self._do(phase, action) or done
+                if phase.trouble:
+                    break
+            if phase.trouble or len(phase.actions) > MOST_ACTIONS:
                 break
             leaving = any(map(_leaving, self.room.pods()))
             idle = idle + 1 if not actions and not leaving else 0
@@ -152,7 +158,7 @@ class Driver:
                 phase.quiet = True
                 break
             # A controller is asked again when something has changed. While pods end, it is asked all the same.
-            if not any(done):
+            if not done:
                 self.room.constantly(lambda: True, 0.3, polls=1)
                 if number >= ASKED_ENOUGH:
                     # It has been asked often enough while they end, which takes long on a slow machine.

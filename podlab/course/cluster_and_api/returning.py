@@ -12,7 +12,7 @@ from podlab.checks.world import Room, World, is_ready
 from podlab.course import workload
 from podlab.course.cluster_and_api import LESSON
 from podlab.course.moments import cluster_map
-from podlab.course.plain import Problem, judged
+from podlab.course.plain import Problem, judged, short
 from podlab.course.scenes import mentions, once, submit
 
 NAME, OWNERS = "manifest_14_1", "owners"
@@ -172,7 +172,7 @@ def owners(scene: Scene, world: World) -> str | Problem:
         if isinstance(told, dict) and told == {above: below for below, above in real.items()}
         else "It does not fit the ownerReferences of the objects."
     )
-    return Problem(f"{told!r}", cause, "lab.get('pods')[0]['metadata']['ownerReferences'], and so on upwards.")
+    return Problem(short(told), cause, "lab.get('pods')[0]['metadata']['ownerReferences'], and so on upwards.")
 
 
 def top_of(room: Room) -> tuple[str, str] | None:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 from podlab import waiting
 from podlab.checks.bench import Bench
-from podlab.checks.contract import Answer, Exercise, HandIn, Hint, Inconclusive
+from podlab.checks.contract import Answer, Exercise, HandIn, Hint, Inconclusive, Json
 from podlab.course.fit_for_a_cluster.room import LESSON, Answered, Program, Room, played
 from podlab.course.plain import Problem
+from podlab.widgets.timeline import Bar, Mark, kept
 
 NAME = "drained"
 #: Seconds for which the program goes on answering after SIGTERM, and how long what is under way may then take.
@@ -17,6 +21,8 @@ FACTOR = 8
 BEFORE, CLIENTS, LAG = 40, 4, 0.6
 #: What began later than this part of the drain proves nothing: no answer was promised to it.
 SURE = 0.8
+#: Failed requests that a picture shows.
+MOST_SHOWN = 40
 #: Looks in a drain, and how few of them must be in its sure part: whoever stops to listen at once may be a moment late.
 PACE, LOOKS = 20, 5
 
@@ -167,6 +173,16 @@ def unready(room: Room, bench: Bench) -> str | Problem:
     return f"/readyz gave 503 soon, and GET /work was answered {looks} times within the drain"
 
 
+def picture(rows: Sequence[Any], failed: Sequence[Any], told: float, drain: float) -> dict[str, Json]:
+    """Evidence for `lab.replay`: when the program was told, and which requests (status, error, begin, end) failed."""
+    zero = min(row[2] for row in rows)
+    told -= zero
+    bars = [Bar("the program", 0.0, told, "serves", "good"), Bar("the program", told, told + drain, "drains", "doubt")]
+    marks = [Mark("the program", told, "SIGTERM")]
+    marks += [Mark("failed", row[3] - zero, row[1] or f"status {row[0]}") for row in failed[:MOST_SHOWN]]
+    return {"replay": kept(bars, marks, min(row[3] for row in failed) - zero)}
+
+
 @EXERCISE.check("load", "Under load nothing is lost", weight=3, needs=["in-flight"])
 @played(NAME, "of all requests that clients send until the news has reached them, none fails")
 def load(room: Room, bench: Bench) -> str | Problem:
@@ -193,6 +209,7 @@ def load(room: Room, bench: Bench) -> str | Problem:
             f"{len(failed)} of {len(owed)} requests failed, the first with {what}; {after} were sent after SIGTERM",
             "It stops listening, or ends, before those who send have heard of it.",
             "What happens between SIGTERM and the moment at which your server stops to accept?",
+            picture(rows, failed, told, drain),
         )
     if lost:
         raise Inconclusive("requests that were sent within the drain came too late")

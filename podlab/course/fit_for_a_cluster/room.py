@@ -61,7 +61,7 @@ class Room(AbstractContextManager["Room"]):
 
     def __init__(self, bench: Bench, source: str, entry: str) -> None:
         self.bench, self.source, self.entry = bench, source, entry
-        self._talk = bench.talk(_PROGRAM.read_text(), seconds=90)
+        self._talk = bench.ours(_PROGRAM.read_text(), seconds=90)
         self._numbers = itertools.count(1)
         self._begun = False
 

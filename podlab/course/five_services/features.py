@@ -9,26 +9,10 @@ from typing import Any
 from podlab.checks.bench import Bench
 from podlab.checks.contract import Answer, Exercise, HandIn, Hint
 from podlab.course.five_services.ingestion import LESSON
-from podlab.course.plain import Problem, judged, short, values
+from podlab.course.plain import Problem, judged, made, short, values
 
 OFFLINE, ONLINE = "offline", "Online"
 _CLOSE = 1e-9
-
-#: What follows the learner's cell. Online sees events one after the other and is asked in between.
-_OFFLINE = """
-def _offline(events, asked):
-    return [offline([dict(one) for one in events], user, as_of) for user, as_of in asked]
-"""
-_ONLINE = """
-def _online(script):
-    service, said = Online(), []
-    for what, value in script:
-        if what == "see":
-            service.see(dict(value))
-        else:
-            said.append(service.vector(*value))
-    return said
-"""
 
 Event = dict[str, Any]
 Question = tuple[int, int]
@@ -85,12 +69,19 @@ def same(value: Any, want: list[float | None]) -> bool:
 
 def off(scene: Scene, bench: Bench, events: list[Event], asked: list[Question]) -> list[Any]:
     """What `offline` says to each question."""
-    return values(bench, scene.offline + _OFFLINE, "_offline", [[events, asked]])[0]
+    return values(bench, scene.offline, OFFLINE, [[events, *question] for question in asked])
 
 
 def on(scene: Scene, bench: Bench, script: list[list[Any]]) -> list[Any]:
     """What `Online` says to the questions of a script of see and ask."""
-    return values(bench, scene.online + _ONLINE, "_online", [[script]])[0]
+    said = []
+    with made(bench, scene.online, ONLINE) as online:
+        for what, value in script:
+            if what == "see":
+                online.tell("it.see", value)
+            else:
+                said.append(online.ask("it.vector", *value))
+    return said
 
 
 def differs(told: list[Any], events: list[Event], asked: list[Question], call: str) -> Problem | None:

@@ -8,103 +8,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from podlab.checks.bench import Bench
+from podlab.checks.calls import Called
 from podlab.checks.contract import Answer, Exercise, HandIn, Hint, Inconclusive
-from podlab.course.plain import Problem, judged, short, values
+from podlab.checks.talks import TalkEnded
+from podlab.course.outside import outside
+from podlab.course.plain import Problem, judged, short
 
 LESSON = "notebooks/10-five-services.ipynb"
 NAME = "Ingestion"
-
-#: Follows the learner's cell. Each life of the service is a process of its own, asked over a socket and killed.
-_DRIVER = r"""
-def _played(script):
-    import json, os, resource, signal, socket, tempfile
-    folder = tempfile.mkdtemp(dir=".")
-    said, life, left = [], None, []
-
-    def live(link):
-        signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
-        lines, stall = link.makefile("r"), None
-        while True:
-            what, value = json.loads(next(lines))
-            told = {}
-            try:
-                if what == "start":
-                    stall = Ingestion(folder)
-                elif what == "limit":
-                    files = [os.path.join(at, name) for at, _, names in os.walk(folder) for name in names]
-                    sizes = [os.path.getsize(file) for file in files]
-                    size = max(sizes, default=0) + value if value > 0 else -value
-                    resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
-                elif what == "events":
-                    told["value"] = list(stall.events())
-                else:
-                    told["value"] = stall.accept(value)
-            except Exception as error:
-                told["error"] = type(error).__name__ + (": " + str(error)[:150] if str(error) else "")
-            if what == "die":
-                os.kill(os.getpid(), signal.SIGKILL)
-            link.sendall(json.dumps(told, default=repr).encode() + b"\n")
-
-    def ask(what, value):
-        link, pid, lines = life
-        try:
-            link.sendall(json.dumps([what, value]).encode() + b"\n")
-            line = lines.readline()
-        except OSError:
-            line = ""
-        if line.endswith("\n"):
-            told = json.loads(line)
-            if told.get("error", "").startswith("NotImplementedError"):
-                raise NotImplementedError
-            return told
-        status = os.waitpid(pid, 0)[1]
-        return {"died": os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0}
-
-    def ended():
-        if life:
-            try:
-                os.kill(life[1], signal.SIGKILL)
-                os.waitpid(life[1], 0)
-            except (ProcessLookupError, ChildProcessError):
-                pass
-            life[0].close()
-
-    try:
-        for what, value in script:
-            if what in ("start", "kill"):
-                ended()
-                life = None
-            if what == "kill":
-                said.append({})
-                continue
-            if what == "start":
-                ours, theirs = socket.socketpair()
-                pid = os.fork()
-                if pid == 0:
-                    ours.close()
-                    try:
-                        live(theirs)
-                    finally:
-                        os._exit(0)
-                theirs.close()
-                life = ours, pid, ours.makefile("r")
-            if what == "go on":
-                said.extend(ask("send", event) for event in left[:value])
-                continue
-            if what != "until dead":
-                said.append(ask(what, value))
-                continue
-            answers = []
-            for place, event in enumerate(value):
-                answers.append(ask("send", event))
-                if "died" in answers[-1]:
-                    left = value[place:]
-                    break
-            said.append({"answers": answers})
-    finally:
-        ended()
-    return said
-"""
+#: Seconds that one answer may take, on an idle machine.
+PATIENCE = 10.0
 
 Event = dict[str, Any]
 Step = list[Any]
@@ -159,8 +72,14 @@ class Story:
 
 
 def played(source: str, bench: Bench, script: list[Step]) -> Story:
-    """The story of a script: [what, value] with start, send, die (kept, killed before it answers), kill, events."""
-    return Story(script, values(bench, source + _DRIVER, "_played", [[script]], 20)[0])
+    """The story of a script (see `play` in programs/lives.py)."""
+    with outside(bench, "lives", 60) as lives:
+        said = lives.tell("play", source, script, bench.deadline(PATIENCE))
+    if said is None:
+        raise TalkEnded(Called("late", error=f"did not return within {PATIENCE:.0f} s"), "your code")
+    if any(str(told.get("error", "")).startswith("NotImplementedError") for told in said):
+        raise TalkEnded(Called("raised", error="raised NotImplementedError"), "your code")
+    return Story(script, said)
 
 
 def wrong_answers(story: Story, known: set[str]) -> Problem | None:

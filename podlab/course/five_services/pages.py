@@ -9,67 +9,21 @@ from typing import Any
 
 from podlab.checks.bench import Bench
 from podlab.checks.contract import Answer, Exercise, HandIn, Hint
+from podlab.checks.talks import TalkEnded
 from podlab.course.five_services.ingestion import LESSON
-from podlab.course.plain import Problem, judged, short, values
+from podlab.course.outside import outside
+from podlab.course.plain import Problem, judged, short, shown
 
 NAME = "page"
 #: How many movies of the catalogue stand in for recommendations.
 FALLBACK = 3
 FOR_YOU, RATED = "For you", "Rated by you"
 
-#: Follows the learner's cell: two services as HTTP servers on this machine, with faults of the network.
-_DRIVER = r"""
-def _opened(user, paths, faults):
-    import json, os, socket, threading
-    from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-    for name in list(os.environ):
-        if name.lower().endswith("_proxy"):
-            del os.environ[name]
-    asked, servers, addresses = [], [], {}
-
-    def handler(name):
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self):
-                asked.append([name, self.path])
-                fault = faults.get(name) or faults.get(name + self.path)
-                found = paths[name].get(self.path)
-                body = json.dumps(found).encode()
-                status = 500 if fault == "fails" else 404 if found is None else 200
-                self.send_response(status)
-                self.send_header("Content-Type", "application/json")
-                self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                if fault == "breaks off":
-                    body = body[: len(body) // 2]
-                if fault == "talks nonsense":
-                    body = b"<html>" + b"x" * (len(body) - 6)
-                self.wfile.write(body)
-            def log_message(self, *_):
-                pass
-        return Handler
-
-    for name in paths:
-        away = faults.get(name) == "is away"
-        # Bound and not listening: connections are refused, and nobody else gets the port.
-        server = ThreadingHTTPServer(("127.0.0.1", 0), handler(name), bind_and_activate=False)
-        server.daemon_threads = True
-        server.server_bind()
-        if not away:
-            server.server_activate()
-            threading.Thread(target=server.serve_forever, daemon=True).start()
-        servers.append(server)
-        addresses[name] = "http://127.0.0.1:%d" % server.server_port
-    told = {"html": None, "error": ""}
-    try:
-        told["html"] = page(user, addresses["serving"], addresses["features"])
-        if not isinstance(told["html"], str):
-            told["error"], told["html"] = "returned a " + type(told["html"]).__name__, None
-    except NotImplementedError:
-        raise
-    except Exception as error:
-        told["error"] = "raised " + type(error).__name__ + ": " + str(error)[:150]
-    told["asked"] = asked
-    return told
+#: Follows the learner's cell: the services are on this machine, behind no proxy.
+_NO_PROXY = """
+import os as _os
+for _name in [each for each in _os.environ if each.lower().endswith("_proxy")]:
+    del _os.environ[_name]
 """
 
 
@@ -162,10 +116,20 @@ class Menu:
 
 
 def opened(scene: str, bench: Bench, menu: Menu, **faults: str) -> tuple[Seen | None, dict[str, Any]]:
-    """What is seen of the page, and how it was made; `faults` by service, or service and path (see `fault_of`)."""
-    arguments = [menu.user, menu.paths(), {name.replace("__", "/"): fault for name, fault in faults.items()}]
-    told = values(bench, scene + _DRIVER, "_opened", [arguments], 20)[0]
-    return (Seen(told["html"]) if told["html"] is not None else None), told
+    """What is seen of the page, and how it was made: what was asked, and the error if there is no page.
+
+    `faults` by service, or service and path (with __ for /): see programs/menus.py.
+    """
+    with outside(bench, "menus") as services:
+        at = services.tell("begin", menu.paths(), {name.replace("__", "/"): fault for name, fault in faults.items()})
+        arguments = [menu.user, at["serving"], at["features"]]
+        told = bench.call(scene + _NO_PROXY, NAME, *arguments, seconds=20)
+        asked = services.tell("asked")
+    if told.kind not in ("value", "raised", "unfit") or "NotImplementedError" in told.error:
+        raise TalkEnded(told, shown(NAME, arguments))
+    if isinstance(told.value, str):
+        return Seen(told.value), {"asked": asked, "error": ""}
+    return None, {"asked": asked, "error": told.error or f"returned a {type(told.value).__name__}"}
 
 
 def differs(seen: Seen | None, told: dict[str, Any], wanted: dict[str, list[str]], when: str) -> Problem | None:

@@ -7,6 +7,7 @@ from typing import Any
 from podlab.checks.bench import Bench
 from podlab.checks.contract import Answer, Exercise, HandIn, Hint, Inconclusive
 from podlab.course.five_services.ingestion import LESSON
+from podlab.course.outside import answered, outside
 from podlab.course.plain import Problem, judged, short, values
 
 NAME = "Serving"
@@ -140,9 +141,11 @@ def _backwards(user, patience):
     quick.join(patience)
     return {"stood": stood, "overtaken": overtaken, "afterwards": _one(service, user), "said": said}
 
-def _traffic(count, models, patience):
-    """Real requests over HTTP from four clients, while one model after the other is loaded, every third of them bad."""
-    import http.client, json
+_going = {}
+
+def _open(models):
+    """Serve over HTTP while one model after the other is loaded, every third of them bad; the port."""
+    import json
     from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
     service = Serving(_reader)
     service.load(b"model 1")
@@ -164,36 +167,27 @@ def _traffic(count, models, patience):
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
     _threading.Thread(target=server.serve_forever, daemon=True).start()
-    versions, failures, lock, pace = set(), [], _threading.Lock(), _threading.Event()
-    def client(number):
-        link = http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=patience)
-        for turn in range(count):
-            user = number * 100 + turn % 100
+    enough, told = _threading.Event(), {"loads": 0, "error": ""}
+    def load():
+        number = 1
+        while not enough.wait(0.001):
+            number += 1
+            told["loads"] += 1
             try:
-                link.request("GET", "/%d" % user)
-                told = _right(json.loads(link.getresponse().read()), user)
+                service.load(b"model %d cut" % number if number % 3 == 0 else b"model %d" % min(number, models))
             except Exception as error:
-                told = type(error).__name__ + ": " + str(error)[:100]
-                link.close()
-            with lock:
-                versions.add(told) if isinstance(told, int) else failures.append(told)
-    clients = [_threading.Thread(target=client, args=[number], daemon=True) for number in range(4)]
-    for one in clients:
-        one.start()
-    loads, number = 0, 1
-    while any(one.is_alive() for one in clients):
-        number += 1
-        loads += 1
-        try:
-            service.load(b"model %d cut" % number if number % 3 == 0 else b"model %d" % min(number, models))
-        except Exception as error:
-            failures.append("load: " + type(error).__name__ + ": " + str(error)[:100])
-            break
-        pace.wait(0.001)
-    for one in clients:
-        one.join()
-    return {"requests": 4 * count, "failures": failures[:3], "failed": len(failures),
-            "versions": len(versions), "loads": loads}
+                told["error"] = "load: " + type(error).__name__ + ": " + str(error)[:100]
+                break
+    loader = _threading.Thread(target=load, daemon=True)
+    loader.start()
+    _going.update(enough=enough, loader=loader, told=told)
+    return {"port": server.server_port}
+
+def _close(patience):
+    """Load no more; how many were loaded, and what a load raised."""
+    _going["enough"].set()
+    _going["loader"].join(patience)
+    return _going["told"]
 '''
 
 
@@ -315,15 +309,20 @@ def loading(scene: str, bench: Bench) -> str | Problem:
 @EXERCISE.check("traffic", "No failed request", weight=3, needs=["reload"])
 @judged("of real requests over HTTP none fails while models are loaded, good ones and damaged ones")
 def traffic(scene: str, bench: Bench) -> str | Problem:
-    """Four clients."""
-    told = called(scene, bench, "_traffic", 50, 10**6, patience(bench))
-    if told["failed"]:
+    """Four clients, which are no part of the process that serves."""
+    count, waits = 50, patience(bench)
+    with outside(bench, "clients", 60) as clients, bench.talk(scene + _DRIVER, seconds=60) as talk:
+        port = answered(talk, "_open", 10**6).get("port")
+        told = clients.tell("ask", port if isinstance(port, int) else 0, 4, count, waits)
+        loaded = answered(talk, "_close", waits)
+    requests, loads = 4 * count, loaded.get("loads")
+    failures = [*filter(None, [loaded.get("error")]), *told["failures"]]
+    if failures:
         return Problem(
-            f"{told['failed']} of {told['requests']} requests failed while {told['loads']} models were loaded: "
-            f"{told['failures'][0]}",
+            f"{told['failed']} of {requests} requests failed while {loads} models were loaded; {failures[0]}",
             "For a moment there is no model, or a request uses parts of two.",
             "Take the model once at the beginning of a request; change it by one assignment.",
         )
     if told["versions"] < 2:
         raise Inconclusive("no model was changed while requests came")
-    return f"{told['requests']} requests, {told['versions']} versions, none failed"
+    return f"{requests} requests, {told['versions']} versions, none failed"

@@ -11,71 +11,43 @@ from podlab.checks import finite
 from podlab.checks.bench import Bench
 from podlab.checks.contract import Answer, Exercise, HandIn, Hint, Inconclusive
 from podlab.course.five_services.ingestion import LESSON
+from podlab.course.outside import answered, outside
 from podlab.course.plain import Problem, judged, short, values
 
 TRAIN, PUBLISH = "train", "publish"
-#: Bytes of a model that is published, and after how many of them a write is cut short.
-_SIZE, _CUT = 300_000, 100_000
+#: How often a model that is published repeats its 13 bytes, and after how many bytes a write is cut short.
+_TIMES, _CUT = 23_000, 100_000
 
-#: Follows the learner's cell: what was trained, and what a reader finds while and after a model is published.
-_DRIVER = r"""
+#: Follows the learner's cell.
+_DRIVER = r'''
 def _trained(rows, seed):
     made = train([tuple(one) for one in rows], seed)
     return made.decode("latin-1") if isinstance(made, bytes) else {"not": type(made).__name__}
 
-def _published(script, size, cut):
-    import os, resource, signal, tempfile
-    folder = tempfile.mkdtemp(dir=".")
-    target, told, held = os.path.join(folder, "model"), [], None
-
-    def content(number):
-        return (("model %06d " % number) * (size // 13)).encode()
-
-    def which(data):
-        for number in range(1, 10):
-            if data == content(number):
-                return number
-        return "%d bytes that are no whole model" % len(data)
-
-    def publish_in_a_process(number, limited):
-        pid = os.fork()
-        if pid == 0:
-            status = 0
-            try:
-                if limited:
-                    signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
-                    resource.setrlimit(resource.RLIMIT_FSIZE, (cut, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
-                publish(folder, content(number))
-            except NotImplementedError:
-                status = 3
-            except BaseException as error:
-                print(type(error).__name__, error, flush=True)
-                status = 2
-            os._exit(status)
-        status = os.waitpid(pid, 0)[1]
-        if os.WIFSIGNALED(status):
-            return {"died": os.WTERMSIG(status)}
-        if os.WEXITSTATUS(status) == 3:
-            raise NotImplementedError
-        return {"failed": bool(status)}
-
-    for what, number in script:
-        if what in ("publish", "cut"):
-            told.append(publish_in_a_process(number, what == "cut"))
-        elif what == "begin to read":
-            held = open(target, "rb", buffering=0)
-            begun = held.read(size // 2)
-            told.append(len(begun))
-        elif what == "read on":
-            told.append(which(begun + held.read()))
-        else:
-            try:
-                with open(target, "rb") as file:
-                    told.append(which(file.read()))
-            except OSError as error:
-                told.append(type(error).__name__)
-    return told
-"""
+def _publish(folder, text, times, most):
+    """Publish in a process of its own, in which no file may get longer than `most`, if that is not 0."""
+    import os, resource, signal
+    pid = os.fork()
+    if pid == 0:
+        status = 0
+        try:
+            if most:
+                signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
+                resource.setrlimit(resource.RLIMIT_FSIZE, (most, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
+            publish(folder, (text * times).encode())
+        except NotImplementedError:
+            status = 3
+        except BaseException as error:
+            print(type(error).__name__, error, flush=True)
+            status = 2
+        os._exit(status)
+    status = os.waitpid(pid, 0)[1]
+    if os.WIFSIGNALED(status):
+        return {"died": os.WTERMSIG(status)}
+    if os.WEXITSTATUS(status) == 3:
+        raise NotImplementedError
+    return {"failed": bool(status)}
+'''
 
 Row = tuple[int, str, float]
 
@@ -107,8 +79,18 @@ def trained(scene: Scene, bench: Bench, rows: list[Row], seed: int) -> str:
 
 
 def published(scene: Scene, bench: Bench, script: list[tuple[str, int]]) -> list[Any]:
-    """What each step came to: publish, cut, begin to read, read on, read."""
-    return values(bench, scene.publish + _DRIVER, "_published", [[script, _SIZE, _CUT]], 20)[0]
+    """What each step came to: publish, cut, begin to read, read on, read. The reader is outside: programs/reader.py."""
+    texts = {number: f"model {number:06d} " for number in range(1, 10)}
+    told: list[Any] = []
+    with outside(bench, "reader") as reader, bench.talk(scene.publish + _DRIVER, seconds=20) as talk:
+        folder = reader.tell("begin", {str(number): text for number, text in texts.items()}, _TIMES)
+        for what, number in script:
+            if what in ("publish", "cut"):
+                most = _CUT if what == "cut" else 0
+                told.append(answered(talk, "_publish", folder, texts[number], _TIMES, most))
+            else:
+                told.append(reader.tell(what.replace(" ", "_")))
+    return told
 
 
 def first_difference(one: str, other: str) -> str:

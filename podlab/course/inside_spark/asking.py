@@ -56,7 +56,7 @@ def _text() -> str:
     loaded = f"_load({json.dumps(modules)}, {json.dumps(_PACKAGES)})"
     lines = (
         f"_harness, _desk = {loaded}",
-        "start_spark, on_spark = _harness.bind(globals())",
+        "is_written, on_spark = _harness.bind(globals())",
         "tasks_of, again_on_spark, warm = _desk.tasks_of, _desk.again, _harness.warm",
     )
     return _LOADER + "\n".join(lines) + "\n"
@@ -77,8 +77,14 @@ class Beside:
         self._talk.__exit__(*error)
 
     def start(self, name: str, arguments: int) -> Called:
-        """Start Spark; how it went. Inconclusive if Spark does not start; not ok if the function is not written yet."""
-        called = self._talk.call("start_spark", name, arguments, seconds=START)
+        """Start Spark; how it went. Inconclusive if Spark does not start.
+
+        Not ok if the function is not written yet, or if the learner's code hangs, which is no trouble of the machine.
+        """
+        called = self._talk.call("is_written", name, arguments, seconds=START)  # it may start Spark itself
+        if not called.ok:
+            return called
+        called = self._talk.call("warm", seconds=START)
         if called.kind == "late" or "SparkAway" in called.error:
             raise Inconclusive(f"Spark {called.error}")
         return called

@@ -44,12 +44,17 @@ def warm() -> None:
 
 
 def bind(space: dict[str, Any]) -> tuple[Callable[..., Any], Callable[..., Any]]:
-    """The functions `start_spark(name, arguments)` and `on_spark(name, given)` for the learner's names."""
+    """The functions `is_written(name, arguments)` and `on_spark(name, given)` for the learner's names."""
 
-    def start_spark(name: str, arguments: int) -> None:
-        """Start Spark, unless `name` is not written yet: then NotImplementedError."""
-        _is_written(space[name], arguments)
-        warm()
+    def is_written(name: str, arguments: int) -> None:
+        """NotImplementedError if `name` is not written yet: no JVM is started for nothing."""
+        function = space[name]
+        try:
+            function(*[None] * arguments)
+        except NotImplementedError:
+            raise
+        except BaseException:
+            pass
 
     def on_spark(name: str, given: list[Any]) -> Any:
         """Call `name` with an RDD for each (records, partitions) of `given`, collect what it returns, and measure."""
@@ -64,17 +69,7 @@ def bind(space: dict[str, Any]) -> tuple[Callable[..., Any], Callable[..., Any]]
         except Exception as error:
             raise _in_words(error) from None
 
-    return start_spark, on_spark
-
-
-def _is_written(function: Callable[..., Any], arguments: int) -> None:
-    """Raise NotImplementedError before a JVM is started for nothing."""
-    try:
-        function(*[None] * arguments)
-    except NotImplementedError:
-        raise
-    except BaseException:
-        pass
+    return is_written, on_spark
 
 
 def _paired(record: Any) -> Any:

@@ -13,7 +13,8 @@ from podlab import waiting
 from podlab.checks.bench import Bench
 from podlab.checks.contract import Answer, Exercise, HandIn, Hint, Inconclusive, Json
 from podlab.course.lead_node.election import LESSON
-from podlab.course.plain import Problem, judged, short, values
+from podlab.course.outside import answered
+from podlab.course.plain import Problem, judged, made, short
 from podlab.distributed.harness import Harness
 from podlab.widgets.timeline import Bar, Mark, kept
 
@@ -24,15 +25,12 @@ BEAT, ALIVE, PATIENCE = 0.1, 0.35, 1.2
 EDGE = 0.02
 NODES = ("n1", "n2", "n3")
 
+#: Follows the learner's cell: what was heard until now, and which nodes are asked about.
 _DRIVER = """
-def _watched(nodes, made, script):
-    detector, answers = Detector(list(nodes), made), []
-    for what, node, *rest in script:
-        if what == "heard":
-            detector.heard(node, *rest)
-        else:
-            answers.append(detector.state(node, *rest))
-    return answers
+def _looked(heard, nodes, now):
+    for each in heard:
+        it.heard(*each)
+    return {"said": [it.state(node, now) for node in nodes]}
 """
 
 #: (node, number, time of arrival).
@@ -185,10 +183,23 @@ EXERCISE = Exercise(
 )
 
 
+def watched(scene: Scene, bench: Bench, story: Story, script: Sequence[list[Json]]) -> list[Json]:
+    """What the detector says each time that the script asks it; it is told nothing before its time."""
+    said, heard = list[Json](), list[Json]()
+    with made(bench, scene.source + _DRIVER, NAME, list(story.nodes), 0.0) as talk:
+        for (what, now), entries in itertools.groupby(script, key=lambda entry: (entry[0], entry[-1])):
+            if what == "heard":
+                heard += [entry[1:] for entry in entries]
+            else:
+                said += answered(talk, "_looked", heard, [entry[1] for entry in entries], now)["said"]
+                heard = []
+    return said
+
+
 def compare(scene: Scene, bench: Bench, story: Story, nodes: Sequence[str], cause: str, ask: str) -> int | Problem:
     """How many answers were right; a Problem for the first that was not, with the picture of that moment."""
     script = story.script(nodes)
-    said = values(bench, scene.source + _DRIVER, "_watched", [[list(story.nodes), 0.0, script]])[0]
+    said = watched(scene, bench, story, script)
     asked = [(entry[1], entry[2]) for entry in script if entry[0] == "state"]
     for (node, now), answer in zip(asked, said, strict=True):
         wanted, silence, patience = truth(story.beats, node, now)
@@ -210,7 +221,7 @@ def _picture(story: Story, node: str, times: Sequence[float], said: Sequence[Jso
     bars: list[Bar] = []
     for row, words in (
         ("it is", [truth(story.beats, node, at)[0] for at in times]),
-        ("you said", [short(one, 20) if one not in tones else str(one) for one in said]),
+        ("you said", [one if isinstance(one, str) and one in tones else short(one, 20) for one in said]),
     ):
         begin = 0
         for index in range(1, len(words) + 1):

@@ -29,20 +29,31 @@ class Scene:
 
     source: str
     done: dict[str, list[Simulator]] = field(default_factory=dict)
+    stopped: dict[str, Stopped] = field(default_factory=dict)
 
     def runs(self, bench: Bench, trouble: str) -> list[Simulator]:
-        """All runs of a kind of trouble, run once, with those of TOGETHER."""
+        """All runs of a kind of trouble, run once, with those of TOGETHER. Raises Stopped if the answer cannot be."""
+        if trouble in self.stopped:
+            raise self.stopped[trouble]
         if trouble not in self.done:
             kinds = next(kinds for kinds in TOGETHER if trouble in kinds)
-            with Fleet(bench, self.source, NAME, [list(runs.MEMBERS)]) as fleet:
-                made = {
-                    kind: [runs.prepared(f"{bench.seed}/{kind}/{n}", kind, fleet.make) for n in range(RUNS[kind])]
-                    for kind in kinds
-                }
-                bench.say(f"{sum(map(len, made.values()))} runs of five nodes")
-                fleet.run([one for every in made.values() for one in every], runs.END)
-            self.done |= made
+            try:
+                self.done |= self._run(bench, kinds)
+            except Stopped as stopped:
+                self.stopped |= dict.fromkeys(kinds, stopped)
+                raise
         return self.done[trouble]
+
+    def _run(self, bench: Bench, kinds: Sequence[str]) -> dict[str, list[Simulator]]:
+        with Fleet(bench, self.source, NAME, [list(runs.MEMBERS)]) as fleet:
+            made = {
+                kind: [runs.prepared(f"{bench.seed}/{kind}/{n}", kind, fleet.make) for n in range(RUNS[kind])]
+                for kind in kinds
+            }
+            bench.say(f"{sum(map(len, made.values()))} runs of five nodes")
+            fleet.run([one for every in made.values() for one in every], runs.END)
+            fleet.relive()
+        return made
 
 
 def stage(answer: Answer, _bench: Bench) -> Scene:
@@ -210,7 +221,10 @@ EXERCISE.check("crashes", "Never two, while nodes crash and come back", weight=3
 @judged(f"{runs.BOUND:.0f} s after the last fault somebody leads in every run, though two of five may be lost")
 def again(scene: Scene, bench: Bench) -> str | Problem:
     """Look at the last seconds of the runs with faults."""
-    every = [one for trouble in ("partitions", "crashes") for one in scene.runs(bench, trouble)]
+    try:
+        every = [one for trouble in ("partitions", "crashes") for one in scene.runs(bench, trouble)]
+    except Stopped as stopped:
+        return stopped.problem
     for simulator in every:
         if not runs.alive(simulator):
             return Problem(

@@ -15,31 +15,27 @@ from podlab.widgets.timeline import Bar, Mark, kept
 NAME = "Store"
 KEYS = ("model", "ratings", "movies")
 
+#: Follows the learner's cell: one life of a store. Its process ends with it; the disk goes into the next one.
 _DRIVER = """
-import copy as _copy
+import copy as _copy, pickle as _pickle
 
 
 class _Disk:
-    def __init__(self):
-        self.values = {}
+    def __init__(self, values):
+        self.values = values
 
     def get(self, key, default=None):
         return _copy.deepcopy(self.values.get(key, default))
 
     def put(self, **values):
-        self.values.update(_copy.deepcopy(values))
+        self.values.update(_pickle.loads(_pickle.dumps(values)))
 
 
-def _stored(script):
-    disk, answers = _Disk(), []
+def _lived(kept, script):
+    disk = _Disk(_pickle.loads(bytes.fromhex(kept)) if kept else {})
     store = Store(disk)
-    for what, *arguments in script:
-        if what == "crash":
-            store = Store(disk)
-            answers.append(None)
-        else:
-            answers.append(getattr(store, what)(*arguments))
-    return answers
+    answers = [getattr(store, what)(*arguments) for what, *arguments in script]
+    return {"answers": answers, "kept": _pickle.dumps(disk.values).hex()}
 """
 
 
@@ -80,7 +76,7 @@ def election(bench: Bench, number: int, *, crashes: bool = False) -> list[Step]:
         if event["event"] != "write":
             continue
         key, now = chance.choice(KEYS), event["time"]
-        if crashes and chance.random() < 0.2:
+        if crashes and chance.random() < 0.1:
             steps.append(Step(now, "crash"))
         value = f"{event['writer']}-{len(steps)}"
         steps.append(Step(now, "write", (key, value, event["token"]), event["writer"]))
@@ -134,12 +130,35 @@ EXERCISE = Exercise(
 )
 
 
+def stored(source: str, bench: Bench, scripts: Sequence[Sequence[Step]]) -> list[list[Json]]:
+    """What the store answered to each step of each script; None for a crash, which ends the process that it is in."""
+    lives = [_lives(steps) for steps in scripts]
+    said: list[list[Json]] = [[] for _ in scripts]
+    kept = [""] * len(scripts)
+    for number in range(max(map(len, lives))):
+        # Those of all scripts with the same number are in one process.
+        living = [which for which, each in enumerate(lives) if number < len(each)]
+        calls = [[kept[which], lives[which][number]] for which in living]
+        for which, told in zip(living, values(bench, source + _DRIVER, "_lived", calls, 20), strict=True):
+            said[which] += [*([None] if number else []), *told["answers"]]
+            kept[which] = told["kept"]
+    return said
+
+
+def _lives(steps: Sequence[Step]) -> list[list[list[Json]]]:
+    lives: list[list[list[Json]]] = [[]]
+    for step in steps:
+        if step.what == "crash":
+            lives.append([])
+        else:
+            lives[-1].append([step.what, *step.arguments])
+    return lives
+
+
 def compare(source: str, bench: Bench, scripts: Sequence[Sequence[Step]]) -> str | Problem:
     """Whether the store answered as it must to every step of every script."""
-    calls = [[[[step.what, *step.arguments] for step in steps]] for steps in scripts]
-    found = values(bench, source + _DRIVER, "_stored", calls, 20)
     refused = 0
-    for steps, answers in zip(scripts, found, strict=True):
+    for steps, answers in zip(scripts, stored(source, bench, scripts), strict=True):
         truth, crashed = Truth(), False
         for index, (step, answer) in enumerate(zip(steps, answers, strict=True)):
             token, wanted = truth.token, truth.answer(step)

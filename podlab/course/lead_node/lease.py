@@ -3,32 +3,48 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 
 from podlab.checks.bench import Bench
 from podlab.checks.contract import Answer, Exercise, HandIn, Hint, Json
 from podlab.course.lead_node.election import LESSON
-from podlab.course.plain import Problem, judged, values
+from podlab.course.outside import answered
+from podlab.course.plain import Problem, judged
 from podlab.widgets.timeline import Bar, Mark, kept
 
 NAME = "Lease"
 #: Seconds between two looks at the lease.
 TICK = 0.02
 
+#: Most looks at a lease in a row: so far ahead its process knows that no answer comes, but not which are lost.
+LOOKS = 10
+
+#: Follows the learner's cell: leases live on until each has asked, or has been looked at so often as told.
 _DRIVER = """
-def _held(length, drift, ticks, delays):
-    lease, asked, answers, held = Lease(length, drift), [], [], []
-    for now in ticks:
-        for at, number in sorted(answer for answer in answers if answer[0] <= now):
-            answers.remove((at, number))
-            lease.granted(number, now)
-        if lease.due(now) and len(asked) < len(delays):
-            asked.append(now)
-            lease.asked(len(asked), now)
-            if delays[len(asked) - 1] is not None:
-                answers.append((now + delays[len(asked) - 1], len(asked)))
-        held.append(bool(lease.holds(now)))
-    return [asked, held]
+_leases = []
+
+
+def _begin(settings):
+    _leases[:] = [Lease(*each) for each in settings]
+    return {}
+
+
+def _live(news):
+    said = []
+    for which, ticks, answered, question in news:
+        lease, held, asks = _leases[which], [], False
+        for number in answered:
+            lease.granted(number, ticks[0])
+        for now in ticks:
+            asks = bool(lease.due(now)) and question > 0
+            if asks:
+                lease.asked(question, now)
+            held.append(bool(lease.holds(now)))
+            if asks:
+                break
+        said.append([asks, held])
+    return {"said": said}
 """
 
 
@@ -47,14 +63,10 @@ class Trial:
     cut: int = 10_000
     fast: float = 1.0
 
-    @property
+    @cached_property
     def ticks(self) -> list[float]:
         """The moments at which the holder is looked at."""
         return [round(TICK * step, 4) for step in range(int(self.end / TICK))]
-
-    def call(self) -> list[Json]:
-        """The arguments for the driver."""
-        return [self.length, self.drift, self.ticks, list(self.delays)]
 
     def promised(self, asked: Sequence[float], now: float) -> float:
         """Until when the service is bound, by questions until `now`, on the holder's clock; -1 if it is not."""
@@ -69,13 +81,40 @@ class Trial:
         return max(there, default=-1.0)
 
 
-@dataclass(frozen=True)
+@dataclass
 class Run:
     """A trial, when the learner's lease asked, and at which ticks it was held."""
 
     trial: Trial
-    asked: Sequence[float]
-    held: Sequence[bool]
+    asked: list[float] = field(default_factory=list)
+    held: list[bool] = field(default_factory=list)
+    #: (when it is there, number of its question) of each answer that is under way.
+    under_way: list[tuple[float, int]] = field(default_factory=list)
+
+    @property
+    def first(self) -> float | None:
+        """When the first answer was there; None if none was."""
+        delays = zip(self.asked, self.trial.delays, strict=False)
+        return min((at + delay for at, delay in delays if delay is not None), default=None)
+
+    def news(self) -> list[Json]:
+        """The next ticks, the questions that are answered at the first of them, and the next question; 0: no more."""
+        ticks = self.trial.ticks[len(self.held) :][:LOOKS]
+        there = sorted(answer for answer in self.under_way if answer[0] <= ticks[0])
+        self.under_way = [answer for answer in self.under_way if answer[0] > ticks[0]]
+        soon = min(self.under_way, default=(self.trial.end, 0))[0]
+        asked = len(self.asked)
+        question = asked + 1 if asked < len(self.trial.delays) else 0
+        return [[now for now in ticks if now < soon], [number for _, number in there], question]
+
+    def note(self, asks: bool, held: Sequence[bool]) -> None:
+        """What the lease did."""
+        self.held += held or [False]  # whoever says nothing does not hold it
+        if asks:
+            self.asked.append(now := self.trial.ticks[len(self.held) - 1])
+            delay = self.trial.delays[len(self.asked) - 1]
+            if delay is not None:
+                self.under_way.append((now + delay, len(self.asked)))
 
     def picture(self, now: float) -> dict[str, Json]:
         """Evidence for `lab.replay`: what the holder believed, and what the service had promised."""
@@ -134,9 +173,15 @@ EXERCISE = Exercise(
 
 
 def tried(source: str, bench: Bench, trials: Sequence[Trial]) -> list[Run]:
-    """The learner's lease in all trials."""
-    found = values(bench, source + _DRIVER, "_held", [trial.call() for trial in trials], 20)
-    return [Run(trial, asked, held) for trial, (asked, held) in zip(trials, found, strict=True)]
+    """The learner's lease in all trials, side by side."""
+    runs = [Run(trial) for trial in trials]
+    with bench.talk(source + _DRIVER, seconds=10) as talk:
+        answered(talk, "_begin", [[trial.length, trial.drift] for trial in trials])
+        while living := [which for which, run in enumerate(runs) if len(run.held) < len(run.trial.ticks)]:
+            told = answered(talk, "_live", [[which, *runs[which].news()] for which in living])
+            for which, (asks, held) in zip(living, told["said"], strict=True):
+                runs[which].note(asks, held)
+    return runs
 
 
 def too_long(source: str, bench: Bench, trials: Sequence[Trial], cause: str, ask: str) -> str | Problem:
@@ -178,8 +223,7 @@ def holds(source: str, bench: Bench) -> str | Problem:
     """Look at every tick after the first answer; before it nothing is held."""
     runs = tried(source, bench, [in_peace(bench) for _ in range(10)] + [in_peace(bench, 0.05) for _ in range(5)])
     for run in runs:
-        first = min((at + delay for at, delay in zip(run.asked, run.trial.delays, strict=False) if delay), default=None)
-        if first is None:
+        if (first := run.first) is None:
             return Problem(
                 "due was never true, so nobody was ever asked",
                 "A lease that was never asked for is never held.",

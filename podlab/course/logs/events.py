@@ -172,7 +172,7 @@ def broken(scene: Scene, bench: Bench) -> str | Problem:
     )
 
 
-@EXERCISE.check("search", "The store finds them by their fields", weight=2, needs=["fields", "trace"])
+@EXERCISE.check("search", "The store finds them by their fields", weight=2, needs=["fields"])
 @judged("your events, put into a real VictoriaLogs, are found: slow requests by a number, stack traces as one line")
 def search(scene: Scene, bench: Bench) -> str | Problem:
     """Shipped, and asked."""
@@ -194,6 +194,6 @@ def search(scene: Scene, bench: Bench) -> str | Problem:
         return f"latency_ms:>{limit} finds {slow}; {traces} stack traces are one line each"
     return Problem(
         f"latency_ms:>{limit} finds {slow} of {truth}; whole stack traces: {traces} of {whole}",
-        "The fields have other names or values in the store than in the lines.",
-        "Look at one of your events: has it latency_ms, level, message?",
+        "The fields have other names or values in the store than in the lines, or one trace is several events.",
+        "Look at one of your events: has it latency_ms, level, and the whole message?",
     )

@@ -10,7 +10,7 @@ from podlab.addons.logs import Line, Logs
 from podlab.checks.api import Object
 from podlab.checks.contract import Answer, Exercise, HandIn, Hint, Inconclusive, Result, failed, passed
 from podlab.checks.world import OURS, Room, World
-from podlab.course import add_on
+from podlab.course import add_on, workload
 from podlab.course.logs.scenes import LESSON
 from podlab.course.scenes import bring_up, mentions
 
@@ -18,6 +18,10 @@ NAME = "shop_manifest"
 PROGRAMS = ("victoria-logs", "vlagent")
 #: Seconds from a written line to its being found, on an idle machine, with much to spare.
 ARRIVES = 25
+#: What testifies of visits. It is told how to log, and another container may print its file.
+GIVEN = workload.Given(
+    dict.fromkeys(("NAME", "LOG_FILE", "LOG_FORMAT", "LOG_LEVEL"), ""), program="stall", flags=("-S", "-u"), beside=True
+)
 
 
 @dataclass
@@ -66,7 +70,8 @@ def stage(answer: Answer, world: World) -> Scene:
     add_on.bring_in(world, "logging", PROGRAMS)
     logs = Logs.of_cluster(world.api)
     good, bad, control = (f"{world.nonce}{number:x}{world.random.getrandbits(24):06x}" for number in (1, 2, 0))
-    room = bring_up(str(answer.get(NAME) or ""), world, "shop", wanted=1, objects=[*objects(), speaker(world, control)])
+    ours = [*objects(), speaker(world, control)]
+    room = bring_up(str(answer.get(NAME) or ""), world, "shop", wanted=1, objects=ours, given=GIVEN)
     scene = Scene(room, logs, good, bad, control)
     visit(scene, room.ready()[0], 100 + world.random.randrange(800), good, 200)
     visit(scene, room.ready()[0], 0, bad, 500)
@@ -125,13 +130,18 @@ EXERCISE = Exercise(
 )
 
 
-def not_found(nonce: str, expected: str) -> Result:
+UNREAD = (
+    "The program writes to a file in its container, which nobody reads and which ends with it; or a setting keeps "
+    "lines of this level back."
+)
+
+
+def not_found(nonce: str, expected: str, cause: str = UNREAD) -> Result:
     """The failed Result for a line that did not come."""
     return failed(
         expected,
         f"no line with {nonce} came from your pods",
-        cause="The program writes to a file in its container, which nobody reads and which ends with it; or a "
-        "setting keeps lines of this level back.",
+        cause=cause,
         next_step="lab.logs(POD): is the line there? The shipper sees what kubectl logs sees. Look at LOG_FILE.",
     )
 
@@ -184,14 +194,17 @@ def survives(scene: Scene, world: World) -> Result:
     pod = scene.room.ready()[0]
     nonce = f"{world.nonce}3{world.random.getrandbits(24):06x}"
     visit(scene, pod, 7, nonce, 200)
-    before = arrived(scene, f'*:"{nonce}"')
+    last = f'*:"{nonce}" *:"served"'
+    before = arrived(scene, last)
     name, uid = pod["metadata"]["name"], pod["metadata"]["uid"]
     scene.room.api.delete("Pod", name, scene.room.namespace, grace=0)
     if not scene.room.eventually(lambda: scene.room.pod(uid) is None, "the pod being gone", 40):
         raise Inconclusive(f"the pod {name} did not go away")
-    lines = arrived(scene, f'*:"{nonce}" kubernetes.pod_name:="{name}"')
+    lines = arrived(scene, f'{last} kubernetes.pod_name:="{name}"')
     if not before or not lines:
-        return not_found(nonce, expected)
+        held = "What prints the lines keeps the last one for itself, until another comes. With the pod it is gone."
+        cause = held if scene.logs.query(f'*:"{nonce}"') else UNREAD
+        return not_found(f'{nonce} and "served"', expected, cause)
     if scene.logs.query(f'*:"{nonce}0"'):
         raise Inconclusive("the store finds what nobody wrote")
     return passed(expected, f"{name} is gone; {len(lines)} lines of its last visit are found")
@@ -204,18 +217,26 @@ def earlier(scene: Scene, world: World) -> Result:
     if not scene.room.eventually(lambda: scene.room.ready(), "a pod being Ready", 40):
         raise Inconclusive("the pod that was killed got no successor that is Ready")
     pod = scene.room.ready()[0]
-    first, second = (f"{world.nonce}{number}{world.random.getrandbits(24):06x}" for number in (4, 5))
+    first = f"{world.nonce}4{world.random.getrandbits(24):06x}"
     life = visit(scene, pod, 8, first, 200)["instance"]
     scene.room.trouble(pod, "crash")
 
-    def anew() -> bool:
-        reply = scene.room.ask(pod, "/visit", user=9, nonce=second)
-        return reply.ok and reply.body.get("instance") != life
+    def anew() -> str:
+        # A word for each visit: the first may still meet the container that is about to end, which would write it down.
+        word = f"{world.nonce}5{world.random.getrandbits(24):06x}"
+        reply = scene.room.ask(pod, "/visit", user=9, nonce=word)
+        return word if reply.ok and reply.body.get("instance") != life else ""
 
-    if not scene.room.eventually(anew, "the container being started again", 60):
+    second = scene.room.eventually(anew, "the container being started again", 60)
+    if not second:
         raise Inconclusive("the container was not started again")
     if not arrived(scene, f'*:"{second}"'):
-        return not_found(second, expected)
+        return not_found(
+            second,
+            expected,
+            "The program that was started again opens its file by its name. Who prints it must look there again, too: "
+            "what it had opened before may be another file by now.",
+        )
     if not arrived(scene, f'*:"{first}"'):
         return not_found(first, expected)
     return passed(expected, "both lives of the container are found")

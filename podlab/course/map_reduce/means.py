@@ -21,6 +21,8 @@ def _listed(function):
         found = function(*arguments)
         if isinstance(found, tuple) and len(found) == 2 and isinstance(found[0], str):
             found = [found]
+        if isinstance(found, (str, dict)) or not hasattr(found, "__iter__"):
+            return found
         return [list(one) if isinstance(one, tuple) else one for one in found]
     return call
 map_rating = _listed(map_rating)
@@ -43,13 +45,14 @@ class Scene:
         found = values(bench, self.mapping + _PLAIN, MAP, [[list(record)] for record in records])
         pairs = []
         for record, some in zip(records, found, strict=True):
-            if len(some) != 1 or not isinstance(some[0], list) or len(some[0]) != 2 or some[0][0] != record[0]:
+            pair = some[0] if isinstance(some, list) and len(some) == 1 else None
+            if not isinstance(pair, list) or len(pair) != 2 or pair[0] != record[0]:
                 return Problem(
                     f"map_rating({list(record)}) gave {short(some)}",
                     "A record is to give one pair: its movie, and a value of your choice.",
                     "Yield or return (movie, value).",
                 )
-            pairs.append(some[0])
+            pairs.append(pair)
         return pairs
 
     def combined(self, bench: Bench, groups: Groups) -> Groups:

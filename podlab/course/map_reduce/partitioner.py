@@ -108,7 +108,7 @@ def stable(scene: str, bench: Bench) -> str | Problem:
     seeds = {values(bench, _WITNESS, "_seed", [[]])[0] for _ in range(3)}
     if len(seeds) == 1:
         raise Inconclusive("hash() is the same in all processes here: PYTHONHASHSEED is set")
-    moved = [key for number, key in enumerate(keys) if len({some[number] for some in said}) > 1]
+    moved = [key for number, key in enumerate(keys) if len({repr(some[number]) for some in said}) > 1]
     if moved:
         where = ", ".join(str(some[keys.index(moved[0])]) for some in said)
         return Problem(

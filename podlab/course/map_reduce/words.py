@@ -18,7 +18,10 @@ MAP, REDUCE = "map_words", "reduce_words"
 _PLAIN = """
 def _listed(function):
     def call(*arguments):
-        return [list(one) if isinstance(one, tuple) else one for one in function(*arguments)]
+        found = function(*arguments)
+        if isinstance(found, (str, dict)) or not hasattr(found, "__iter__"):
+            return found
+        return [list(one) if isinstance(one, tuple) else one for one in found]
     return call
 map_words = _listed(map_words)
 """
@@ -35,6 +38,12 @@ class Scene:
         """The pairs of every line, or a Problem where something is no pair."""
         found = values(bench, self.mapping + _PLAIN, MAP, [[line] for line in lines], seconds)
         for line, pairs in zip(lines, found, strict=True):
+            if not isinstance(pairs, list):
+                return Problem(
+                    f"map_words({short(line)}) returned {short(pairs)}",
+                    "It neither yields pairs nor returns a list of them.",
+                    "Yield (word, number), or return a list of such pairs; an empty one where there are none.",
+                )
             for pair in pairs:
                 if not (
                     isinstance(pair, list) and len(pair) == 2 and isinstance(pair[0], str) and type(pair[1]) is int

@@ -8,13 +8,14 @@ from dataclasses import dataclass
 
 from podlab.addons.prometheus import QueryError
 from podlab.checks.bench import Bench
-from podlab.checks.contract import Answer, Exercise, HandIn, Hint, Refused, failed
+from podlab.checks.contract import Answer, Exercise, HandIn, Hint, Json, Refused, failed
 from podlab.course.monitoring import rules
 from podlab.course.monitoring.engine import Engine
 from podlab.course.monitoring.history import History, Traffic, grow, live, scraped
 from podlab.course.monitoring.rules import Rule
 from podlab.course.monitoring.scenes import LESSON
 from podlab.course.plain import Problem, judged
+from podlab.widgets.timeline import Bar, Mark, kept
 
 NAME = "alert_rules"
 PODS = ("shop-a", "shop-b", "shop-c")
@@ -162,6 +163,26 @@ def fired(scene: Scene, name: str) -> list[tuple[float, float]] | Problem:
     return [(begin - episode.begin, end - episode.begin) for begin, end in spans]
 
 
+def picture(episode: Episode, spans: list[tuple[float, float]], moment: float) -> dict[str, Json]:
+    """Evidence for `lab.replay`: when something was wrong, and when the alert was firing; it opens at a moment."""
+    last = episode.end - episode.begin
+    if episode.sick is None:
+        bars, marks = [Bar("the shop", 0.0, last, "nothing that should wake anybody", "good")], []
+    else:
+        begin, end = (at - episode.begin for at in episode.sick)
+        bars = [
+            Bar("the shop", 0.0, begin, "well", "good"),
+            Bar("the shop", begin, end, "errors", "bad"),
+            Bar("the shop", end, last, "well", "good"),
+        ]
+        marks = [
+            Mark("the task", begin + WITHIN, "has to fire by now"),
+            Mark("the task", end + OVER_WITHIN, "has to be over by now"),
+        ]
+    bars += [Bar("your alert", begin, end, "firing", "late") for begin, end in spans]
+    return {"replay": kept(bars, marks, moment, mode="simulation")}
+
+
 def told(scene: Scene, name: str) -> str | Problem:
     """Whether an episode's trouble was told in time, and its end too."""
     spans = fired(scene, name)
@@ -176,30 +197,35 @@ def told(scene: Scene, name: str) -> str | Problem:
             f"it was firing already {begin - early[0][0]:.0f} s before anything was wrong",
             "The expression is true of a healthy shop, or the comparison is the wrong way round.",
             "What does its left side give while all is well? lab.promql shows it.",
+            picture(episode, spans, early[0][0]),
         )
     if not spans:
         return Problem(
             f"errors for {end - begin:.0f} s, and the alert never fired",
             "The threshold is too high, the window or `for` too long, or the labels choose nothing.",
             "Take the comparison off and look at the number: how high does it get?",
+            picture(episode, spans, begin + WITHIN),
         )
     if spans[0][0] > begin + WITHIN:
         return Problem(
             f"it fired {spans[0][0] - begin:.0f} s after the errors began",
             "The window of rate() fills slowly, and `for` waits after that.",
             f"Make the window or `for` shorter: together they have {WITHIN} s.",
+            picture(episode, spans, spans[0][0]),
         )
     if len(spans) > 1:
         return Problem(
             f"it fired {len(spans)} times in one trouble",
             "Around the threshold the value goes up and down, and each time the alert ends and begins anew.",
             "A longer window is smoother; a lower threshold is farther from the value.",
+            picture(episode, spans, spans[1][0]),
         )
     if spans[0][1] > end + OVER_WITHIN:
         return Problem(
             f"it was still firing {spans[0][1] - end:.0f} s after the end of the errors",
             "The window still holds the errors, long after they are over.",
             "Make the window of rate() shorter.",
+            picture(episode, spans, end + OVER_WITHIN),
         )
     return f"fired {spans[0][0] - begin:.0f} s after the errors began, over {spans[0][1] - end:.0f} s after their end"
 
@@ -211,7 +237,10 @@ def silent(scene: Scene, name: str, cause: str, next_step: str) -> str | Problem
         return spans
     if spans:
         return Problem(
-            f"it fired {spans[0][0]:.0f} s after the beginning, for {spans[0][1] - spans[0][0]:.0f} s", cause, next_step
+            f"it fired {spans[0][0]:.0f} s after the beginning, for {spans[0][1] - spans[0][0]:.0f} s",
+            cause,
+            next_step,
+            picture(scene.episodes[name], spans, spans[0][0]),
         )
     return "it did not fire"
 

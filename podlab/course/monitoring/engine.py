@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from podlab.addons.prometheus import Prometheus, complaints
+from podlab.addons.prometheus import LAST, Prometheus, complaints
 from podlab.checks.contract import Inconclusive
 from podlab.course.monitoring.remote_write import HEADERS, TimeSeries, request
 from podlab.course.service import Service
@@ -16,8 +16,6 @@ from podlab.waiting import until
 _CONFIGURATION = "global: {}\nrule_files: [rules/*.yaml]\n"
 #: Seconds until what it has said of rules is read from its log, too: not a verdict on speed.
 _HEARD = 60.0
-#: Its last words on a configuration that it refuses.
-_LAST = "Error reloading config"
 #: Series in one request.
 _BATCH = 200
 
@@ -70,7 +68,7 @@ class Engine(Service):
         name = str(self._rules())
         # It answers that it has refused them when it has said why; who reads its log may be later.
         with suppress(WaitTimeout):
-            until(lambda: _LAST in "\n".join(self.said).partition(name)[2], "its words", timeout=_HEARD)
+            until(lambda: LAST in "\n".join(self.said).partition(name)[2], "its words", timeout=_HEARD)
         return complaints("\n".join(self.said)).replace(name, "rules.yaml")
 
     def _rules(self) -> Path:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 import yaml
 
-from podlab.addons.prometheus import QueryError, Series, marked
+from podlab.addons.prometheus import QueryError, Series, in_rules
 from podlab.course.monitoring.engine import Engine
 
 #: Seconds between two evaluations.
@@ -76,17 +76,8 @@ def load(engine: Engine, text: str) -> list[Rule]:
         engine.load_rules(text)
     except QueryError as error:
         said = engine.why_refused() or error.message
-        raise ValueError(f"Prometheus says: {said}{_place(text, said)}") from error
+        raise ValueError(f"Prometheus says: {said}{in_rules(text, said)}") from error
     return read(text)
-
-
-def _place(text: str, said: str) -> str:
-    """The line of an expression with the place marked that Prometheus' words on a file name, if they name one."""
-    found = re.search(r'group "([^"]*)", rule (\d+), .*?could not parse expression: (\d+):(\d+): ', said)
-    if not found:
-        return ""
-    rules = next(group["rules"] for group in yaml.safe_load(text)["groups"] if group["name"] == found[1])
-    return marked(rules[int(found[2]) - 1]["expr"], int(found[3]), int(found[4]))
 
 
 def firing(engine: Engine, rule: Rule, begin: float, end: float) -> list[tuple[float, float]]:

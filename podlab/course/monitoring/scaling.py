@@ -13,7 +13,7 @@ from podlab.checks.api import Object
 from podlab.checks.contract import Answer, Exercise, HandIn, Hint, Inconclusive
 from podlab.checks.traffic import Prober, Record, Window, url
 from podlab.checks.world import OURS, Room, World
-from podlab.course import add_on
+from podlab.course import add_on, workload
 from podlab.course.monitoring.scenes import LESSON
 from podlab.course.plain import Problem, judged
 from podlab.course.scenes import bring_up, mentions, once
@@ -93,7 +93,8 @@ def stage(answer: Answer, world: World) -> Scene:
     """Bring the cinema up beside one of ours, and send it a few viewers."""
     add_on.bring_in(world, "monitoring", ("prometheus", "alertmanager"))
     text = str(answer.get(NAME) or "")
-    room = bring_up(text, world, "scaling", wanted=1, objects=[program(), control(world)])
+    given = workload.Given(settings=False, program="cinema")
+    room = bring_up(text, world, "scaling", wanted=1, objects=[program(), control(world)], given=given)
     quiet, rush = world.random.uniform(0.7, 0.9), world.random.uniform(6.2, 7.0)
     return Scene(room, _viewers(room, "early", quiet), quiet, rush)
 
@@ -142,10 +143,10 @@ def _wanted(room: Room) -> int:
     return sum(one["spec"].get("replicas", 1) for one in room.api.list("Deployment", room.namespace))
 
 
-def _wants_more(room: Room) -> bool:
-    """Whether an autoscaler wants more pods than it may add at once."""
+def _restless(room: Room) -> bool:
+    """Whether an autoscaler wants more pods than it may add at once, or fewer than its look back lets it."""
     return any(
-        condition["status"] == "True" and condition.get("reason") == "ScaleUpLimit"
+        condition["status"] == "True" and condition.get("reason") in ("ScaleUpLimit", "ScaleDownStabilized")
         for one in room.api.list("HorizontalPodAutoscaler", room.namespace)
         for condition in (one.get("status") or {}).get("conditions") or ()
     )
@@ -192,11 +193,10 @@ def play(scene: Scene) -> None:
 
     def smooth() -> bool:
         nonlocal bitten
-        grown, window = scene.pods(), _lately(rush)
+        scene.grown, window = max(scene.grown, scene.pods()), _lately(rush)
         bitten = bitten or len(rush.window(start).failed) > SPAN
-        if grown <= scene.before or len(window) < SPAN or not (bitten or scene.before > 1):
+        if scene.grown <= scene.before or len(window) < SPAN or not (bitten or scene.before > 1):
             return False
-        scene.grown = grown
         return _smooth(window) >= ENOUGH
 
     def look() -> bool:
@@ -208,8 +208,10 @@ def play(scene: Scene) -> None:
         scene.smooth_after = time.monotonic() - began
         first = rush.poll() - TRAILER - 1 - SPAN
         room.constantly(look, STAYS)
-        # It adds four pods, or as many as there are, and looks again: until it has had its last word.
-        room.eventually(lambda: look() and not _wants_more(room), "all pods that it wants", 30, interval=0.5)
+        # It adds four pods, or as many as there are, and looks again; it takes away what it has not needed for long.
+        if _restless(room):
+            room.eventually(lambda: look() and not _restless(room), "its last word", BACK_WITHIN, interval=0.5)
+            room.constantly(look, STAYS)
     else:
         scene.seen = _lately(rush)
         if scene.before == 1 and not bitten:
@@ -247,8 +249,9 @@ EXERCISE = Exercise(
             mentions(NAME, "cpu"),
         ),
         Hint(
-            "Your autoscaler asks for a metric. Does the program show one of this name on its page /metrics?",
-            mentions(NAME, "queue_length"),
+            "There are enough pods, and all have a seat. What does your metric say now, and what does the autoscaler "
+            "make of it?",
+            lambda situation: situation.failed("stays"),
         ),
         Hint(
             "If nothing is said, an autoscaler looks back over five minutes before it takes pods away. "
@@ -265,9 +268,10 @@ EXERCISE = Exercise(
         "An autoscaler knows nothing of cinemas: it divides what all pods show together by what you want for each, "
         "rounds up, and asks again every 15 seconds. So the metric must be one that grows with the load and does not "
         "stop at what a pod can do: viewers present do, processor time and answers per second of a pod that is full do "
-        "not. Going up is urgent, going down is not: behavior.scaleDown says how long to look back, which for a real "
-        "site is minutes, so that a short pause does not cost pods which are needed again at once. Another way is the "
-        "rate of requests, http_requests_per_second: it is smoother, and late by its window."
+        "not, and a queue is gone as soon as there are enough pods. Going up is urgent, going down is not: "
+        "behavior.scaleDown says how long to look back, which for a real site is minutes, so that a short pause does "
+        "not cost pods which are needed again at once. Another way is the rate of requests, http_requests_per_second: "
+        "it is smoother, and late by its window."
     ),
 )
 
@@ -326,8 +330,10 @@ def stays(scene: Scene, world: World) -> str | Problem:
     held_up(scene.seen.records)
     return Problem(
         f"{_smooth(scene.seen):.0%}; {scene.seen.summary()}; {autoscaler(scene.room)}",
-        "Pods were taken away again while they were needed, or there are hardly enough.",
-        "Want fewer viewers for each pod; behavior.scaleDown.stabilizationWindowSeconds looks back before pods go.",
+        "Pods were taken away again while they were needed: what the autoscaler looks at falls as soon as there are "
+        "enough of them. Or there are hardly enough.",
+        "Take a metric that says how many viewers there are, whether all have a seat or not, and want fewer for each "
+        "pod. behavior.scaleDown.stabilizationWindowSeconds looks back before pods go; alone it only takes longer.",
     )
 
 

@@ -104,7 +104,8 @@ def stage(answer: Answer, world: World) -> Scene:
         scene.before = {fault: _visit(scene, site) for fault, site in found.items()}
         answered = {fault: any(record.ok for record in window.records) for fault, window in scene.before.items()}
         alone = set(scene.before["wide"].share()) <= _own(scene, found["wide"])
-        return answered == {fault: fault in ("well", "wide") for fault in WORDS} and not alone
+        known = evident({fault: room.slices(site.name) for fault, site in found.items()})
+        return answered == {fault: fault in ("well", "wide") for fault in WORDS} and not alone and known
 
     if not room.eventually(bitten, "the faults showing", 60, interval=1):
         raise Inconclusive(
@@ -116,6 +117,14 @@ def stage(answer: Answer, world: World) -> Scene:
 def _visit(scene: Scene, site: Site) -> Window:
     # Only a site that leads to many needs more than a few requests.
     return scene.client.visit(page(scene.room, site.name), 30 if site.fault == "wide" else 4, patience=3)
+
+
+def evident(slices: Mapping[str, list[Object]]) -> bool:
+    """Whether the EndpointSlices, by fault, show what is wrong: only a selector that fits nothing has no endpoint.
+
+    Nobody answers for a pod that has not begun, either, and until then its Service looks like such a one.
+    """
+    return all(any(each.get("endpoints") for each in found) for fault, found in slices.items() if fault != "typo")
 
 
 def _own(scene: Scene, site: Site) -> set[str]:

@@ -206,8 +206,8 @@ def lossless(scene: Scene, world: World) -> str | Problem:
         return scene.change.summary()
     return Problem(
         scene.change.summary(),
-        "A pod was asked before it could answer, or after it had stopped.",
-        "Two moments to look at: when does a new pod count as ready, and how long does an old one serve on?",
+        "A pod was asked before it could answer, or after it had stopped; or for a moment there was none.",
+        "Three things to look at: when a new pod counts as ready, how long an old one serves on, and who goes first.",
         scene.film.failing(scene.change),
     )
 

@@ -191,6 +191,12 @@ def healthy(scene: Scene, world: World) -> str | Problem:
     pod = next((each for each in room.live() if each["metadata"]["name"] == name), None)
     if pod is None:
         raise Inconclusive("the client got no answer from a pod that is alive")
+    if "readinessProbe" not in pod["spec"]["containers"][0]:
+        return Problem(
+            f"the client has {name}, and nothing asks that pod whether it can serve",
+            "The Service leads to a pod of your own, without a readiness probe.",
+            "The serving pods are there already: write a Service alone, and let it select them.",
+        )
     room.trouble(pod, "unready", seconds=600)
     uid = pod["metadata"]["uid"]
     if not room.eventually(lambda: not is_ready(room.pod(uid) or {}), "the pod being called not ready", 60):

@@ -2,81 +2,43 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
 
 from podlab.checks.bench import Bench
-from podlab.checks.contract import Answer, Exercise, HandIn, Hint, NotGradable
+from podlab.checks.contract import Answer, Exercise, HandIn, Hint, Json, NotGradable
 from podlab.course.one_process.profile import LESSON
+from podlab.course.outside import outside
 from podlab.course.plain import Problem, judged, short, values
 
 NAME = "memory"
 
-#: Follows the learner's cell: processes forked from one that holds `shared` MiB, each with `own` MiB more.
-_DRIVER = r"""
-def _taken(copies, shared, own, changed, ended):
-    import mmap, os, signal
-    MIB = 1024 * 1024
 
-    def filled(mib):
-        held = mmap.mmap(-1, max(1, mib) * MIB, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-        for page in range(0, mib * MIB, 4096):
-            held[page] = 1
-        return held
+@dataclass(frozen=True)
+class Told:
+    """What `memory` said of some processes, and what the kernel says, in MiB."""
 
-    def pss(pid):
-        with open("/proc/%d/smaps_rollup" % pid) as file:
-            return sum(int(line.split()[1]) for line in file if line.startswith("Pss:")) / 1024
-
-    if not os.path.exists("/proc/self/smaps_rollup"):
-        return {"missing": True}
-    base, pids, pipes = filled(shared), [os.getpid()], []
-    for _ in range(copies):
-        reading, writing = os.pipe()
-        pid = os.fork()
-        if pid == 0:
-            try:
-                mine = filled(own)
-                for page in range(0, changed * MIB, 4096):
-                    base[page] = 2
-                os.write(writing, b"x")
-                signal.pause()
-            finally:
-                os._exit(0)
-        os.read(reading, 1)
-        pids.append(pid)
-        pipes += [reading, writing]
-    try:
-        gone = []
-        for pid in pids[len(pids) - ended:] if ended else []:
-            os.kill(pid, signal.SIGKILL)
-            os.waitpid(pid, 0)
-            gone.append(pid)
-        living = [pid for pid in pids if pid not in gone]
-        before = sum(map(pss, living))
-        told = {"value": memory(pids), "rss": 0.0, "pss": (before + sum(map(pss, living))) / 2}
-        for pid in living:
-            with open("/proc/%d/statm" % pid) as file:
-                told["rss"] += int(file.read().split()[1]) * 4096 / MIB
-        return told
-    finally:
-        for pid in pids[1:]:
-            if pid not in gone:
-                os.kill(pid, signal.SIGKILL)
-                os.waitpid(pid, 0)
-"""
+    value: Json
+    pss: float
+    rss: float
 
 
-def taken(scene: str, bench: Bench, copies: int, shared: int, own: int, changed: int = 0, ended: int = 0) -> Any:
-    """What `memory` said of real processes, and what the kernel says."""
-    told = values(bench, scene + _DRIVER, "_taken", [[copies, shared, own, changed, ended]], 20)[0]
-    if told.get("missing"):
-        raise NotGradable("this kernel does not tell what processes share (/proc/PID/smaps_rollup)")
-    return told
+def taken(scene: str, bench: Bench, copies: int, shared: int, own: int, changed: int = 0, ended: int = 0) -> Told:
+    """What is said of processes forked from one that holds `shared` MiB, each with `own` MiB more.
+
+    Each has changed some MiB of those that are shared; the last ones have ended.
+    """
+    with outside(bench, "copies") as program:
+        pids = program.tell("begin", copies, shared, own, changed, ended)
+        if pids is None:
+            raise NotGradable("this kernel does not tell what processes share (/proc/PID/smaps_rollup)")
+        before = program.tell("pss")
+        (value,) = values(bench, scene, NAME, [[pids]], 20)
+        return Told(value, (before + program.tell("pss")) / 2, program.tell("rss"))
 
 
-def judge(told: Any, what: str) -> Problem | str:
+def judge(told: Told, what: str) -> Problem | str:
     """Whether what was said is near the kernel's own word."""
-    value, pss, rss = told["value"], told["pss"], told["rss"]
+    value, pss, rss = told.value, told.pss, told.rss
     if isinstance(value, int | float) and abs(value - pss) <= 0.05 * pss + 2:
         return f"{what}: {value:.0f} MiB"
     if isinstance(value, int | float) and abs(value - rss) <= 0.05 * rss + 2:
@@ -142,7 +104,7 @@ def shared(scene: str, bench: Bench) -> str | Problem:
     return judge(taken(scene, bench, 3, bench.random.randint(60, 90), 4), "four processes that share most of it")
 
 
-@EXERCISE.check("changed", "What is changed is no longer shared", weight=2, needs=["shared"])
+@EXERCISE.check("changed", "What is changed is no longer shared", weight=2, needs=["one"])
 @judged("a copy that writes to shared pages gets its own, and they count")
 def changed(scene: str, bench: Bench) -> str | Problem:
     """Copy on write."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from podlab.checks.bench import Bench
-from podlab.checks.contract import Answer, Exercise, HandIn, Hint
+from podlab.checks.contract import Answer, Exercise, HandIn, Hint, NotGradable
+from podlab.course.outside import outside
 from podlab.course.plain import Problem, judged, short, values
 
 LESSON = "notebooks/09-the-monolith.ipynb"
@@ -13,40 +14,39 @@ NAME = "profile"
 #: How far off a part's seconds may be: a share, and seconds that Python itself needs for the calls.
 SHARE, LITTLE = 0.2, 0.004
 
-#: Follows the learner's cell. A part computes until its thread has used so much processor time.
+#: Follows the learner's cell. What a part does, and for how long, is told outside of its process (programs/parts.py).
 _DRIVER = r"""
-def _profiled(shape, count):
-    import threading, time
-    calls, answers = [], []
+def _profiled(address, names, count):
+    import time
+    from podlab.course.way import Way
+    way = Way(address)
 
     def part(name):
-        kind = shape[name]
         def run(request, ask):
-            calls.append([name, request])
-            end = time.thread_time() + kind["computes"]
-            while time.thread_time() < end:
-                pass
-            if kind["waits"]:
-                threading.Event().wait(kind["waits"])
+            call, todo = way.ask(None, name, request)
+            while todo == "compute":
+                end = time.thread_time() + 0.002
+                while time.thread_time() < end:
+                    pass
+                call, todo = way.ask(call, None)
             told = []
-            for other in kind["asks"]:
+            for other in todo["asks"]:
                 try:
                     told.append(ask(other, request))
                 except ConnectionError:
                     told.append("nothing")
-            if kind.get("raises"):
+            if todo["raises"]:
                 raise ConnectionError(name + " is broken")
             answer = "%s(%s)" % (name, ", ".join(map(str, told)))
-            if name == "ui":
-                answers.append(answer)
+            if todo["tells"]:
+                way.ask(call, answer)
             return answer
         return run
 
     try:
-        found = profile({name: part(name) for name in shape}, list(range(count)))
+        return profile({name: part(name) for name in names}, list(range(count)))
     except ConnectionError as error:
-        found = "%s: %s" % (type(error).__name__, error)
-    return {"found": found, "calls": calls, "answers": answers}
+        return "%s: %s" % (type(error).__name__, error)
 """
 
 Shape = dict[str, dict[str, Any]]
@@ -66,27 +66,46 @@ def shape(bench: Bench, **changes: dict[str, Any]) -> Shape:
     return parts
 
 
-def expected(parts: Shape, count: int) -> tuple[dict[str, float], list[str]]:
-    """Processor seconds of each part by its own work, and the names in the order of their calls for one request."""
-    order: list[str] = []
+def order(parts: Shape) -> list[str]:
+    """The names in the order of their calls for one request."""
+    called = []
 
-    def called(name: str) -> None:
-        order.append(name)
+    def call(name: str) -> None:
+        called.append(name)
         for other in parts[name]["asks"]:
-            called(other)
+            call(other)
 
-    called("ui")
-    return {name: count * order.count(name) * parts[name]["computes"] for name in parts}, order
+    call("ui")
+    return called
 
 
 def profiled(scene: str, bench: Bench, parts: Shape, count: int = 4) -> dict[str, Any]:
-    """What the learner's function found, and which parts were called."""
-    return values(bench, scene + _DRIVER, "_profiled", [[parts, count]], 20)[0]
+    """What the learner's function found; calls of parts, answers of ui, and seconds by part as the kernel says."""
+    with outside(bench, "parts") as program:
+        address = program.tell("begin", parts)
+        if address is None:
+            raise NotGradable("this kernel does not tell what other processes have used (clock_gettime)")
+        found = values(bench, scene + _DRIVER, "_profiled", [[address, list(parts), count]], 20)[0]
+        return {"found": found, **program.tell("seen")}
+
+
+def miscalled(told: dict[str, Any], parts: Shape, count: int = 4) -> Problem | None:
+    """A Problem unless each request has made the calls that it makes, in their order."""
+    wanted = [[name, request] for request in range(count) for name in order(parts)]
+    if told["calls"] == wanted:
+        return None
+    return Problem(
+        f"{count} requests made {len(told['calls'])} calls, not {len(wanted)}: {short(told['calls'])}",
+        "Requests are left out or made twice, or ask does not call the part that is asked for.",
+        "for request in requests: ask('ui', request), and ask calls parts[name](request, ask).",
+    )
 
 
 def differs(told: dict[str, Any], parts: Shape, count: int = 4) -> Problem | None:
     """A Problem for the first part whose seconds are not those of its own computing."""
-    found, (want, order) = told["found"], expected(parts, count)
+    if wrong := miscalled(told, parts, count):
+        return wrong
+    found, want = told["found"], told["seconds"]
     if not isinstance(found, dict) or set(found) != set(parts):
         return Problem(
             f"profile gave {short(found)}",
@@ -108,7 +127,7 @@ def differs(told: dict[str, Any], parts: Shape, count: int = 4) -> Problem | Non
         return Problem(
             f"{name} computed for {1000 * seconds:.0f} ms altogether; profile says {short(value)} s",
             cause,
-            f"Follow one request by hand: {' > '.join(order)}. What does time.process_time() show around each?",
+            f"Follow one request by hand: {' > '.join(order(parts))}. What does time.process_time() show around each?",
         )
     return None
 
@@ -150,13 +169,9 @@ EXERCISE = Exercise(
 def everything(scene: str, bench: Bench) -> str | Problem:
     """The calls, and what came of them."""
     parts = shape(bench)
-    told, (_, order) = profiled(scene, bench, parts), expected(parts, 4)
-    if told["calls"] != [[name, request] for request in range(4) for name in order]:
-        return Problem(
-            f"four requests made {len(told['calls'])} calls, not {4 * len(order)}: {short(told['calls'])}",
-            "Requests are left out or made twice, or ask does not call the part that is asked for.",
-            "for request in requests: ask('ui', request), and ask calls parts[name](request, ask).",
-        )
+    told = profiled(scene, bench, parts)
+    if wrong := miscalled(told, parts):
+        return wrong
     if set(told["answers"]) != {"ui(serving(features()), features(), ingestion())"}:
         return Problem(
             f"the page was {short(told['answers'])}",

@@ -58,6 +58,7 @@ def metrics():
     """What has been counted, in Prometheus' text format."""
     with COUNTING:
         lines = ["# TYPE http_requests_in_progress gauge", f"http_requests_in_progress {VIEWERS['now']}"]
+        lines += ["# TYPE queue_length gauge", f"queue_length {max(0, VIEWERS['now'] - SEATS)}"]
         lines.append("# TYPE http_requests_total counter")
         lines += [f'http_requests_total{{path="/watch",code="{code}"}} {n}' for code, n in REQUESTS.items()]
     return "\n".join(lines) + "\n"

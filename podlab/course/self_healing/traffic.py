@@ -118,12 +118,10 @@ def play(scene: Scene) -> None:
     scene.began = film.poll()
 
     def clear() -> Window | None:
-        # Requests that have ended by now, and that somebody has answered: a replica that stands still gets them all
-        # the same.
-        end = film.poll() - PATIENCE - 0.5
-        window = prober.window(max(scene.began, end - CLEAR), end)
+        # One that nobody has answered may have gone to a replica that stands still.
+        end, window = _ended(scene, film.poll())
         enough = end - scene.began >= CLEAR and len(window) >= CLEAR * 8
-        return window if enough and not {name, ""} & set(window.share()) else None
+        return window if enough and not window.failed and name not in window.share() else None
 
     within = NOTICED_WITHIN + CLEAR + PATIENCE + 0.5
     scene.window = room.eventually(clear, "the replica being out of traffic", within)
@@ -144,6 +142,12 @@ def play(scene: Scene) -> None:
 
         scene.back = bool(room.eventually(serves, "requests reaching it again", BACK_WITHIN))
         scene.after = prober.window(begin).summary()
+
+
+def _ended(scene: Scene, now: float) -> tuple[float, Window]:
+    """The last requests that must have ended by `now`, and until when they were sent."""
+    end = now - PATIENCE - 0.5
+    return end, scene.prober.window(max(scene.began, end - CLEAR), end)
 
 
 def _endpoints(room: Room) -> int:
@@ -187,18 +191,27 @@ EXERCISE = Exercise(
 )
 
 
-@EXERCISE.check("out-of-traffic", "A replica that says it is not ready gets no requests", weight=3)
+@EXERCISE.check("out-of-traffic", "A replica that says it is not ready gets no requests", weight=4)
 def out_of_traffic(scene: Scene, world: World) -> Result:
-    """Requests sent to the Service stop reaching the victim."""
+    """Requests sent to the Service stop reaching the victim, and the others answer all of them."""
     play(scene)
     name = scene.victim["metadata"]["name"]
-    expected = f"within {NOTICED_WITHIN} s no request to the Service reaches the replica that is not ready"
+    expected = f"within {NOTICED_WITHIN} s the replica that is not ready gets no requests; others answer all of them"
     if scene.window is not None:
         return passed(
             expected,
             f"{name} had answered {scene.share_before} requests before; afterwards {scene.window.summary()}",
             pod=name,
             before=scene.share_before,
+        )
+    _, last = _ended(scene, scene.decided)
+    if last.failed and name not in last.share():
+        return failed(
+            expected,
+            f"{name} answered no more requests, and the others not all of them: {last.summary()}",
+            cause="More replicas were taken out than the one that had a reason.",
+            next_step="lab.get('pods') while one replica is not ready: are the others?",
+            **scene.film.until(scene.decided),
         )
     seen = scene.prober.window(scene.began)
     return failed(
@@ -207,22 +220,6 @@ def out_of_traffic(scene: Scene, world: World) -> Result:
         cause="The pod counts as Ready: no readiness probe asks the page that says 503, or it asks too rarely.",
         next_step="Give the container a readinessProbe that asks /readyz, every second or two.",
         pod=name,
-        **scene.film.until(scene.decided),
-    )
-
-
-@EXERCISE.check("others-carry", "The other replicas answer every request", weight=1, needs=["out-of-traffic"])
-def others_carry(scene: Scene, world: World) -> Result:
-    """In the window without the victim, no request fails."""
-    assert scene.window is not None
-    expected = "once the replica is out, every request is answered by the others"
-    if not scene.window.failed:
-        return passed(expected, scene.window.summary())
-    return failed(
-        expected,
-        scene.window.summary(),
-        cause="More replicas were taken out than the one that had a reason.",
-        next_step="lab.get('pods') while one replica is unready: are the others Ready?",
         **scene.film.until(scene.decided),
     )
 
@@ -251,7 +248,7 @@ def comes_back(scene: Scene, world: World) -> Result:
     return failed(
         expected,
         f"{scene.after}; {what_became(scene.room, scene.life)}",
-        cause="The probe asks too rarely to notice, or asks for many successes in a row.",
-        next_step="Look at periodSeconds and successThreshold of the readiness probe.",
+        cause="The probe asks too rarely, wants many successes in a row, or asks for what stays wrong once it was.",
+        next_step="Look at periodSeconds and successThreshold of the readiness probe, and at what it asks for.",
         **scene.film.until(),
     )

@@ -156,7 +156,13 @@ def spread(scene: str, bench: Bench) -> str | Problem:
 def equal(scene: str, bench: Bench) -> str | Problem:
     """All tasks of one length."""
     cases: list[list[Json]] = [[[1.0] * count, 4] for count in (4, 9, 16, 30)]
-    return too_long(scene, bench, cases, "Some worker gets nothing, or too much.", "Try assign([1, 1, 1, 1], 4).")
+    return too_long(
+        scene,
+        bench,
+        cases,
+        "Somebody gets nothing, or one worker gets all that is left over.",
+        "Deal 30 equal tasks to 4 workers on paper: who gets the last two?",
+    )
 
 
 def lasted(seconds: list[float], dealt: list[list[int]], pace: float) -> float:
@@ -165,13 +171,15 @@ def lasted(seconds: list[float], dealt: list[list[int]], pace: float) -> float:
     return farm(pause, parts, len(dealt), order="dealt").seconds / pace
 
 
-@EXERCISE.check("real", "Real processes end sooner with it", weight=2, needs=["skewed"])
+@EXERCISE.check("real", "Real processes end sooner with it", weight=2, needs=["once"])
 @judged("run by real processes, your deal takes less time than the same tasks dealt like cards")
 def real(scene: str, bench: Bench) -> str | Problem:
     """Run both deals with processes that wait."""
     seconds = [0.3, 0.02, 0.02, 0.2, 0.02, 0.02, 0.22, 0.02, 0.02, 0.26, 0.02, 0.02]
-    mine = values(bench, scene, NAME, [[seconds, 3]])[0]
-    deals = [list(range(one, len(seconds), 3)) for one in range(3)], mine
+    mine = deal(scene, bench, [[seconds, 3]])
+    if isinstance(mine, Problem):
+        return mine
+    deals = [list(range(one, len(seconds), 3)) for one in range(3)], mine[0]
     computed = [max(loads(seconds, dealt)) for dealt in deals]
     for pace in PACES:
         took = [lasted(seconds, dealt, pace) for dealt in deals]

@@ -1,15 +1,15 @@
-"""Exercise 01.2: hand chunks to real processes; the evidence is which process did what, and when."""
+"""Exercise 01.2: hand chunks to real processes; a witness beside them sees which process does what, and when."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from podlab.checks.bench import Bench
-from podlab.checks.contract import Answer, Exercise, HandIn, Hint
-from podlab.course.plain import Problem, judged, short, values
-from podlab.course.split_and_conquer.evidence import Line, most_in_hand, result
+from podlab.checks.contract import Answer, Exercise, HandIn, Hint, Json
+from podlab.course.outside import answered, outside
+from podlab.course.plain import Problem, judged, short
 from podlab.course.split_and_conquer.split import LESSON
 
 NAME = "dispatch"
@@ -22,37 +22,31 @@ PATIENCE = 2.0
 
 #: Follows the learner's cell in the process that runs it.
 _DRIVER = """
-def _dispatched(seconds, workers, nonce, more):
-    import os, tempfile, time
-    from podlab.course.split_and_conquer.evidence import Work, read
-    from podlab.waiting import pause
-    path = os.path.abspath(os.path.join(tempfile.mkdtemp(dir="."), "evidence"))
-    work = Work(path, nonce, len(seconds), **more)
-    told = {"own": os.getpid(), "error": ""}
+def _dispatched(address, chunks, workers):
+    from podlab.course.split_and_conquer.work import Work
+    work = Work(address)
+    work.ask(-1)
     try:
-        told["value"] = dispatch(work, [[number, one] for number, one in enumerate(seconds)], workers)
-        if not isinstance(told["value"], list):
-            told["value"] = "a " + type(told["value"]).__name__
+        value = dispatch(work, chunks, workers)
     except NotImplementedError:
         raise
     except Exception as error:
-        told["error"], told["value"] = type(error).__name__ + ": " + str(error)[:200], None
-    told["lines"] = read(path)
-    told["left"] = sorted({line["pid"] for line in told["lines"]} - {os.getpid()})
-    # Whoever is on its way out is not held against anybody.
-    end = time.monotonic() + work.patience
-    while (left := [pid for pid in told["left"] if _lives(pid)]) and time.monotonic() < end:
-        pause(0.02)
-    told["left"] = left
-    return told
-
-def _lives(pid):
-    try:
-        with open("/proc/%d/stat" % pid) as file:
-            return file.read().rpartition(")")[2].split()[0] not in "ZX"
-    except OSError:
-        return False
+        return {"error": type(error).__name__ + ": " + str(error)[:200]}
+    return {"value": value if isinstance(value, list) else "a " + type(value).__name__}
 """
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run of the learner's function, and what the witness has seen of it; its lines are those of witness.py."""
+
+    value: list[Json] | str
+    error: str
+    caller: int | None
+    lines: Sequence[Mapping[str, Any]]
+    results: Sequence[str]
+    most: int
+    left: Sequence[int]
 
 
 @dataclass
@@ -60,21 +54,33 @@ class Scene:
     """The learner's function, and one run of it that several checks look at."""
 
     source: str
-    run: dict[str, Any] | None = None
+    run: Run | None = None
 
-    def dispatched(self, bench: Bench, seconds: list[float], workers: int, **more: float) -> dict[str, Any]:
-        """One run: what came back, and who did what in which order; `more` are fields of `Work`."""
-        calls = [[seconds, workers, bench.nonce, {"patience": bench.deadline(PATIENCE), **more}]]
-        return values(bench, self.source + _DRIVER, "_dispatched", calls, 30 + sum(seconds))[0]
+    def dispatched(self, bench: Bench, seconds: list[float], workers: int, **rules: Json) -> Run:
+        """One run: what came back, and who did what in which order; `rules` are the witness's (see `begin`)."""
+        plan: dict[str, Json] = {"seconds": list(seconds), "patience": bench.deadline(PATIENCE), **rules}
+        chunks: list[Json] = [[number, one] for number, one in enumerate(seconds)]
+        with outside(bench, "witness") as witness:
+            address = witness.tell("begin", plan)
+            with bench.talk(self.source + _DRIVER, seconds=30 + sum(seconds)) as talk:
+                told = answered(talk, "_dispatched", address, chunks, workers)
+                value = told.get("value")
+                return Run(
+                    value=value if isinstance(value, list | str) else [],
+                    error=str(told.get("error", "")),
+                    # While the caller lives: with it go all its processes.
+                    left=witness.tell("left"),
+                    **witness.tell("seen"),
+                )
 
-    def usual(self, bench: Bench) -> dict[str, Any]:
+    def usual(self, bench: Bench) -> Run:
         """Nine chunks on three workers; the first ones wait until three are in hand."""
         if self.run is None:
             self.run = self.dispatched(bench, [bench.deadline(LINGER)] * COUNT, WORKERS, together=WORKERS)
         return self.run
 
 
-def picture(lines: Sequence[Line]) -> dict[str, Any]:
+def picture(lines: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Evidence for `lab.replay`: the chart of who did which chunk."""
     pids = list(dict.fromkeys(line["pid"] for line in lines))
     zero = lines[0]["at"] if lines else 0.0
@@ -129,28 +135,27 @@ EXERCISE = Exercise(
 def once(scene: Scene, bench: Bench) -> str | Problem:
     """Compare results and evidence."""
     run = scene.usual(bench)
-    if run["error"]:
+    if run.error:
         return Problem(
-            f"dispatch(work, chunks, 3) raised {run['error']}",
+            f"dispatch(work, chunks, 3) raised {run.error}",
             "The function fails with nine chunks on three workers.",
             "Try it with work = len and some lists as chunks.",
         )
-    done = sorted(line["chunk"] for line in run["lines"] if line["event"] == "begin")
-    wanted = [result(bench.nonce, number) for number in range(COUNT)]
+    done = sorted(line["chunk"] for line in run.lines if line["event"] == "begin")
     if done != list(range(COUNT)):
         return Problem(
             f"of chunks 0 to {COUNT - 1} these were worked on: {done}",
             "Some chunk was left out, or handed out twice.",
             "Follow one chunk through your code: who takes it, and who notes that it is taken?",
-            picture(run["lines"]),
+            picture(run.lines),
         )
-    if run["value"] != wanted:
-        order = "the order differs" if sorted(map(str, run["value"] or ())) == sorted(wanted) else "they are not there"
+    if run.value != run.results:
+        order = "the order differs" if sorted(map(str, run.value)) == sorted(run.results) else "they are not there"
         return Problem(
-            f"the results are {short(run['value'])}; {order}",
+            f"the results are {short(run.value)}; {order}",
             "Results were taken in the order in which they arrived, or not returned as a list.",
             "Keep with each result the number of its chunk; pool.map does.",
-            picture(run["lines"]),
+            picture(run.lines),
         )
     return "nine chunks, nine results, in order"
 
@@ -158,33 +163,33 @@ def once(scene: Scene, bench: Bench) -> str | Problem:
 @EXERCISE.check("processes", "Other processes do the work", weight=2)
 @judged("three workers are three processes besides the one that calls dispatch")
 def processes(scene: Scene, bench: Bench) -> str | Problem:
-    """Count the PIDs that worked."""
+    """Count the PIDs of those who had a chunk in hand until it was done."""
     run = scene.usual(bench)
-    begun = [line["pid"] for line in run["lines"] if line["event"] == "begin"]
-    if run["own"] in begun:
+    done = [line["pid"] for line in run.lines if line["event"] == "end"]
+    if run.caller in done:
         return Problem(
-            f"{begun.count(run['own'])} of {len(begun)} chunks were done by "
-            f"the calling process itself (pid {run['own']})",
+            f"{done.count(run.caller)} of {len(done)} chunks were done by the calling process itself "
+            f"(pid {run.caller})",
             "The work is called directly, or in threads: they share the process, and one core's worth of Python.",
             "Use processes: multiprocessing, or ProcessPoolExecutor.",
-            picture(run["lines"]),
+            picture(run.lines),
         )
-    if len(set(begun)) < WORKERS:
+    if len(set(done)) < WORKERS:
         return Problem(
-            f"{len(set(begun))} process{'es' if len(set(begun)) != 1 else ''} did all the work",
+            f"{len(set(done))} process{'es' if len(set(done)) != 1 else ''} did all the work",
             "The number of workers is not used, or one worker takes all chunks.",
             "Pass `workers` on to whatever makes the processes.",
-            picture(run["lines"]),
+            picture(run.lines),
         )
-    return f"{len(set(begun))} processes worked, none of them the caller"
+    return f"{len(set(done))} processes worked, none of them the caller"
 
 
 @EXERCISE.check("at-once", "They work at the same time, no more than asked for", weight=3)
 @judged("at some moment three chunks are in hand, and never more than three")
 def at_once(scene: Scene, bench: Bench) -> str | Problem:
     """Count the chunks in hand: the first ones wait for each other, so that a slow start is no excuse and no harm."""
-    lines = scene.usual(bench)["lines"]
-    most = most_in_hand(lines)
+    run = scene.usual(bench)
+    lines, most = run.lines, run.most
     if most == WORKERS:
         return "up to three chunks were in hand at a time"
     if most < WORKERS:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from podlab.checks.api import Object
 from podlab.checks.contract import Answer, Exercise, HandIn, Hint, Inconclusive
 from podlab.checks.world import Room, World
-from podlab.course.plain import Problem, judged, values
+from podlab.course.plain import Problem, judged, short, values
 from podlab.course.scenes import once
 from podlab.course.start_here import LESSON
 
@@ -140,20 +140,25 @@ def play(scene: Scene) -> None:
 
 
 def foreseen(
-    source: str, world: World, wish: int, deeds: Sequence[Deed], counted: int, cause: str, step: str
+    source: str, world: World, wish: int, deeds: Sequence[Deed], count: Callable[[], int], cause: str, step: str
 ) -> str | Problem:
-    """The function's number for a story beside the number of pods that were counted."""
+    """The function's number for a story beside the number of pods that `count` counts, once there is one to compare."""
     (told,) = values(world, source, NAME, [[wish, list(deeds)]])
+    counted = count()
     shown = f"{NAME}({wish}, {list(deeds)})"
     if told == counted and not isinstance(told, bool):
         return f"{shown} is {told}, and so many pods were counted"
-    return Problem(f"{shown} is {told!r}; {counted} pods were counted", cause, step)
+    return Problem(f"{shown} is {short(told)}; {counted} pods were counted", cause, step)
 
 
 def part(scene: Scene, world: World, deeds: int, cause: str, step: str) -> str | Problem:
     """The same for the first deeds of the story."""
-    play(scene)
-    return foreseen(scene.source, world, scene.wish, scene.deeds[:deeds], scene.counts[deeds], cause, step)
+
+    def count() -> int:
+        play(scene)
+        return scene.counts[deeds]
+
+    return foreseen(scene.source, world, scene.wish, scene.deeds[:deeds], count, cause, step)
 
 
 @EXERCISE.check("nothing", "Nothing is done", weight=1)

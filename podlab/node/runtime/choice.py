@@ -7,6 +7,7 @@ import os
 import platform
 import subprocess
 import sys
+from collections.abc import Collection
 
 from podlab.errors import EnvironmentUnsuitable
 from podlab.node.runtime.sandbox import kernel
@@ -23,8 +24,6 @@ _TRIALS = {
 }
 #: What is lost with the plain runtime, in a few words.
 LOST = "no isolation, no network policies, only images that are built on podlab/python or podlab/toolbox"
-#: What no node enforces, since no cgroups are used, delegated or not.
-LIMITS = "CPU limits are not enforced; a watcher kills containers that are over their memory limit"
 
 
 def refused_processes() -> str | None:
@@ -76,6 +75,16 @@ def choose(wanted: str, folder: str) -> tuple[str, str]:
             hint="`podlab doctor` says how to allow it; without --runtime the plain runtime is taken.",
         )
     return "plain", f"this machine refuses {', '.join(refused)}"
+
+
+def limits(controllers: Collection[str]) -> str:
+    """What is done about the limits of containers whose cgroups have these controllers (none without cgroups)."""
+    if {"cpu", "memory"} <= set(controllers):
+        return "CPU and memory limits are enforced by cgroups"
+    cpu = "CPU limits are enforced by cgroups" if "cpu" in controllers else "CPU limits are not enforced"
+    if "memory" in controllers:
+        return f"{cpu}; memory limits are enforced by cgroups"
+    return f"{cpu}; a watcher kills containers that are over their memory limit"
 
 
 def words(runtime: str, why: str) -> str:

@@ -47,7 +47,8 @@ class ContainerSpec:
     """One container of a sandbox.
 
     `environment` is complete (nothing is inherited). `log_path` is a file in the CRI format
-    (`2026-01-02T03:04:05.000000000Z stdout F line`), appended to by the runtime, never by the agent.
+    (`2026-01-02T03:04:05.000000000Z stdout F line`), appended to by the runtime, never by the agent;
+    with `log_within`, a folder that containers may write to, it is below it and no link on the way there is followed.
     `folder` is the container's private folder (writable layer); the runtime removes it with the container.
     """
 
@@ -58,6 +59,7 @@ class ContainerSpec:
     root: RootFileSystem
     log_path: str
     folder: str
+    log_within: str | None = None
     working_directory: str = "/"
     mounts: Sequence[Mount] = ()
     files: Mapping[str, str] = field(default_factory=dict)
@@ -85,6 +87,12 @@ class ContainerSpec:
     #: Bytes of memory that it may use, and that the containers of its sandbox may use together.
     memory_limit: int | None = None
     pod_memory_limit: int | None = None
+    #: Thousandths of a processor that it is to have where others want it too, and the most that it gets; and those of
+    #: its sandbox. Only cgroups can do that (Inventory.controllers).
+    cpu_request: int = 0
+    cpu_limit: int | None = None
+    pod_cpu_request: int = 0
+    pod_cpu_limit: int | None = None
     labels: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -125,6 +133,8 @@ class Inventory:
 
     sandboxes: Sequence[SandboxState]
     containers: Sequence[ContainerState]
+    #: The controllers of the cgroups that its containers are in; none without cgroups.
+    controllers: Sequence[str] = ()
 
 
 @dataclass(frozen=True)

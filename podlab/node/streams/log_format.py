@@ -1,6 +1,7 @@
 """The CRI log format: `2026-01-02T03:04:05.000000000Z stdout F text`. Pure parsing and formatting.
 
-A line of a container longer than its writer's buffer is cut into entries marked P (partial), the last one F.
+A line of a container longer than its writer's buffer is cut into entries marked P (partial), the last one F. An empty F
+behind a P is for those who ship the log: no newline is there (podlab.node.runtime.sandbox.log_format).
 """
 
 from __future__ import annotations
@@ -27,6 +28,11 @@ class Entry:
     def complete(self) -> bool:
         """Whether a line ends with this entry."""
         return self.text.endswith(b"\n")
+
+
+def only_for_shippers(entry: Entry, before: Entry | None) -> bool:
+    """Whether an entry says nothing of the container's output, given the one before it."""
+    return entry.text == b"\n" and before is not None and not before.complete and before.stream == entry.stream
 
 
 def parse(line: bytes) -> Entry | None:
@@ -81,6 +87,7 @@ class Selection:
     #: Bytes of output that may still be given.
     remaining: int | None = None
     _at_line_start: bool = True
+    _last: Entry | None = None
 
     @property
     def exhausted(self) -> bool:
@@ -92,6 +99,9 @@ class Selection:
         for entry in entries:
             if self.exhausted:
                 return
+            last, self._last = self._last, entry
+            if only_for_shippers(entry, last):
+                continue
             first, self._at_line_start = self._at_line_start, entry.complete
             if self.stream is not None and entry.stream != self.stream:
                 continue

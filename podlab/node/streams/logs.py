@@ -6,9 +6,11 @@ As in Kubernetes, only the newest file of a rotated log is read, but following g
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
+import stat
 from collections.abc import AsyncGenerator, Iterator, Mapping
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -16,7 +18,17 @@ from typing import Any, BinaryIO
 
 from aiohttp import web
 
-from podlab.node.streams.log_format import STREAMS, Lines, Selection, fixed_time, format_time, parse
+from podlab.node.runtime.sandbox.beneath import entered
+from podlab.node.streams.log_format import (
+    STREAMS,
+    Entry,
+    Lines,
+    Selection,
+    fixed_time,
+    format_time,
+    only_for_shippers,
+    parse,
+)
 from podlab.node.view import ContainerView, PodView
 from podlab.waiting import pause_async
 
@@ -130,16 +142,31 @@ def choose_log(pod: PodView, container: ContainerView, previous: bool) -> str:
     raise web.HTTPBadRequest(text=f"{shown} is waiting to start{text}")
 
 
+def readable(path: str, top: Path) -> bool:
+    """Whether `read_log` would find a log: one can be there no longer, or a pod can have put something in its way."""
+    with suppress(OSError), entered(Path(path).parent, top) as folder:
+        _open(Path(folder) / Path(path).name).close()
+        return True
+    return False
+
+
 async def read_log(
-    path: str, options: LogOptions, ended: asyncio.Future[Any] | None = None
+    path: str, options: LogOptions, ended: asyncio.Future[Any] | None = None, top: Path | None = None
 ) -> AsyncGenerator[bytes, None]:
     """Yield the log as asked for. With `ended`, follow it until that is done and all has been read.
 
-    Raises FileNotFoundError if there is no such file.
+    Below `top` pods may write: no link is followed there. Raises OSError if there is no such file.
     """
+    with entered(Path(path).parent, top) as folder:
+        async with aclosing(_read(Path(folder) / Path(path).name, options, ended)) as chunks:
+            async for chunk in chunks:
+                yield chunk
+
+
+async def _read(path: Path, options: LogOptions, ended: asyncio.Future[Any] | None) -> AsyncGenerator[bytes, None]:
     selection, lines = options.selection(), Lines()
     interval, settled, left = SHORTEST_INTERVAL, False, False
-    file = Path(path).open("rb")  # noqa: SIM115 - replaced at a rotation, closed below
+    file = _open(path)
     try:
         file.seek(0 if options.tail_lines is None else tail_start(file, options.tail_lines))
         while True:
@@ -157,7 +184,7 @@ async def read_log(
             elif (newer := newer_file(path, file)) is not None:
                 if left:  # nothing was added to the old file after the new one had been made
                     file.close()
-                    file = newer.open("rb")
+                    file = _open(newer)
                     lines.rest()
                 left = not left
             elif not ended.done():
@@ -173,6 +200,15 @@ async def read_log(
         file.close()
 
 
+def _open(path: Path) -> BinaryIO:
+    """The log, which is a file: a link or a pipe that a pod has put in its place is none."""
+    file = os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC), "rb")
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise FileNotFoundError(errno.ENOENT, "it is no file", str(path))
+    return file
+
+
 def _shown(selection: Selection, lines: list[bytes]) -> bytes:
     return b"".join(selection.show(entry for line in lines if (entry := parse(line)) is not None))
 
@@ -181,16 +217,25 @@ def tail_start(file: BinaryIO, count: int) -> int:
     """Return the offset at which the last `count` lines of a log begin; what is cut into entries is one line."""
     seen = 0
     at_end = True
-    for offset, line in _lines_backwards(file):
-        entry = parse(line)
-        if entry is None:
-            continue
-        if entry.complete or at_end:
+    for end, entry, before in _entries_backwards(file):
+        if at_end or (entry.complete and not only_for_shippers(entry, before)):
             if seen == count:
-                return offset + len(line)
+                return end
             seen += 1
         at_end = False
     return 0
+
+
+def _entries_backwards(file: BinaryIO) -> Iterator[tuple[int, Entry, Entry | None]]:
+    """Yield (offset of its end, entry, the one before it) from the last entry to the first."""
+    newer: tuple[int, Entry] | None = None
+    for offset, line in _lines_backwards(file):
+        if (entry := parse(line)) is not None:
+            if newer:
+                yield *newer, entry
+            newer = offset + len(line), entry
+    if newer:
+        yield *newer, None
 
 
 def _lines_backwards(file: BinaryIO) -> Iterator[tuple[int, bytes]]:
@@ -215,18 +260,18 @@ def _lines_backwards(file: BinaryIO) -> Iterator[tuple[int, bytes]]:
         rest = data[:begin]
 
 
-def newer_file(path: str, file: BinaryIO) -> Path | None:
+def newer_file(path: Path, file: BinaryIO) -> Path | None:
     """Return the file that follows `file` in a rotated log; None if `file` is still the newest."""
     own = os.fstat(file.fileno())
     try:
-        newest = Path(path).stat()
+        newest = path.lstat()
     except FileNotFoundError:
         return None  # renamed, and the new one is not there yet
     if os.path.samestat(own, newest):
         return None
-    rotated = sorted(Path(path).parent.glob(f"{Path(path).name}.*"))
+    rotated = sorted(path.parent.glob(f"{path.name}.*"))
     for older, newer in pairwise(rotated):
         with suppress(FileNotFoundError):  # the oldest ones are removed
-            if os.path.samestat(own, older.stat()):
+            if os.path.samestat(own, older.lstat()):
                 return newer
-    return Path(path)
+    return path

@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import fcntl
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from little_api import LittleApi
 
+from podlab import paths
 from podlab.addons import life
 from podlab.addons.catalogue import LABEL, find
+from podlab.checks.api import Api
+from podlab.checks.contract import NotGradable
+from podlab.checks.world import World
+from podlab.cluster.folder import ClusterFolder, Record
+from podlab.course.add_on import bring_in
 from podlab.errors import AddonError
 
 Object = dict[str, Any]
@@ -111,12 +119,14 @@ def test_two_who_enable_monitoring_at_once_make_one_certificate(
     assert len(made) == 2 and len(set(made)) == 1
 
 
-def test_spark_is_refused_where_its_image_cannot_be(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_spark_is_refused_where_its_image_cannot_be_and_nobody_names_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PODLAB_SPARK_IMAGE", raising=False)
     monkeypatch.setattr(life.clusters, "get", lambda name: SimpleNamespace(kubeconfig=None))
     monkeypatch.setattr(life.clusters, "provider_of", lambda name: SimpleNamespace(name="existing"))
     monkeypatch.setattr(life.Api, "connect", lambda kubeconfig: Table())
-    with pytest.raises(AddonError, match=r"image of spark is made on this machine(.|\n)*podlab addon enable spark"):
+    with pytest.raises(AddonError, match="image of spark is made on this machine") as caught:
         life.enable("spark", "any")
+    assert "PODLAB_SPARK_IMAGE=IMAGE podlab addon enable spark" in (caught.value.hint or "")
 
 
 def state(*things: Object, addon: str = "spark") -> life.Status:
@@ -147,3 +157,26 @@ def test_a_workload_that_is_being_changed_is_not_ready(change: Object) -> None:
 def test_a_pod_that_has_done_its_work_is_not_waited_for() -> None:
     done, failed = thing("Pod", "life-1", {"phase": "Succeeded"}), thing("Pod", "life-2", {"phase": "Failed"})
     assert state(thing("Deployment", "a", DONE), done, failed).waiting == ["pod life-2 is not ready yet"]
+
+
+@pytest.fixture
+def narrow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
+    """A world on a cluster that somebody else runs, in which one may not even look at namespaces."""
+    monkeypatch.setenv("PODLAB_HOME", str(tmp_path))
+    with LittleApi(forbidden={"namespaces"}) as api:
+        folder = ClusterFolder(paths.clusters() / "class")
+        folder.create(Record("class", "existing", [], "lab"))
+        yield World(Api.connect(api.kubeconfig(folder.kubeconfig)), seed=1, cluster="class")
+
+
+def test_who_may_not_bring_in_an_add_on_is_told_which_right_is_missing_and_what_to_do(narrow: World) -> None:
+    with pytest.raises(AddonError, match='cannot list resource "namespaces"') as caught:
+        life.enable("monitoring", "class")
+    assert "cluster-admin" in (caught.value.hint or "") and "podlab cluster use own" in (caught.value.hint or "")
+
+
+@pytest.mark.parametrize("cluster", ["class", "default of /home/ada/class.yaml"])
+def test_a_check_whose_add_on_may_not_be_brought_in_costs_nothing(narrow: World, cluster: str) -> None:
+    narrow.cluster = cluster
+    with pytest.raises(NotGradable, match="the add-on monitoring is needed"):
+        bring_in(narrow, "monitoring", ())

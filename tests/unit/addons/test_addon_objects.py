@@ -135,7 +135,9 @@ def test_its_files_are_shipped_with_the_package(addon: Addon) -> None:
     files = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["data-files"]
     assert files[f"share/podlab/manifests/{addon.name}"] == [f"cluster/manifests/{addon.name}/*.yaml"]
     for image in addon.images:
-        assert files[f"share/podlab/images/{image.name}"] == [f"cluster/images/{image.name}/Dockerfile"]
+        folder = f"images/{image.name}"
+        shipped = {file for pattern in files[f"share/podlab/{folder}"] for file in ROOT.glob(pattern)}
+        assert shipped == set((ROOT / "cluster" / folder).iterdir())
 
 
 def node(name: str, memory: str, cpu: str = "4", **spec: object) -> dict:

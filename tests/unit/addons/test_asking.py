@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
@@ -11,7 +12,18 @@ import pytest
 
 from podlab.addons import logs
 from podlab.addons.logs import Logs
-from podlab.addons.prometheus import Prometheus, QueryError, complaints, marked, refusal, series, shown
+from podlab.addons.opensearch import OpenSearch
+from podlab.addons.prometheus import (
+    Prometheus,
+    QueryError,
+    complaints,
+    marked,
+    notifications,
+    refusal,
+    series,
+    shown,
+)
+from podlab.checks.api import ApiError
 from podlab.checks.contract import NotGradable
 from podlab.course.logs.store import Store
 from podlab.errors import AddonError
@@ -56,6 +68,26 @@ def test_one_number_is_asked_for_and_several_are_refused_with_what_to_do() -> No
         prometheus(VECTOR).number("rate(x[1m])")
 
 
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda api: Prometheus.of_cluster(api).query("up"),
+        lambda api: Logs.of_cluster(api).query("*"),
+        lambda api: OpenSearch(api).ask("GET", "_search"),
+        notifications,
+    ],
+    ids=["prometheus", "logs", "opensearch", "notifications"],
+)
+def test_who_may_not_ask_through_the_api_server_is_told_the_right_and_not_to_enable_what_is_there(ask: Any) -> None:
+    right = 'User "ada" cannot get resource "services/proxy" in API group "" in the namespace "monitoring"'
+    body = json.dumps({"kind": "Status", "reason": "Forbidden", "message": f'services "x" is forbidden: {right}'})
+    with pytest.raises(ApiError, match='cannot get resource "services/proxy"') as caught:
+        ask(Answers(403, body))
+    assert "Ask those who run the cluster" in (caught.value.hint or "")
+    with pytest.raises(AddonError, match="status 403"):
+        ask(Answers(403, "a program behind the proxy has rules of its own"))
+
+
 def test_a_refusal_has_prometheus_own_words_and_marks_the_place() -> None:
     said = "invalid parameter \"query\": 1:15: parse error: unexpected right parenthesis ')'"
     body = json.dumps({"status": "error", "errorType": "bad_data", "error": said})
@@ -66,28 +98,63 @@ def test_a_refusal_has_prometheus_own_words_and_marks_the_place() -> None:
     assert line.strip() == "rate(requests))" and line[len(mark) - 1] == ")" and mark.index("^") == 2 + 14
 
 
-RELOADED = """\
+EARLIER = """\
 time=1 level=INFO source=main.go:1 msg="Loading configuration file" filename=c.yml
 time=1 level=ERROR source=manager.go:2 msg="loading groups failed" component="rule manager" err="an earlier one"
+time=1 level=ERROR source=main.go:3 msg="Error reloading config" err="one or more errors occurred"
+"""
+RELOADED = """\
 time=2 level=INFO source=main.go:1 msg="Loading configuration file" filename=c.yml
 time=2 level=ERROR source=manager.go:2 msg="loading groups failed" component="rule manager" err="/a.yaml: \\"X\\": bad"
 time=2 level=ERROR source=main.go:3 msg="Error reloading config" err="one or more errors occurred"
 """
 
 
-def test_why_rules_are_refused_is_said_in_the_words_of_the_log() -> None:
-    def refuse(*_: object) -> tuple[int, bytes]:
+def refuse(method: str, path: str, query: Any) -> tuple[int, bytes]:
+    """A Prometheus that takes no rules and can read no sum."""
+    if method == "POST":
         return 500, b"failed to reload config: one or more errors occurred\n"
+    assert path == "api/v1/parse_query"
+    if "sum" in query["query"]:
+        return 400, b'{"status": "error", "error": "1:5: parse error: bad"}'
+    return 200, b'{"status": "success", "data": {}}'
 
+
+def test_why_rules_are_refused_is_said_in_the_words_of_the_log() -> None:
+    """Which come a moment after the answer, behind those of an earlier refusal."""
+    begun = RELOADED.splitlines(keepends=True)
+    seen = iter([EARLIER, EARLIER, EARLIER + begun[0], EARLIER + begun[0] + begun[1], EARLIER + RELOADED])
     with pytest.raises(QueryError, match=r'keeps its old configuration: /a\.yaml: "X": bad$'):
-        Prometheus(refuse, lambda: RELOADED).reload()
+        Prometheus(refuse, lambda: next(seen)).reload()
     with pytest.raises(QueryError, match="configuration: failed to reload config"):
         Prometheus(refuse).reload()
     assert complaints('level=ERROR err="yaml: line 3"\n') == "yaml: line 3"
 
 
+OWN = 'groups: [{name: g, rules: [{record: a, expr: up}, {record: r, expr: "up\\n + sum(up"}]}]'
+
+
+@pytest.mark.parametrize(
+    ("rules", "place"),
+    [
+        ({"a.yaml": OWN, "b.yaml": OWN}, ["   + sum(up", " " * 11 + "^"]),
+        ({"b.yaml": OWN.replace("sum(up", "down")}, []),
+        ({"b.yaml": "groups:"}, []),
+    ],
+    ids=["as it was read", "mended, which the pod has not yet", "without groups by now"],
+)
+def test_a_refusal_of_ones_own_rules_marks_the_place_in_the_expression(rules: dict[str, str], place: list[str]) -> None:
+    said = r"/b.yaml: 5:11: group \"g\", rule 2, \"r\": could not parse expression: 2:10: parse error: bad"
+    log = iter(["", RELOADED.replace(r"/a.yaml: \"X\": bad", said)])
+    with pytest.raises(QueryError, match=r"b\.yaml.* bad") as caught:
+        Prometheus(refuse, lambda: next(log), lambda: rules).reload()
+    assert caught.value.message.splitlines()[1:] == place
+
+
 def test_the_place_is_in_the_line_that_is_named() -> None:
     assert refusal("sum(\n  rate(x[)\n)", "2:10: parse error: bad").splitlines()[1:] == ["    rate(x[)", " " * 11 + "^"]
+    assert refusal('up{a="é"} foo', "1:12: parse error: bad").splitlines()[2] == " " * 12 + "^", "it counts bytes"
+    assert refusal("\tup foo", "1:5: parse error: bad").splitlines()[2] == "  \t   ^", "as wide as what is above it"
     assert refusal("x", "query timed out") == "Prometheus refuses the question: query timed out"
 
 
@@ -122,6 +189,11 @@ def store() -> Iterator[Store]:
     found.close()
 
 
+def test_a_log_store_says_what_time_it_is(store: Store) -> None:
+    before = time.time()
+    assert before - 0.001 <= store.ask.now() <= time.time() + 0.001
+
+
 FAR = " or ".join(f"word{number}" for number in range(20))
 
 
@@ -133,6 +205,7 @@ FAR = " or ".join(f"word{number}" for number in range(20))
         ("größe:( | x", "größe:( | x", "|"),
         (f"{FAR} | foo bar", f"{FAR} | foo bar", "foo"),
         ("(a b ", "(a b ", "b"),
+        ("a b) c", "a b) c", ")"),
     ],
 )
 def test_a_refusal_of_logsql_marks_the_place(store: Store, question: str, line: str, end: str) -> None:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from podlab.addons.programs import multiline
 from podlab.addons.programs.packing import packed, unpacked
-from podlab.addons.programs.spool import Blocks, Sender
+from podlab.addons.programs.spool import LONGEST, Blocks, Sender
 
 HOLD = 30.0
 
@@ -61,6 +61,9 @@ def read(line: bytes) -> dict[str, str]:
 class Store:
     """Keeps what it was sent until it is killed; what is on its disk outlives that."""
 
+    texts = 0
+    lags = False
+
     def __init__(self) -> None:
         self.life, self.away, self.memory, self.disk = 1, False, list[dict[str, str]](), list[dict[str, str]]()
 
@@ -101,6 +104,10 @@ class Bench:
         self.later(later)
 
     def later(self, seconds: float) -> None:
+        """Time passes, in which the spool makes its rounds."""
+        while seconds > LONGEST:
+            self.later(LONGEST)
+            seconds -= LONGEST
         self.now += seconds
         self.sender.step()
 

@@ -18,11 +18,12 @@ from typing import Any
 import pytest
 import zstandard
 
-from podlab.addons import opensearch, spark
+from podlab.addons import TABLE, opensearch, spark
+from podlab.addons.objects import objects
 from podlab.addons.opensearch import OpenSearch, ensure, jars, pom
 from podlab.addons.programs import opensearch_life, opensearch_store
 from podlab.addons.programs.opensearch_life import DAY, Index, doomed
-from podlab.addons.programs.opensearch_store import document, plain
+from podlab.addons.programs.opensearch_store import TEMPLATE, document, plain
 from podlab.addons.prometheus import QueryError
 from podlab.errors import AddonError, BinaryError
 
@@ -206,6 +207,28 @@ def test_a_line_that_is_refused_is_kept_as_a_text_with_the_reason() -> None:
     assert told["kubernetes.pod_name"] == "ui-1" and json.loads(told["original"]) == LINE
 
 
+def test_what_a_program_says_below_a_field_of_the_shipper_is_no_field_of_the_text() -> None:
+    """With it the text would be refused, too, and the line lost."""
+    told = plain({**LINE, "kubernetes.pod_name.x": "1"}, "clash")
+    assert "kubernetes.pod_name.x" not in told and told["kubernetes.pod_name"] == "ui-1"
+
+
+def test_a_text_needs_no_field_that_an_index_might_have_no_room_for() -> None:
+    """It would be refused, too, and lost."""
+    added = {f"kubernetes.{name}": "x" for name in ("container_id", "pod_ip", "pod_node_name", "pod_colour")}
+    told = plain({**LINE, **added}, "Limit of total fields [1000] has been exceeded")
+    there: Any = TEMPLATE["template"]
+    assert {"refused", "original", "kubernetes.pod_ip"} < told.keys() <= there["mappings"]["properties"].keys()
+
+
+def test_labels_that_are_none_are_left_out_of_a_text() -> None:
+    """A program can say that name, too; the shipper says nothing of a pod without labels."""
+    said = {"_msg": "fire", "kubernetes.pod_labels": "many"}
+    assert document(said)["kubernetes.pod_labels"] == "many"
+    told = plain(said, "no object")
+    assert "kubernetes.pod_labels" not in told and json.loads(told["original"]) == said
+
+
 class Bulk:
     """Answers as OpenSearch does: `_bulk` with a status for each document."""
 
@@ -241,9 +264,20 @@ def block(monkeypatch: pytest.MonkeyPatch) -> bytes:
 
 def test_a_block_is_one_bulk_and_what_is_refused_is_sent_as_a_text(block: bytes) -> None:
     there = Bulk(201, 400, 201)
-    assert opensearch_store.OpenSearch(there).send("/", block)
+    store = opensearch_store.OpenSearch(there)
+    assert store.send("/", block) and store.texts == 1
     assert [one["message"] for one in there.documents] == ["one", "two"]
     assert there.documents[1]["refused"] == "because"
+
+
+def test_a_line_with_so_many_fields_that_others_would_get_none_is_sent_as_a_text() -> None:
+    labels = {f"kubernetes.pod_labels.l{n}": "x" for n in range(300)}
+    lines = ({**LINE, **labels, "_msg": "labels"}, {**LINE, **{f"f{n}": "1" for n in range(300)}, "_msg": "fields"})
+    there = Bulk(201, 201)
+    store = opensearch_store.OpenSearch(there)
+    assert store.send("/", zstandard.compress("\n".join(map(json.dumps, lines)).encode())) and store.texts == 1
+    narrow, wide = there.documents
+    assert "refused" not in narrow and wide["refused"] == "305 fields, where a line may have 200" and "f0" not in wide
 
 
 def test_what_is_refused_even_as_a_text_is_told(block: bytes) -> None:
@@ -319,6 +353,32 @@ def test_the_oldest_index_goes_also_when_the_disk_is_so_full_that_no_new_one_is_
     opensearch_life.main()
     assert asked[-1] == ("DELETE", "/logs-000001")
     assert "no new index: 429 disk usage exceeded flood-stage" in capsys.readouterr().out
+
+
+def test_so_few_full_indices_come_in_their_week_that_the_heap_holds_them() -> None:
+    """Measured: 24 of them took a third of it, and with 168 no line was taken."""
+    (life,) = (thing for thing in objects(TABLE["opensearch"], own=True) if thing["kind"] == "CronJob")
+    (container,) = life["spec"]["jobTemplate"]["spec"]["template"]["spec"]["containers"]
+    given = {one["name"]: one["value"] for one in container["env"]}
+    assert 24 * int(given["KEEP_DAYS"]) / int(given["ROLL_FULL_AGE"].removesuffix("h")) <= 30
+
+
+@pytest.mark.parametrize(("refused", "young", "asked"), [(0, False, 1), (2, False, 2), (2, True, 2)])
+def test_an_index_without_room_for_another_field_is_followed_by_a_new_one_sooner(
+    monkeypatch: pytest.MonkeyPatch, refused: int, young: bool, asked: int
+) -> None:
+    conditions: list[dict[str, str]] = []
+
+    def ask(base: str, method: str, path: str, body: Any) -> Any:
+        if path == "/logs-000007/_count":
+            return {"count": refused}
+        conditions.append(body["conditions"])
+        return {"rolled_over": len(conditions) == 2 and not young, "old_index": "logs-000007"}
+
+    monkeypatch.setattr(opensearch_life, "ask", ask)
+    given = {"ROLL_AGE": "1d", "ROLL_SIZE": "1gb", "ROLL_FULL_AGE": "6h"}
+    assert opensearch_life.roll("http://x", given)["rolled_over"] == (refused > 0 and not young)
+    assert conditions == [{"max_age": "1d", "max_size": "1gb"}, {"max_age": "6h"}][:asked]
 
 
 def test_the_place_of_a_refused_question_is_marked() -> None:

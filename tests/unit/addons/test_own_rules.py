@@ -42,6 +42,7 @@ LIMIT = of("prometheus_target_scrapes_exceeded_sample_limit_total")
 DROPPED = of("vl_rows_dropped_total", reason="too_small_timestamp")
 LONG = of("vl_too_long_lines_skipped_total", node="node-1")
 REFUSED = of("spool_refused_blocks_total", node="node-1")
+AS_TEXT = of("spool_lines_as_text_total", node="node-1")
 QUEUE = of("vm_persistentqueue_blocks_dropped_total", node="node-1", path="/vlagent")
 WAITING = of("spool_waiting_blocks", node="node-1")
 
@@ -68,6 +69,7 @@ HEALTHY: Series = {
     DROPPED: always(7),
     LONG: always(7),
     REFUSED: always(7),
+    AS_TEXT: always(7),
     QUEUE: always(7),
     WAITING: lambda at: float(at % 60 < 30),
 }
@@ -92,6 +94,7 @@ TROUBLES: Mapping[str, tuple[Series, str]] = {
     "a-block-refused": ({REFUSED: ONE_MORE}, "LogLinesLost"),
     "a-line-too-long": ({LONG: ONE_MORE}, "LogLinesLost"),
     "no-room-to-wait": ({QUEUE: ONE_MORE}, "LogLinesLost"),
+    "fields-refused": ({AS_TEXT: ONE_MORE}, "LogFieldsRefused"),
     "store-away": ({WAITING: turned(-200, 0, 3)}, "LogLinesWait"),
     "store-started-anew": ({WAITING: turned(-100, 0, 3)}, ""),
     "crashing": ({waiting("CrashLoopBackOff"): turned(-60, 0, 1)}, "PodCrashLooping"),

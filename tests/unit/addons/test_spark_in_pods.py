@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 import shlex
+import tomllib
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -70,6 +72,14 @@ def test_an_executor_that_no_node_could_ever_hold_is_refused_with_what_there_is(
         spark.submit(Small(), "print(1)", memory="2g")  # type: ignore[arg-type]
 
 
+def test_the_image_for_clusters_that_pull_theirs_has_the_packages_of_the_extra_and_ends_as_the_other_does() -> None:
+    extra = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]["spark"]
+    complete, ours = ((ROOT / "cluster/images/spark" / f"Dockerfile{name}").read_text() for name in (".complete", ""))
+    (line,) = (line for line in complete.splitlines() if "pip install" in line)
+    assert sorted(re.findall(r'"(.+?)"', line)) == sorted(extra)
+    assert ours.partition("COPY")[2] == complete.partition("COPY")[2]
+
+
 def pod(**status: object) -> dict:
     return {"metadata": {"name": "one"}, "status": status}
 
@@ -91,6 +101,13 @@ def test_with_dynamic_allocation_the_bounds_are_sparks_and_what_is_asked_for_goe
     told = {key.removeprefix("spark.dynamicAllocation."): value for key, value in found.items()}
     wanted = {"enabled": "true", "minExecutors": "0", "maxExecutors": "4", "shuffleTracking.enabled": "true"}
     assert wanted.items() <= told.items() and told["executorIdleTimeout"] == "1s"
+
+
+def test_an_executor_whose_pod_is_gone_without_a_word_is_missed_within_seconds() -> None:
+    """Unless told otherwise Spark looks each 30 seconds, and believes for 30 that a new one's pod is still to come."""
+    found = spark.settings("spark-1", "podlab/spark:4", 2, "512m", {})
+    names = ("apiPollingInterval", "missingPodDetectDelta")
+    assert [found[f"spark.kubernetes.executor.{name}"] for name in names] == ["5s", "10s"]
 
 
 def test_the_driver_is_a_pod_with_the_program_and_its_arguments() -> None:
@@ -185,3 +202,48 @@ def test_the_end_of_a_program_that_failed_is_told_with_a_whole_trace() -> None:
     there.texts = ["".join(f"line {n}\n" for n in range(200))]
     with pytest.raises(AddonError, match=r"ended as Failed(.|\n)*line 121\n(.|\n)*line 199"):
         spark.Application(there, "spark-1").wait()  # type: ignore[arg-type]
+
+
+def test_a_driver_that_took_too_much_memory_says_so_and_what_to_do() -> None:
+    class TooMuch(Running):
+        def get(self, *words: str) -> dict:
+            driver = super().get(*words)
+            terminated = {"reason": "OOMKilled", "exitCode": 137}
+            driver["status"]["containerStatuses"] = [{"name": "driver", "state": {"terminated": terminated}}]
+            return driver
+
+    for show in (None, lambda _: None):
+        with pytest.raises(AddonError, match="ended as Failed: its driver was OOMKilled") as error:
+            spark.Application(TooMuch("Failed"), "spark-1").wait(show=show)  # type: ignore[arg-type]
+        assert "collect() less" in (error.value.hint or "")
+
+
+def test_of_a_driver_whose_node_ended_it_the_reason_is_told() -> None:
+    evicted = {"reason": "Evicted", "message": "The node was low on resource: memory."}
+    assert spark.end_of({"status": evicted})[0] == "Evicted, The node was low on resource: memory."
+    error = {"containerStatuses": [{"state": {"terminated": {"reason": "Error", "exitCode": 1}}}]}
+    assert spark.end_of({"status": error}) == ("", None)
+
+
+def test_a_driver_that_was_deleted_is_told_as_that() -> None:
+    class Deleted(Running):
+        def get(self, *_words: str) -> dict:
+            return {}
+
+        def raw(self, *_words: str, **_more: object) -> SimpleNamespace:
+            return SimpleNamespace(status=404, data=b"")
+
+    with pytest.raises(AddonError, match="ended as gone") as error:
+        spark.Application(Deleted(), "spark-1").wait()  # type: ignore[arg-type]
+    assert "deleted its driver" in (error.value.hint or "") and "last lines" not in error.value.message
+
+
+def test_executors_for_which_no_node_has_memory_are_refused_also_where_that_is_said_as_a_setting_of_spark() -> None:
+    annotated = {"metadata": {"annotations": {spark.IMAGE: "podlab/spark:4"}}}
+    node = {"metadata": {"name": "node-1"}, "status": {"allocatable": {"memory": "2Gi"}}}
+    api = SimpleNamespace(get=lambda *_: annotated, list=lambda *_: [node])
+    for asked in ({"memory": "4g"}, {"spark_executor_memory": "4g"}):
+        with pytest.raises(AddonError, match=r"With 4g for Java.* it would stay Pending for ever"):
+            spark.submit(api, "", **asked)  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="Spark needs 480m at least"):
+        spark.submit(api, "", spark_executor_memory="64m")  # type: ignore[arg-type]

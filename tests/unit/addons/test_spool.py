@@ -23,6 +23,9 @@ HOLD = 30.0
 class Store:
     """Takes blocks into memory. `write` puts them on its disk, `kill` loses the others and starts it anew."""
 
+    texts = 5
+    lags = False
+
     def __init__(self) -> None:
         self.life, self.away, self.memory, self.disk = 1, False, list[bytes](), list[bytes]()
 
@@ -62,6 +65,12 @@ class Bench:
         self.blocks.take(path, packed(lines))
 
     def later(self, seconds: float) -> None:
+        """Time passes, in which the spool makes its rounds."""
+        for _ in range(int(seconds)):
+            self.stall(1)
+
+    def stall(self, seconds: float) -> None:
+        """Time passes in which nothing runs."""
         self.now += seconds
         self.sender.step()
 
@@ -121,6 +130,102 @@ def test_a_store_that_is_killed_just_before_a_block_is_forgotten_is_noticed(benc
     assert bench.store.disk == [b"late"]
 
 
+def test_time_in_which_nothing_runs_is_no_time_to_write(bench: Bench) -> None:
+    """A machine without time for anybody: spool and store go on where they were, and then the store is killed."""
+    bench.take("/", b"not written yet")
+    bench.sender.step()
+    bench.stall(10 * HOLD)
+    bench.later(spool.LONGEST)
+    bench.store.kill()
+    bench.later(1)
+    bench.store.write()
+    assert bench.store.disk == [b"not written yet"]
+
+
+def test_a_store_that_takes_blocks_runs_however_long_a_round_takes(bench: Bench, monkeypatch) -> None:
+    """Else a busy one would fill the spool with what it has written long ago."""
+    bench.take("/", b"first")
+    bench.sender.step()
+    send = bench.store.send
+
+    def slowly(path: str, body: bytes) -> bool:
+        bench.now += spool.LONGEST
+        return send(path, body)
+
+    monkeypatch.setattr(bench.store, "send", slowly)
+    for number in range(int(HOLD / spool.LONGEST)):
+        bench.take("/", b"%d" % number)
+    bench.sender.step()
+    bench.later(1)
+    assert bench.blocks.names()[0] == f"{2:016d}"
+
+
+def test_what_a_slow_store_has_is_forgotten_before_it_has_all(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a full spool would refuse lines until it has taken the last block."""
+    send = bench.store.send
+
+    def slowly(path: str, body: bytes) -> bool:
+        bench.now += spool.LONGEST + 1
+        return send(path, body)
+
+    monkeypatch.setattr(bench.store, "send", slowly)
+    for number in range(100):
+        bench.take("/", b"%d" % number)
+    bench.later(3)
+    assert bench.blocks.names()[0] != f"{1:016d}"
+    assert len(bench.sender.waiting()) > 50
+    bench.later(200)
+    assert bench.store.memory == [b"%d" % number for number in range(100)]
+
+
+def test_nothing_is_forgotten_while_the_store_lags_with_its_writing(bench: Bench) -> None:
+    """On a machine without time for it, it has what it took minutes ago in memory, and answers."""
+    bench.take("/", b"one")
+    bench.store.lags = True
+    bench.later(10 * HOLD)
+    assert len(bench.blocks.names()) == 1
+    bench.store.kill()
+    bench.later(1)
+    assert bench.store.memory == [b"one"]
+    bench.store.lags = False
+    bench.later(HOLD)
+    assert not bench.blocks.names()
+
+
+def test_victoria_logs_lags_when_it_has_more_in_memory_than_it_took_lately() -> None:
+    told = {"now": 0, "life": 1, "took": 0, "memory": 0}
+
+    def ask(_method: str, _path: str) -> tuple[int, bytes]:
+        lines = f"""vm_app_start_timestamp {told["life"]}
+vl_rows_ingested_total{{type="jsonline"}} {told["took"]}
+vl_rows_ingested_total{{type="elasticsearch"}} 0
+vl_storage_rows{{type="storage/inmemory"}} {told["memory"]}
+vl_storage_rows{{type="storage/small"}} 99999
+"""
+        return 200, lines.encode()
+
+    store = spool.VictoriaLogs(ask, clock=lambda: told["now"])  # type: ignore[arg-type]
+    seen = []
+    # One that writes within some seconds, one that writes nothing, then all; and what a new process has does not count.
+    for now, took, memory, life in (
+        *((second, 100 * second, 700, 1) for second in range(1, 20)),
+        *((second, 100 * second, 100 * (second - 10), 1) for second in range(20, 40)),
+        (40, 4000, 0, 1),
+        (41, 50, 50, 2),
+        (60, 50, 0, 2),
+    ):
+        told.update(now=now, took=took, memory=memory, life=life)
+        store.process()
+        seen.append(store.lags)
+    assert seen[7:19] == [False] * 12 and seen[19:21] == [False, True] and seen[21:39] == [True] * 18
+    assert seen[39:] == [False, True, False]
+
+
+def test_a_store_that_says_nothing_of_its_rows_does_not_lag() -> None:
+    store = spool.VictoriaLogs(lambda *_: (200, b"vm_app_start_timestamp 7\n"))  # type: ignore[arg-type]
+    assert store.process() == "7" and not store.lags
+
+
 def test_while_the_store_is_away_everything_stays(bench: Bench) -> None:
     bench.store.away = True
     for number in range(5):
@@ -150,7 +255,8 @@ def test_what_the_store_refuses_for_good_is_left_out_and_counted_and_the_next_go
     bench.sender.step()
     assert bench.store.memory == [b"good"] and bench.sender.refused == 3
     assert capfd.readouterr().err.count("is left out: ") == 3
-    assert "spool_refused_blocks_total 3\n" in spool.metrics(bench.blocks, bench.sender)
+    counts = spool.metrics(bench.blocks, bench.sender)
+    assert "spool_refused_blocks_total 3\n" in counts and "spool_lines_as_text_total 5\n" in counts
     bench.later(HOLD)
     assert not bench.blocks.names()
 
@@ -203,15 +309,20 @@ class Shipper:
         half.rename(self.current)
 
 
+def looks(watch: Checkpoints, times: int = spool.ROUNDS + 1) -> None:
+    """So many rounds of a spool."""
+    for _ in range(times):
+        watch.look()
+
+
 def test_the_next_shipper_begins_at_the_last_checkpoint_but_one(tmp_path: Path) -> None:
     shipper = Shipper(tmp_path)
     watch = Checkpoints(shipper.current, shipper.safe, shipper.life)
-    watch.look()
+    looks(watch)
     assert shipper.begin() == "the beginning"
     for content, place in (("10", "the beginning"), ("20", "10"), ("30", "20")):
         shipper.write(content)
-        for _ in range(3):  # looked at more often than it is written
-            watch.look()
+        looks(watch)  # looked at more often than it is written
         assert (shipper.safe.read_text() if shipper.safe.exists() else "the beginning") == place
 
 
@@ -222,10 +333,10 @@ def test_what_the_one_before_wrote_last_is_never_the_beginning(tmp_path: Path) -
     shipper.begin()
     for content in ("10", "20", "99"):
         shipper.write(content)
-        watch.look()
+        looks(watch)
     assert shipper.begin() == "20"
     shipper.write("25")
-    watch.look()
+    looks(watch)
     assert shipper.begin() == "20"
 
 
@@ -234,14 +345,14 @@ def test_a_checkpoint_is_not_safe_if_blocks_were_refused_since(tmp_path: Path) -
     watch = Checkpoints(shipper.current, shipper.safe, shipper.life)
     shipper.begin()
     shipper.write("10")
-    watch.look()
+    looks(watch)
     watch.look(refused=True)
-    watch.look()
+    looks(watch)
     shipper.write("20")
-    watch.look()
+    looks(watch)
     assert not shipper.safe.exists()
     shipper.write("30")
-    watch.look()
+    looks(watch)
     assert shipper.safe.read_text() == "20"
 
 
@@ -251,16 +362,59 @@ def test_what_is_noted_when_a_spool_begins_may_be_too_new(tmp_path: Path) -> Non
     shipper.begin()
     shipper.write("10")
     watch = Checkpoints(shipper.current, shipper.safe, shipper.life)
-    watch.look()
+    looks(watch)
     shipper.write("20")
-    watch.look()
+    looks(watch)
     assert not shipper.safe.exists()
     shipper.write("30")
-    watch.look()
+    looks(watch)
     assert shipper.safe.read_text() == "20"
 
 
 def test_a_full_disk_leaves_the_older_checkpoint(tmp_path: Path) -> None:
+    shipper = Shipper(tmp_path)
+    watch = Checkpoints(shipper.current, shipper.safe, shipper.life)
+    looks(watch)
+    shipper.begin()
+    for content in ("10", "20"):
+        shipper.write(content)
+        looks(watch)
+    (tmp_path / "safe.half").mkdir()  # nothing can be written there
+    shipper.write("30")
+    looks(watch)
+    assert shipper.safe.read_text() == "10"
+    (tmp_path / "safe.half").rmdir()
+    shipper.write("40")
+    looks(watch)
+    assert shipper.safe.read_text() == "30"
+
+
+def test_two_checkpoints_with_nothing_handed_on_between_them_make_none_safe(tmp_path: Path) -> None:
+    """A machine without time for anybody for a minute: the second is written before what the first covers has come."""
+    shipper = Shipper(tmp_path)
+    watch = Checkpoints(shipper.current, shipper.safe, shipper.life)
+    watch.look()
+    shipper.begin()
+    shipper.write("10")
+    watch.look()
+    shipper.write("20")
+    looks(watch, spool.ROUNDS)
+    assert shipper.begin() == "the beginning"  # it was killed at once
+
+
+def test_checkpoints_become_safe_however_long_a_round_takes(tmp_path: Path) -> None:
+    """Of a store that does not answer: a shipper writes more often than the spool makes its rounds."""
+    shipper = Shipper(tmp_path)
+    watch = Checkpoints(shipper.current, shipper.safe, shipper.life)
+    watch.look()
+    shipper.begin()
+    for minute in range(3 * spool.ROUNDS):
+        shipper.write(f"{minute}")
+        watch.look()
+    assert int(shipper.begin()) >= spool.ROUNDS
+
+
+def test_a_refusal_after_the_next_checkpoint_is_one_of_lines_of_the_one_before(tmp_path: Path) -> None:
     shipper = Shipper(tmp_path)
     watch = Checkpoints(shipper.current, shipper.safe, shipper.life)
     watch.look()
@@ -268,14 +422,9 @@ def test_a_full_disk_leaves_the_older_checkpoint(tmp_path: Path) -> None:
     for content in ("10", "20"):
         shipper.write(content)
         watch.look()
-    (tmp_path / "safe.half").mkdir()  # nothing can be written there
-    shipper.write("30")
-    watch.look()
-    assert shipper.safe.read_text() == "10"
-    (tmp_path / "safe.half").rmdir()
-    shipper.write("40")
-    watch.look()
-    assert shipper.safe.read_text() == "30"
+    watch.look(refused=True)
+    looks(watch)
+    assert not shipper.safe.exists()
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -19,7 +20,9 @@ from podlab.widgets import timeline, views
 FOLDER = Path(__file__).parents[3] / "benchmarks"
 sys.path.insert(0, str(FOLDER))
 
+import cluster_cycles  # noqa: E402
 import common  # noqa: E402
+import faults_200  # noqa: E402
 import kept  # noqa: E402
 import kind_vs_embedded  # noqa: E402
 import processes  # noqa: E402
@@ -82,6 +85,43 @@ def test_a_new_namespace_is_seen_while_somebody_holds_it() -> None:
     assert new <= processes.namespaces(processes.alive())
     held.communicate(b"\n")
     assert not new & processes.namespaces(processes.alive())
+
+
+def test_an_orphan_is_left_until_it_has_ended_whether_anybody_takes_notice_or_not() -> None:
+    started = cluster_cycles.before()
+    parent = subprocess.Popen(
+        ["unshare", "--user", "--net", "sh", "-c", "sleep 1000 > /dev/null & echo $!; read line"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    if not (said := parent.stdout.readline()):
+        pytest.skip("this kernel gives no user namespaces")
+    orphan = int(said)
+    members = {processes.identity(parent.pid), processes.identity(orphan)}
+    at_first = cluster_cycles.Seen(members, processes.namespaces([orphan]) - started.namespaces)
+    seen = cluster_cycles.Seen().and_before(at_first)
+    parent.stdin.close()
+    os.waitid(os.P_PID, parent.pid, os.WEXITED | os.WNOWAIT)
+    left = cluster_cycles.left(seen, started)
+    assert left["processes"] == [str(orphan)]
+    assert {name.partition(":")[0] for name in left["namespaces"]} == {"user", "net"}
+    os.kill(orphan, signal.SIGKILL)
+    # Neither it, whose parent is another one now, nor its first parent, which waits for us, counts any more.
+    waiting.until(lambda: not any(cluster_cycles.left(seen, started).values()), "nothing being left", timeout=30)
+    assert processes.stat(parent.pid)[0] == "Z"
+    parent.wait()
+    parent.stdout.close()
+
+
+def test_a_server_whose_parents_are_not_the_clusters_is_one_too_many() -> None:
+    program = ["python", "-c", f"print(flush=True); input() # {faults_200.MARK}"]
+    assert faults_200.servers() == []
+    with subprocess.Popen(program, executable=sys.executable, stdin=-1, stdout=-1) as orphan:
+        orphan.stdout.readline()
+        assert faults_200.servers() == [orphan.pid]
+        orphan.communicate(b"\n")
+    assert faults_200.servers() == []
 
 
 def test_a_burner_computes_until_it_is_enough() -> None:

@@ -112,7 +112,8 @@ def test_lines_that_are_no_answers_do_not_end_a_call():
     ],
 )
 def test_a_number_that_cannot_be_compared_is_no_reply(line):
-    assert calls.reply(line) is None
+    assert calls.reply(b"seal" + line, "seal") is None
+    assert calls.reply(b'seal{"kind": "value"}', "seal") == calls.Called("value")
 
 
 def test_every_other_number_is_read_as_it_was_written():
@@ -220,7 +221,7 @@ def bench_exercise():
         ("def double(x): return 2 * x", 2.0, "8"),
         ("def double(x): return x", 0.0, "4"),
         ("def double(x): return undefined", 0.0, "NameError"),
-        (["int"], 0.0, "it is a list"),
+        (["int"], 0.0, "it is a int"),
     ],
 )
 def test_an_exercise_without_a_cluster_is_judged_on_a_bench(answer, score, words):

@@ -103,6 +103,21 @@ def test_what_a_dead_notebook_has_left_is_deleted(little: LittleApi, api: Api, h
     assert all_in(little, "a") == {"theirs", lent.MARK}
 
 
+def test_all_of_ones_own_rooms_are_given_back_and_nobody_elses(
+    little: LittleApi, api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("mine", "theirs"):
+        world(api, name).room("work").submit(POD)
+        little.add(f"/api/v1/namespaces/{name}/secrets/before", "Secret")
+    little.add("/api/v1/namespaces/empty/secrets/before", "Secret")
+    little.objects[f"/api/v1/namespaces/mine/configmaps/{lent.MARK}"]["data"] |= {"owner": "0123456789-1-1"}
+    little.objects[f"/api/v1/namespaces/theirs/configmaps/{lent.MARK}"]["data"] |= {"home": "another"}
+    monkeypatch.setenv(lent.VARIABLE, "mine, theirs,empty")
+    assert lent.give_all_back(api) == ["mine"]
+    assert all_in(little, "mine") == set() and all_in(little, "theirs") == {"web", "before", lent.MARK}
+    assert all_in(little, "empty") == {"before"}
+
+
 @pytest.mark.parametrize("what", [{"home": "another"}, {"host": "elsewhere"}])
 def test_a_notebook_of_another_machine_is_never_called_dead(little: LittleApi, api: Api, what: dict[str, str]) -> None:
     world(api, "a").room("work")

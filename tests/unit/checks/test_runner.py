@@ -257,6 +257,26 @@ def test_a_failure_on_a_crowded_machine_counts_once_it_has_failed_twice(crowded)
     assert report.attempts == 2 and report.score == 5.0 and "busy" in report.notes[0]
 
 
+def test_a_failure_that_is_known_is_believed_at_once_whatever_the_machine_does(crowded):
+    told = []
+
+    def convinced(lines):
+        told.append([line.result for line in lines])
+        return True
+
+    report = run(exercise(good, bad), Worlds(Surroundings(steady=False)), convinced=convinced)
+    assert report.attempts == 1 and report.score == 5.0 and told == [[PASS, FAIL]]
+    assert run(exercise(good, bad), convinced=lambda _lines: False).attempts == 2
+
+
+def test_what_is_known_says_nothing_where_a_check_proved_nothing(crowded):
+    def unclear(scene, world):
+        raise Inconclusive("no answer")
+
+    report = run(exercise(bad, unclear), convinced=lambda _lines: True)
+    assert report.attempts == 3 and report.score is None
+
+
 def test_a_failure_on_a_crowded_machine_that_does_not_come_again_costs_nothing(crowded):
     outcomes = iter([FAIL, PASS])
 

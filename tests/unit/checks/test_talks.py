@@ -39,6 +39,19 @@ def test_an_object_keeps_its_state_between_questions():
         assert talk.make("Counter", 0).ok and talk.ask("it.add", 1) == 1
 
 
+def test_two_objects_have_names_of_their_own():
+    with Bench(seed=1) as bench, bench.talk(SOURCE, seconds=30) as talk:
+        assert talk.make("Counter", 3).ok and talk.make("Counter", 10, called="other").ok
+        assert [talk.ask("it.add", 1), talk.ask("other.add", 1)] == [4, 11]
+
+
+def test_what_is_told_may_return_anything_but_has_to_return():
+    with Bench(seed=1) as bench, bench.talk(SOURCE, seconds=30) as talk:
+        talk.tell("f", "set")
+        with pytest.raises(TalkEnded, match=r"f\('raise'\) raised IndexError"):
+            talk.tell("f", "raise")
+
+
 @pytest.mark.parametrize(
     ("what", "kind", "goes_on"),
     [("end", "ended", False), ("hang", "late", False), ("huge", "huge", False), ("set", "unfit", True)],

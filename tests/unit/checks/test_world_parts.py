@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import subprocess
 import sys
+from decimal import Decimal
+from fractions import Fraction
 
+import numpy
 import pytest
 
-from podlab.checks import answers, owners, registry, seeds
+from podlab.checks import answers, owners, registry, runner, seeds
 from podlab.checks.api import Api, ApiAway, documents
+from podlab.checks.bench import Bench
 from podlab.checks.contract import Exercise, HandIn
 from podlab.checks.traffic import Record, Window
 from podlab.checks.world import container, describe, is_ready, restarts
@@ -20,6 +25,7 @@ from podlab.errors import GradingError, UsageError
     ("text", "words"),
     [
         ("", "no object"),
+        ({"kind": "Pod"}, "text is wanted, not dict"),
         ("a: [", "not YAML in line 1"),
         ("- a\n- b", "is a list"),
         ("just words", "is a str"),
@@ -110,6 +116,39 @@ def test_answers_are_plain_values_and_anything_else_is_left_out():
     assert set(found) == {"a", "b", "f"}
     assert answers.collect([exercise], {"a": float("nan"), "b": object()})["15.1"] == {}
     assert answers.collect([exercise], {"a": "x" * 300_000})["15.1"] == {}
+
+
+def test_what_is_no_function_is_told_by_what_it_is():
+    @functools.cache
+    def square(number):
+        return number * number
+
+    exercise = Exercise("15.1", "T", 1, (HandIn("f", "function"),), print, cluster=False)
+    exercise.check("one", "One", weight=1)(lambda scene, bench: print())
+
+    def told(value):
+        (line,) = runner.run(exercise, answers.collect([exercise], {"f": value})["15.1"], lambda: Bench(seed=1)).lines
+        return line.result.observed
+
+    assert "return number * number" in answers.collect([exercise], {"f": square})["15.1"]["f"]
+    assert told(5) == "it is a int" and told("def f(): pass") == "it is a str"
+    assert told(type("Empty", (), {"__module__": "__main__"})) == "it is a type without a function in it"
+    assert told(functools.partial(print, 1)) == "it is a partial without a function in it"
+
+
+def test_every_kind_of_number_can_be_handed_in():
+    class Own(Decimal):
+        def __float__(self):
+            raise RuntimeError("no")
+
+    exercise = Exercise("15.1", "T", 1, (HandIn("a", "prediction"), HandIn("b", "value")), print)
+    for number in (Decimal("2.5"), Fraction(5, 2), numpy.float32(2.5), numpy.longdouble(2.5)):
+        assert answers.collect([exercise], {"a": number, "b": [number]})["15.1"] == {"a": 2.5, "b": [2.5]}
+    assert answers.collect([exercise], {"a": numpy.int64(2), "b": {"x": numpy.bool_(True)}})["15.1"] == {
+        "a": 2,
+        "b": {"x": True},
+    }
+    assert answers.collect([exercise], {"a": Decimal("NaN"), "b": Own(1)})["15.1"] == {}
 
 
 def record(sent, status=200, who="a"):

@@ -107,6 +107,8 @@ match sys.argv[1:]:
     case ["load", "image-archive", file, "--name", name]:
         if mood == "load fails":
             sys.exit("ERROR: failed to load image: a reason\\nWARNING: cgroup v1 is deprecated")
+        if mood == "the disk is full":
+            sys.exit("ERROR: failed to load image: write /var/lib/containerd/x: no space left on device")
         if mood == "docker stops while images are loaded":
             (state / "down").touch()
             sys.exit("ERROR: failed to load image: exit status 1")

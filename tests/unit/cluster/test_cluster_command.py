@@ -17,6 +17,10 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from podlab import cluster
+from podlab.addons.catalogue import LABEL
+from podlab.checks import lent
+from podlab.checks.api import Api
+from podlab.checks.world import World
 from podlab.cluster import clusters
 from podlab.cluster.embedded import binaries
 from podlab.cluster.embedded.processes import cap_log
@@ -106,6 +110,39 @@ def test_where_nobody_can_type_an_existing_cluster_is_not_asked_about(class_serv
     with pytest.raises(UsageError, match="the context class"):
         run("up", "--name", "ours", "--provider", "existing", "--kubeconfig", str(class_server))
     assert clusters.list_clusters() == []
+
+
+def test_down_empties_what_somebody_elses_cluster_has_lent_and_names_the_add_ons_that_stay(
+    class_server: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run("up", "--name", "ours", "--provider", "existing", "--kubeconfig", str(class_server), "--confirm", "class")
+    api = Api.connect(class_server)
+    monkeypatch.setenv(lent.VARIABLE, "ada-1")
+    room = World(api, seed=1, namespaces=["ada-1"]).room("work")
+    room.submit("apiVersion: v1\nkind: ConfigMap\nmetadata: {name: web}")
+    addon = {
+        "apiVersion": "v1",
+        "kind": "Namespace",
+        "metadata": {"name": "monitoring", "labels": {LABEL: "monitoring"}},
+    }
+    api.apply(addon, "")
+    said = CliRunner().invoke(app, ["down", "--name", "ours"]).stderr
+    assert clusters.list_clusters() == [] and api.list("ConfigMap", "ada-1") == []
+    assert "The add-on monitoring stays there" in said and "podlab addon disable monitoring --name ours" in said
+
+
+def test_the_list_says_which_one_is_in_use(class_server: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("one", "two"):
+        run("up", "--name", name, "--provider", "existing", "--kubeconfig", str(class_server), "--confirm", "class")
+    assert "in use" not in run("list")
+
+    def in_use() -> list[str]:
+        return [line.split("\t")[0] for line in run("list").splitlines() if line.endswith("\tin use")]
+
+    run("use", "two")
+    assert in_use() == ["two"]
+    monkeypatch.setenv("PODLAB_CLUSTER", "one")
+    assert in_use() == ["one"]
 
 
 def test_nothing_to_list() -> None:

@@ -15,11 +15,13 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from little_api import LittleApi
 
+from podlab import paths
 from podlab.checks import owners
 from podlab.cluster import clusters, existing
-from podlab.cluster.folder import HOME_LABEL
+from podlab.cluster.folder import HOME_LABEL, ClusterFolder, Record
 from podlab.cluster.provider import ClusterSpec
-from podlab.errors import ClusterError, ClusterNotFound, EnvironmentUnsuitable, UsageError
+from podlab.errors import ClusterError, ClusterExists, ClusterNotFound, EnvironmentUnsuitable, UsageError
+from podlab.lab.connection import connect
 
 
 def config(server: str = "https://127.0.0.1:6443", name: str = "class") -> dict[str, Any]:
@@ -82,6 +84,37 @@ def test_paths_are_made_absolute_and_secrets_of_other_contexts_stay_out(tmp_path
     assert ours["users"][0]["user"] == {"client-certificate": "/abs/u.crt", "client-key": str(tmp_path / "keys/u.key")}
     assert ours["contexts"][0]["context"]["namespace"] == "mine"
     assert [len(ours[key]) for key in ("clusters", "users", "contexts")] == [1, 1, 1]
+
+
+def test_a_program_that_gives_credentials_is_found_from_the_kubeconfig_and_named_if_it_is_not_there(
+    tmp_path: Path,
+) -> None:
+    """As the kubeconfigs of clouds have it: the token of a program in the kubeconfig's own folder is the one sent."""
+    plugin = {"apiVersion": "client.authentication.k8s.io/v1", "command": "bin/login", "interactiveMode": "Never"}
+    with LittleApi() as api:
+        path = api.kubeconfig(tmp_path / "config", user={"exec": plugin | {"installHint": "Get it from the class."}})
+        with pytest.raises(UsageError, match="from bin/login, which is not here") as caught:
+            taken(path)
+        assert caught.value.hint == "Get it from the class." and clusters.list_clusters() == []
+        (tmp_path / "bin").mkdir()
+        answer = {"apiVersion": plugin["apiVersion"], "kind": "ExecCredential", "status": {"token": "of-the-program"}}
+        (tmp_path / "bin" / "login").write_text(f"#!/bin/sh\necho '{json.dumps(answer)}'\n")
+        (tmp_path / "bin" / "login").chmod(0o700)
+        taken(path)
+        assert api.tokens == {"of-the-program"}
+        assert clusters.status("mine").state == "running"
+        (tmp_path / "bin" / "login").write_text("#!/bin/sh\necho 'You are not logged in.' >&2\nexit 1\n")
+        api.tokens.clear()
+        with pytest.raises(ClusterError, match=r"bin/login, from which .*config \(context class\) gets its") as refused:
+            clusters.start("mine")
+        assert "gave none" in refused.value.message and "log in again" in (refused.value.hint or "")
+        with pytest.raises(ClusterError, match="gave none"):
+            connect("mine")
+        assert api.tokens == set(), "nobody was asked as anybody"
+    for command in ("no-such-login", "/no/such/login"):
+        content = config() | {"users": [{"name": "u", "user": {"exec": plugin | {"command": command}}}]}
+        with pytest.raises(UsageError, match="which is not here"):
+            existing.pick(content, "", tmp_path / "config")
 
 
 @pytest.mark.parametrize(
@@ -176,6 +209,19 @@ def test_who_may_make_no_namespaces_is_told_what_to_have_made(tmp_path: Path) ->
         (note,) = clusters.status("mine").notes
         assert "create namespaces, impersonate users" in note and "PODLAB_NAMESPACES" in note
         existing.ExistingProvider().down("mine", silent)  # who may not see namespaces has none there
+
+
+def test_a_name_that_is_taken_is_refused_and_whoever_has_it_keeps_it(tmp_path: Path) -> None:
+    ours = ClusterFolder(paths.clusters() / "mine")
+    ours.create(Record("mine", "embedded", [1], "lab"))
+    with LittleApi() as api:
+        path = api.kubeconfig(tmp_path / "config")
+        with pytest.raises(ClusterExists, match="mine"):
+            taken(path)
+        taken(path, "another")
+        with pytest.raises(ClusterExists, match="another"):
+            taken(path, "another")
+        assert clusters.status("another").state == "running" and ours.read().provider == "embedded"
 
 
 def test_a_cluster_that_is_too_old_is_not_taken(tmp_path: Path) -> None:

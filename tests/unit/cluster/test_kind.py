@@ -78,6 +78,11 @@ def test_the_lab_profile_has_short_timers_and_upstream_none() -> None:
     assert grace == [{"name": "node-monitor-grace-period", "value": "16s"}]
 
 
+def test_a_loaded_image_is_never_verified_at_its_registry() -> None:
+    kubelet = yaml.safe_load(rendered(ClusterSpec(profile="upstream"))["kubeadmConfigPatches"][0])
+    assert kubelet["imagePullCredentialsVerificationPolicy"] == "NeverVerify"
+
+
 def test_rendering_leaves_the_committed_configuration_alone() -> None:
     base = configuration.read()
     configuration.render(base, ClusterSpec(nodes=1), "x", configuration.host_ports(base), "mark")

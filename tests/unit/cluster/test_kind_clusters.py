@@ -255,6 +255,26 @@ def test_what_podman_says_of_itself_is_understood(machine: Machine) -> None:
     assert any("cgroup v1" in trouble for trouble in notes)
 
 
+@pytest.mark.parametrize("name", runtime.RUNTIMES)
+def test_a_runtime_whose_disk_is_full_is_said_and_a_cluster_that_runs_goes_on(
+    machine: Machine, tmp_path: Path, name: str
+) -> None:
+    state = machine.install(name)
+    machine.mood("the disk is full")
+    with pytest.raises(EnvironmentUnsuitable, match=r"its disk is full.*no space left on device") as caught:
+        KindProvider().up(SPEC, silent)
+    assert f"`{name} system df`" in (caught.value.hint or "")
+    assert names(state / "containers") == names(state / "volumes") == [] and not (paths.clusters() / "k").exists()
+    machine.mood("")
+    KindProvider().up(SPEC, silent)
+    machine.mood("the disk is full")
+    (tmp_path / "Dockerfile").write_text("FROM scratch\nLABEL a=b\n")
+    build(ImageLayout(paths.cache() / "images"), tmp_path, [Reference.parse("test/small:1")])
+    with pytest.raises(EnvironmentUnsuitable, match="its disk is full"):
+        KindProvider().load_image("k", "test/small:1")
+    assert KindProvider().status("k").state == "running" and not list(paths.cache().glob("podlab-image-*"))
+
+
 def test_a_disk_that_fills_up_is_an_error_that_says_what_to_do(machine: Machine, tmp_path: Path) -> None:
     machine.install("docker")
     context = tmp_path / "context"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -58,3 +59,50 @@ def test_only_released_volumes_of_ours_that_are_to_be_deleted_are_over() -> None
     assert storage.is_over(volume)
     assert not storage.is_over({**volume, "spec": {**volume["spec"], "persistentVolumeReclaimPolicy": "Retain"}})
     assert not storage.is_over({**volume, "metadata": {"name": "v"}})
+
+
+class Api:
+    """Stands for the API server: what it was asked to change."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+
+    async def get(self, _: str) -> dict[str, Any]:
+        return storage.standard_class()
+
+    async def post(self, path: str, _: dict[str, Any]) -> None:
+        self.asked.append(f"create {path}")
+
+    async def delete(self, path: str) -> None:
+        self.asked.append(f"delete {path}")
+
+
+async def test_a_volume_is_made_open_for_all_and_goes_with_what_is_in_it(tmp_path: Path) -> None:
+    api = Api()
+    provisioner = storage.Provisioner(api, lambda _: tmp_path / "host")  # type: ignore[arg-type]
+    await provisioner._provision(claim())
+    folder = tmp_path / "host/var/lib/podlab/volumes/pvc-u"
+    assert [path.stat().st_mode & 0o777 for path in (folder, folder.parent)] == [0o777, 0o755]
+    (folder / "a/b").mkdir(parents=True)
+    volume = storage.volume_for(claim(), storage.standard_class())
+    for _ in range(2):
+        await provisioner._delete(volume)
+        assert list(folder.parent.iterdir()) == []
+    assert api.asked[:2] == ["create /api/v1/persistentvolumes", "delete /api/v1/persistentvolumes/pvc-u"]
+
+
+@pytest.mark.parametrize("link", ["var", "var/lib/podlab", "var/lib/podlab/volumes/pvc-u"])
+async def test_a_link_that_a_pod_puts_among_volumes_leads_nowhere(tmp_path: Path, link: str) -> None:
+    """Pods may write to the node's folder and name a volume as they like; this process may be the machine's root."""
+    host, outside, api = tmp_path / "host", tmp_path / "outside", Api()
+    kept = outside / "var/lib/podlab/volumes/pvc-u".removeprefix(link).lstrip("/") / "kept"
+    kept.mkdir(parents=True, mode=0o700)
+    (host / link).parent.mkdir(parents=True)
+    (host / link).symlink_to(outside)
+    provisioner = storage.Provisioner(api, lambda _: host)  # type: ignore[arg-type]
+    before = kept.parent.stat().st_mode
+    with pytest.raises(OSError, match="Not a directory"):
+        await provisioner._provision(claim())
+    with pytest.raises(OSError, match="Not a directory"):
+        await provisioner._delete(storage.volume_for(claim(), storage.standard_class()))
+    assert kept.is_dir() and kept.parent.stat().st_mode == before and api.asked == []

@@ -133,13 +133,14 @@ def test_the_page_explains_every_failure(monkeypatch):
     assert "### Not possible" in text and "no cgroups on Sandbox" in text and "### Failed" not in text
 
 
-def test_two_runtimes_stand_side_by_side_with_what_ran_on_both(monkeypatch):
+def test_two_runtimes_stand_side_by_side_with_what_passed_of_what_ran(monkeypatch):
     a, b, c = (f"{letter} [Conformance]" for letter in "abc")
     place = "common/node/pods:208"
     one = [Outcome(a, place, "passed"), Outcome(b, place, "passed"), Outcome(c, place, "passed")]
     other = [Outcome(a, place, "passed"), Outcome(b, place, "failed", 1.0, "no"), Outcome(c, place, "not run")]
     text = report.page({"Sandbox": one, "kind": other}, {})
-    assert "| B | plain processes | 2 | 2 | 1 |" in text and "| all |  | 2 | 2 | 1 |" in text
+    assert "| B | plain processes | 3 | 3 | 1 of 2 |" in text and "| all |  | 3 | 3 | 1 of 2 |" in text
+    assert "| C | processes and files | 0 | not run | not run |" in text
     differs = text.partition("Outcomes that differ:")[2].partition("## Sandbox")[0]
     assert f"| {b} | passed | failed | Not explained on kind. |" in differs
     assert f"| {a} |" not in differs and f"| {c} |" not in differs

@@ -41,8 +41,10 @@ def test_the_budgets_are_those_of_the_check():
     told = " ".join(TEXT.split())
     cells = inspection.LESSON_CELLS
     assert f"{cells.start} to {cells.stop - 1} cells" in told
-    assert f"{inspection.MOST_WORDS} words in a cell of prose and {inspection.MOST_LINES} lines in one of code" in told
-    assert f"{inspection.MEDIAN_LINES} in the median" in told
+    words = inspection.MOST_WORDS
+    assert f"{words['lesson']} words in a cell of prose ({words['assignment']} in an assignment)" in told
+    assert f"{inspection.MOST_LINES} lines in one of code, {inspection.MEDIAN_LINES} in the median" in told
+    assert f"{inspection.PROSE_TO_TEN} cells of prose to 10 of code" in told
     least = f"{inspection.WRONG_ANSWERS} wrong answers and {inspection.ALTERNATIVES} alternatives"
     assert least in told
     assert all(section.removeprefix("## ") in told for section in inspection.SECTIONS)

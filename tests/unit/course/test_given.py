@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+import re
 import types
 from collections.abc import Callable
+from importlib import resources
 from typing import Any
 
 import pytest
@@ -79,6 +81,16 @@ def test_what_could_speak_in_the_programs_place_is_told(change: Change, words: s
 def test_all_the_rest_is_the_learners() -> None:
     assert told(pod()) == ""
 
+
+def test_where_a_pod_is_may_stand_in_its_environment_and_no_given_program_reads_it() -> None:
+    names = ["POD_NAME", "POD_IP", "NODE_NAME", "PYTHONUNBUFFERED"]
+    source = {"valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}
+    assert told(pod(lambda _, c: c.update(env=[{"name": name, **source} for name in names]))) == ""
+    programs = resources.files("podlab.course").joinpath("programs").iterdir()
+    assert not re.findall(
+        r"environ\W+(?:get\W+)?(?:POD|NODE)_", "".join(each.read_text() for each in programs if each.is_file())
+    )
+
     def change(spec: dict[str, Any], container: dict[str, Any]) -> None:
         spec.update(hostname="x", subdomain="y", nodeSelector={"a": "b"}, terminationGracePeriodSeconds=15)
         container.update(
@@ -107,6 +119,57 @@ def test_an_exercise_may_leave_a_variable_to_the_learner_and_have_no_settings() 
     given = workload.Given({"PORT": ""})
     assert told(pod(port), given) == "" == told(pod(), given)
     assert "envFrom" in told(pod(), workload.Given(settings=False))
+
+
+STALL = workload.Given({"NAME": "", "LOG_FILE": ""}, program="stall", flags=("-S", "-u"), beside=True)
+BESIDE: dict[str, tuple[Change, str]] = {
+    "a container that prints": (lambda s, _: s["containers"].insert(0, {"name": "printer", "image": "x"}), ""),
+    "a place for files": (lambda s, c: mounted(s, c, "/logs"), ""),
+    "settings": (lambda _, c: c.update(envFrom=[{"configMapRef": {"name": "right"}}]), ""),
+    "another program": (lambda _, c: c.update(command=["python3", "-c", "print()"]), "command and args are"),
+    "a program beside it": (
+        lambda s, c: s["containers"].append({**c, "command": ["x"]}) or c.update(command=["y"]),
+        "command and args are ['y']",
+    ),
+    "a module in its way": (
+        lambda _, c: c.update(envFrom=[{"configMapRef": {"name": "right"}, "prefix": "MY_"}]),
+        "(envFrom) sets MY_NAME",
+    ),
+    "settings from a Secret": (lambda _, c: c.update(envFrom=[{"secretRef": {"name": "right"}}]), "no ConfigMap"),
+    "another port": (lambda _, c: c.update(env=[{"name": "PORT", "value": "1"}]), "(env) sets PORT"),
+    "another Python": (lambda s, c: mounted(s, c, "/logs/../usr/local"), "what is mounted is /program, /usr/local"),
+    "another Python, with a slash more": (lambda s, c: mounted(s, c, "//usr/local"), "mounted is /program, /usr/local"),
+    "another Python, with a slash less": (lambda s, c: mounted(s, c, "usr/local"), "mounted is /program, /usr/local"),
+    "another everything": (lambda s, c: mounted(s, c, "/"), "what is mounted is /program, /"),
+    "twice": (lambda s, c: mounted(s, c, "/program/"), "what is mounted is /program, /program"),
+    "its own ConfigMap": (
+        lambda s, _: s["volumes"][0]["configMap"].update(name="serving-program"),
+        "not the ConfigMap",
+    ),
+}
+
+
+def mounted(spec: dict[str, Any], container: dict[str, Any], path: str) -> None:
+    spec["volumes"].append({"name": "mine", "emptyDir": {}})
+    container["volumeMounts"].append({"name": "mine", "mountPath": path})
+
+
+@pytest.mark.parametrize(("change", "words"), BESIDE.values(), ids=BESIDE)
+def test_beside_a_given_program_there_may_be_others_that_cannot_change_it(change: Change, words: str) -> None:
+    def stall(spec: dict[str, Any], container: dict[str, Any]) -> None:
+        container.pop("envFrom")
+        container.update(command=["python3", "-S", "-u", "/program/stall.py"])
+        spec["volumes"][0]["configMap"].update(name="stall-program")
+        change(spec, container)
+
+    def get(_kind: str, name: str, namespace: str) -> Object:
+        return {("right", "room"): {"data": {"NAME": "shop", "LOG_FILE": "-"}}}[name, namespace]
+
+    found = pod(stall)
+    found["metadata"]["namespace"] = "room"
+    world = types.SimpleNamespace(image=PYTHON_IMAGE, api=types.SimpleNamespace(get=get))
+    result = STALL.stranger(found, world)  # type: ignore[arg-type]
+    assert words in result.observed if result else words == ""
 
 
 def test_the_sites_of_chapter_16_run_what_is_asked_of_their_rooms() -> None:

@@ -112,6 +112,20 @@ def test_runs_side_by_side_are_runs_of_their_own(bench):
     assert facts(many[1]) == facts(alone) != facts(many[0])
 
 
+def test_a_life_that_knows_more_than_it_was_told_is_another_one_when_it_is_lived_alone(bench):
+    honest = SOURCE.replace("len(seen)", "1")
+    for source in (honest, SOURCE):
+        fleet = Fleet(bench, source, "Echo", [["a", "b"]])
+        fleet.run([run_of(fleet.make, seed) for seed in range(20)], 4.0)
+        if source == honest:
+            fleet.relive()
+            continue
+        with pytest.raises(Stopped) as caught:
+            fleet.relive()
+        problem = caught.value.problem
+        assert "did something else" in problem.observed and "memory" in problem.cause
+
+
 @pytest.mark.parametrize(
     ("broken", "error", "words"),
     [

@@ -201,6 +201,7 @@ def test_a_cinema_shows_it_smoothly_to_as_many_as_it_has_seats_and_counts_those_
     with ThreadPoolExecutor(3) as pool:
         viewers = [pool.submit(ask, port, f"/watch?nonce=n{number}", timeout=20) for number in range(3)]
         until(lambda: "http_requests_in_progress 3" in shows(port), "all being in", timeout=20, interval=0.05)
+        assert "queue_length 1" in shows(port)
         process.send_signal(signal.SIGTERM)
         told = [viewer.result() for viewer in viewers]
     assert sorted(status for status, _ in told) == [200, 200, 503], "it is shown to the end, to all of them"
@@ -213,4 +214,4 @@ def test_a_cinema_counts_who_has_watched(run):
     until(lambda: ask(port, "/watch")[0] == 200, "the cinema answering", timeout=20)
     assert ask(port, "/nowhere")[0] == 404
     assert 'http_requests_total{path="/watch",code="200"} 1' in shows(port)
-    assert "http_requests_in_progress 0" in shows(port)
+    assert {"http_requests_in_progress 0", "queue_length 0"} <= set(shows(port))

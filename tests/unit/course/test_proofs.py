@@ -17,11 +17,13 @@ from podlab.checks.traffic import Record, Reply, Window
 from podlab.checks.world import Room, World
 from podlab.course import manuscript
 from podlab.course.closed_stall import page
+from podlab.course.inside_spark import asking
 from podlab.course.lead_node import detector
 from podlab.course.monitoring import scaling
-from podlab.course.networking import moving, sticky
+from podlab.course.networking import diagnosis, moving, sticky
 from podlab.course.scenes import Life, time_to_ready, unhealthy, why_not_ready
-from podlab.course.self_healing import hanging, node_loss
+from podlab.course.self_healing import hanging, node_loss, slow_start, traffic
+from podlab.course.split_and_conquer import dispatch
 
 MANUSCRIPT = Path(__file__).parents[3] / "manuscript"
 
@@ -95,8 +97,8 @@ def test_a_process_that_stands_still_is_no_page_that_hangs(monkeypatch: pytest.M
     monkeypatch.setattr(page, "SECONDS", 0.1)
     with Bench(seed=1) as bench:
         scene = page.Scene(reference("11.3") + NAPS % page.FACTOR)
-        run = scene.page(bench, popular="answers", recommended="stopped", rated="answers")
-    assert not run["late"] and run["stood"] > page.STARVED
+        with pytest.raises(Inconclusive, match="stood still"):
+            scene.page(bench, popular="answers", recommended="stopped", rated="answers")
 
 
 def test_a_healthy_stall_that_was_not_heard_while_all_stood_still_proves_nothing() -> None:
@@ -230,3 +232,71 @@ def _pod(phase: str, ready: bool) -> dict[str, Any]:
 def test_a_pod_without_a_place_is_no_fault_of_its_neighbours_probes(ready: bool, said: str) -> None:
     pods = [_pod("Running", ready), _pod("Pending", False)]
     assert said in why_not_ready(cast(Room, SimpleNamespace(pods=lambda: pods)))
+
+
+@pytest.mark.parametrize(
+    ("pod", "words"), [("", "More replicas were taken out"), ("b", "More replicas"), ("a", "The pod counts as Ready")]
+)
+def test_a_replica_that_is_out_is_not_said_to_get_the_requests_that_others_lose(
+    pod: str, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(traffic, "play", lambda scene: None)
+    records = [
+        Record(at / 8, 0 if at % 9 == 0 else 200, pod if at % 9 == 0 else "c", "i", "", 0.1) for at in range(160)
+    ]
+    film = SimpleNamespace(until=lambda moment: {})
+    prober = SimpleNamespace(window=lambda start, end=99.0: Window(records).since(start).until(end))
+    scene = SimpleNamespace(
+        victim={"metadata": {"name": "a"}}, window=None, prober=prober, began=0.0, decided=20.0, became="", film=film
+    )
+    result = traffic.out_of_traffic(cast(traffic.Scene, scene), cast(World, None))
+    assert result.verdict is Verdict.FAIL and result.cause.startswith(words)
+
+
+def test_a_replica_is_watched_until_a_probe_that_always_fails_would_have_ended_it() -> None:
+    def patience(**probe: int) -> int:
+        return slow_start._patience({"spec": {"containers": [{"livenessProbe": probe} if probe else {}]}})
+
+    assert patience(periodSeconds=2, failureThreshold=2) == 4 and patience(timeoutSeconds=1) == 30
+    assert patience(periodSeconds=2, failureThreshold=600) == 0, "this one cannot end it while it is wedged"
+
+
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [
+        (
+            "import time\ndef hang():\n    time.sleep(1000)\nx = hang()\ndef f(rdd):\n    return rdd",
+            "did not return within",
+        ),
+        ("import time\ndef f(rdd):\n    time.sleep(1000)", "did not return within"),
+        ("class SparkAway(Exception):\n    pass\ndef f():\n    raise SparkAway('no')\nx = f()", "SparkAway: no"),
+    ],
+)
+def test_code_that_hangs_beside_spark_is_no_spark_that_does_not_start(
+    source: str, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(asking, "available", lambda: None)
+    monkeypatch.setattr(asking, "START", 1.0)
+    monkeypatch.setattr(asking, "PATIENCE", 1.0 if "x = hang" in source else 60.0)
+    with Bench(seed=1) as bench, asking.Beside(bench, source) as beside:
+        called = beside.start("f", 1)
+    assert not called.ok and words in called.error
+
+
+@pytest.mark.parametrize(("error", "value"), [("", []), ("IndexError: no", None)])
+def test_a_chunk_that_dispatch_has_left_out_is_no_trouble_of_the_machine(error: str, value: list[str] | None) -> None:
+    exercise = registry.chapter("01", MANUSCRIPT.parent / "autograder" / "hidden")["01.2"]
+    (check,) = [each for each in exercise.checks if each.id == "raises"]
+    run = dispatch.Run(value or [], error, caller=1, lines=[], results=[], most=0, left=[])
+    scene = SimpleNamespace(dispatched=lambda *_, **__: run)
+    result = check.function(scene, cast(World, None))
+    assert result.verdict is Verdict.FAIL and "chunk 2 was never begun" in result.observed
+
+
+def test_a_service_whose_pod_has_not_begun_shows_nothing_of_its_fault_yet() -> None:
+    """A right answer called it a wrong selector, as what it was shown said, and lost two points."""
+    there = [{"endpoints": [{"addresses": ["10.244.0.9"], "conditions": {"ready": False}}]}]
+    slices: dict[str, list[dict[str, Any]]] = {**dict.fromkeys(diagnosis.WORDS, there), "typo": [{"endpoints": []}]}
+    assert diagnosis.evident(slices)
+    assert not diagnosis.evident({**slices, "asleep": [{"endpoints": None}]})
+    assert not diagnosis.evident({**slices, "asleep": []})

@@ -25,6 +25,7 @@ def test_what_a_chapters_package_gives_to_other_processes_as_text_is_of_its_chec
     assert {f"podlab.course.inside_spark.{name}" for name in names} <= sources("06", None).keys()
     assert {"podlab.spark.local", "podlab.spark.measured"} <= sources("06", None).keys()
     assert "podlab.addons.logs" in sources("22", None)
+    assert {"podlab.course.way", "course/stalls.py"} <= sources("11", None).keys()  # in the text of a driver
 
 
 @pytest.mark.parametrize("touched", ["release.ipynb", "hidden.py", "chapter91.py", "helper"])

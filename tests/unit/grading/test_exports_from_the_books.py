@@ -89,12 +89,22 @@ def test_a_later_version_that_nobody_has_graded_has_no_grade(books: Books) -> No
     assert finals(books)["bob"] == ""
 
 
-def feedback(books: Books) -> None:
-    """`podlab feedback`, which books the records once more."""
+def feedback(books: Books) -> str:
+    """What `podlab feedback` says, which books the records once more."""
     (books.folder / FILE).write_text(f'course = "{COURSE}"\n[deadlines]\n"{ASSIGNMENT}" = {DUE:%Y-%m-%dT%H:%M:%SZ}\n')
     (books.folder / ROSTER).write_text("\n".join(["learner,first_name,last_name,email,login,canvas_id", *CLASS]))
     words = ["feedback", "--assignment", ASSIGNMENT, "--term", str(books.folder)]
-    CliRunner().invoke(app, words, catch_exceptions=False)
+    return CliRunner().invoke(app, words, catch_exceptions=False).output
+
+
+@pytest.mark.slow
+def test_no_page_that_says_zero_is_handed_to_somebody_who_is_not_judged_yet(books: Books) -> None:
+    handed = books.folder / "handed-back" / ASSIGNMENT
+    before = handed / "cyd" / f"{ASSIGNMENT}.html"  # of an earlier version of the work, or of podlab
+    before.parent.mkdir(parents=True)
+    before.write_text("0 points")
+    assert "Held back, since a person must look at them in formgrader: cyd." in feedback(books)
+    assert {page.parent.name for page in handed.glob("*/*")} == {"ada", "bob"}
 
 
 @pytest.mark.slow
@@ -191,11 +201,54 @@ def test_every_state_of_the_gradebook_is_copied_once_whatever_was_done_to_the_cl
     books.open()
     before = set(backups.glob("[0-9]*.db"))
     now = gradebook.stat().st_mtime + clock
+    with contextlib.closing(sqlite3.connect(gradebook)) as book, book:
+        book.execute("update grade set manual_score = 3")
     os.utime(gradebook, (now, now))
     for _ in range(2):
         books.open()
     (copy,) = set(backups.glob("[0-9]*.db")) - before
     assert copy.stat().st_mtime_ns == gradebook.stat().st_mtime_ns
+
+
+@pytest.mark.slow
+def test_the_copy_of_now_stays_also_where_a_clock_that_was_set_back_made_newer_names(books: Books) -> None:
+    gradebook, backups = books.folder / "gradebook.db", books.folder / "backups"
+    books.open()
+    for number in range(BACKUPS):
+        shutil.copy2(gradebook, backups / f"20990101T00000{number}.000000Z.db")
+    with contextlib.closing(sqlite3.connect(gradebook)) as book, book:
+        book.execute("update grade set manual_score = 3")
+    books.open()
+    dated = list(backups.glob("[0-9]*.db"))
+    assert len(dated) == BACKUPS and gradebook.stat().st_mtime_ns in {each.stat().st_mtime_ns for each in dated}
+
+
+@pytest.mark.slow
+def test_what_is_written_to_the_gradebook_and_changes_nothing_in_it_takes_no_copys_place(books: Books) -> None:
+    gradebook, backups = books.folder / "gradebook.db", books.folder / "backups"
+    books.open()
+    before = set(backups.iterdir())
+    for day in (1, 2):
+        with contextlib.closing(sqlite3.connect(gradebook)) as book:
+            for _ in range(2):
+                with book:
+                    book.execute("update grade set needs_manual_grade = 1 - needs_manual_grade")
+        os.utime(gradebook, (day * 86_400, day * 86_400))
+        books.open()
+    assert set(backups.iterdir()) == before
+
+
+@pytest.mark.slow
+def test_pages_that_are_made_again_leave_the_gradebook_as_it_is(books: Books) -> None:
+    (books.folder / FILE).write_text(f'course = "{COURSE}"\n[late]\npercent_per_day = 10\n')
+    late = Submission("ada", ASSIGNMENT, books.release, received=datetime(2026, 10, 4, 9, tzinfo=UTC))
+    books.enter([late], books.release, None)
+    everything = records.read_all(books.folder, ASSIGNMENT)
+    books.book(everything)
+    assert finals(books)["ada"] == "12"
+    before = (books.folder / "gradebook.db").read_bytes()
+    books.book(everything)
+    assert (books.folder / "gradebook.db").read_bytes() == before
 
 
 @pytest.mark.slow

@@ -107,7 +107,7 @@ def test_a_removed_name_is_gone_and_a_removed_root_comes_back(
     (context / "a").write_text("x")
     make("FROM scratch\nCOPY a /a\n")
     folder = images.resolve("test/image:1").folder
-    from podlab.images.layout import remove_tree
+    from podlab.trees import remove_tree
 
     remove_tree(folder)
     assert (images.resolve("test/image:1").folder / "a").read_text() == "x"

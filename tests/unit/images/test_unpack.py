@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from podlab.errors import BlobCorrupted, ImageError
@@ -18,6 +18,7 @@ from podlab.images.image import Image, architecture, chain_ids
 from podlab.images.layout import CONFIG, LAYER, LAYER_GZIP, MANIFEST, ImageLayout
 from podlab.images.rooted import resolve
 from podlab.images.unpack import recorded, root_folder
+from podlab.trees import remove_tree
 
 ROOT = os.geteuid() == 0
 
@@ -278,6 +279,21 @@ def test_no_space_left_is_told_and_nothing_is_left(layout: ImageLayout, make: Ca
     assert done.stdout.splitlines()[-1] == "10000"
 
 
+def test_a_whiteout_spares_what_its_own_layer_has_at_any_depth(tar: Callable, unpack: Callable) -> None:
+    deep = "d/" * 1200 + "file"
+    root = unpack(tar(("d/old", "reg", "")), tar((deep, "reg", "1"), (".wh.d", "reg", "")))
+    found = (root / deep).read_text(), (root / "d/old").exists()
+    remove_tree(root)  # pytest could not
+    assert found == ("1", False)
+
+
+def test_an_image_that_is_too_deep_is_refused_in_words_and_nothing_is_left(layout: ImageLayout, tar: Callable) -> None:
+    image = image_of(layout, [tar(("d/" * 3000 + "file", "reg", ""))])
+    with pytest.raises(ImageError, match="cannot be unpacked: File name too long"):
+        root_folder(layout, image, shown="test")
+    assert not list((layout.folder / "ingest").iterdir()) and not list(layout.roots.iterdir())
+
+
 def test_chain_ids_are_those_of_the_specification() -> None:
     first, second = "sha256:" + "1" * 64, "sha256:" + "2" * 64
     expected = hashlib.sha256(f"{first} {second}".encode()).hexdigest()
@@ -293,6 +309,7 @@ _entries = st.tuples(
 
 @settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(layers=st.lists(st.lists(_entries, max_size=8), min_size=1, max_size=3))
+@example(layers=[[("a", "sym", ".wh.a"), ("a/a", "reg", "a")]])
 def test_whatever_a_tar_says_nothing_outside_changes(
     tmp_path_factory: pytest.TempPathFactory, tar: Callable, layers: list[list[tuple]]
 ) -> None:

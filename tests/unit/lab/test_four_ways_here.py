@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import runpy
+import xml.etree.ElementTree as ET
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,17 @@ def test_the_table_has_the_stages_beside_the_tasks() -> None:
     row = {"way": "ours", "seconds": 1.0, "killed": 2.0, "stages": (8, 2), "tasks": 10, "again": 1, "shuffled": 5}
     shown = {head: tell(row) for head, tell in four_ways._COLUMNS}
     assert (shown["STAGES"], shown["TASKS"]) == ("8 + 2", "10")
+
+
+def test_the_picture_has_the_numbers_of_the_table_for_all_four_ways() -> None:
+    ways = four_ways.recorded()
+    assert [row["way"] for row in ways] == [way.name for way in four_ways.WAYS]
+    words = [element.text for element in ET.fromstring(ways.to_svg()).iter("{http://www.w3.org/2000/svg}text")]
+    for row in ways:
+        assert {row["way"], f"{row['seconds']:.1f} s", f"{row['killed']:.1f} s"} <= set(words)
+        assert row["killed"] > row["seconds"] and row["again"] >= 1 and row["shuffled"] > 0
+    assert ways.text in ways.to_svg().replace("&#10;", "\n") and "<table>" in ways._repr_html_()
+    assert four_ways.Ways([], four_ways._COLUMNS, "none").to_svg()
 
 
 def test_a_strike_that_fails_lets_who_is_held_go_on_and_is_told(tmp_path: Path) -> None:

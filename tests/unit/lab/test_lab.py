@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import shutil
 import threading
+from decimal import Decimal
+from fractions import Fraction
 
 import numpy
 import pytest
@@ -152,6 +155,15 @@ def breakable(home, orphan, monkeypatch):
         orphan.close()
 
 
+def test_an_object_that_a_restart_of_the_kernel_took_along_is_asked_for_again(breakable):
+    lab, _ = breakable
+    for verb in (lambda: lab.scale("serving", 3), lambda: lab.get("deployment", "serving")):
+        with pytest.raises(LabError, match="after a restart, run the cells that apply your objects again"):
+            verb()
+    with pytest.raises(LabError, match=r"no Node 'node-9' in .*\. See lab\.get\(\"node\"\)\.$"):
+        lab.get("node", "node-9")
+
+
 def test_a_lab_that_has_harmed_a_node_does_not_wait_for_itself(breakable):
     lab, done = breakable
     assert "lost its power" in lab.kill_node("node-1").text
@@ -256,6 +268,63 @@ def test_a_reset_ends_what_feeds_the_pictures_and_keeps_progress(orphan):
     assert orphan.namespace == "given"
 
 
+def test_a_reset_moves_a_lab_to_the_cluster_that_is_in_use_and_not_one_that_was_named(monkeypatch):
+    monkeypatch.delenv("PODLAB_KUBECONFIG")
+    monkeypatch.setenv("PODLAB_NAMESPACE", "given")
+    kept = "/api/v1/namespaces/given/configmaps"
+    with LittleApi() as here, LittleApi() as there:
+        for name, api in (("here", here), ("there", there)):
+            folder = ClusterFolder(paths.clusters() / name)
+            folder.create(Record(name, "existing", [], "lab"))
+            api.kubeconfig(folder.kubeconfig)
+        clusters.use("here")
+        moving, staying = start("15"), start("14", cluster="here")
+        moving.predict("time", 5, "s")
+        clusters.use("there")
+        for lab in (moving, staying):
+            lab.apply("apiVersion: v1\nkind: ConfigMap\nmetadata: {name: before}")
+        assert here.names(kept) == {"before"} and there.names(kept) == set(), "an open lab stays where it is"
+        assert "cluster there" in f"{moving.reset().text} {moving}" and "cluster here" in f"{staying.reset()} {staying}"
+        moving.apply("apiVersion: v1\nkind: ConfigMap\nmetadata: {name: after}")
+        assert there.names(kept) == {"after"} and "5 s" in moving.predict("time", None, "s").text
+        for lab in (moving, staying):
+            lab.close()
+
+
+def test_kubectl_in_a_cell_asks_the_labs_cluster_and_what_is_the_learners_own_stays(home, monkeypatch):
+    monkeypatch.delenv("PODLAB_KUBECONFIG")
+    monkeypatch.setenv("PODLAB_NAMESPACE", "given")
+    with LittleApi() as api:
+        files = []
+        for name in ("here", "there"):
+            folder = ClusterFolder(paths.clusters() / name)
+            folder.create(Record(name, "existing", [], "lab"))
+            files.append(str(api.kubeconfig(folder.kubeconfig)))
+        for given, expected in ((files[0], files[1]), (str(home / "own"), str(home / "own")), ("", "")):
+            monkeypatch.setenv("KUBECONFIG", given)
+            start("15", cluster="there").close()
+            assert os.environ["KUBECONFIG"] == expected
+
+
+def test_a_reset_that_cannot_move_leaves_the_lab_where_it_is(home, monkeypatch):
+    monkeypatch.delenv("PODLAB_KUBECONFIG")
+    monkeypatch.setenv("PODLAB_NAMESPACE", "given")
+    with LittleApi() as api:
+        for name in ("here", "away"):
+            folder = ClusterFolder(paths.clusters() / name)
+            folder.create(Record(name, "existing", [], "lab"))
+            shutil.copy(home / "kubeconfig", folder.kubeconfig)
+        api.kubeconfig(paths.clusters() / "here" / "kubeconfig")
+        clusters.use("here")
+        lab = start("15")
+        clusters.use("away")
+        with pytest.raises(PodlabError, match="podlab cluster status --name away"):
+            lab.reset()
+        lab.apply("apiVersion: v1\nkind: ConfigMap\nmetadata: {name: kept}")
+        assert api.names("/api/v1/namespaces/given/configmaps") == {"kept"}
+        lab.close()
+
+
 @pytest.mark.parametrize("name", ["5", "15.1", "", "ab", "../15", 15, None])
 def test_what_is_no_chapter_is_refused(name):
     with pytest.raises(LabError, match="two digits"):
@@ -314,7 +383,9 @@ def test_progress_survives_and_the_best_score_stays():
     assert again["best"] == 7.5 and again["attempts"] == 3 and again["passed_at"] is None
 
 
-@pytest.mark.parametrize("value", [..., {1}, [5], 1j, float("nan"), 10**400, numpy.array([1, 2]), object()])
+@pytest.mark.parametrize(
+    "value", [..., {1}, [5], 1j, float("nan"), 10**400, numpy.array([1, 2]), Decimal("sNaN"), object()]
+)
 def test_what_is_no_prediction_is_refused_in_words_and_spoils_nothing(value):
     lab = Lab("15")
     for verb in (lab.predict, lab.reconcile):
@@ -328,12 +399,36 @@ def test_what_is_no_prediction_is_refused_in_words_and_spoils_nothing(value):
     assert set(Progress("15").read()["predictions"]) == {"time"}
 
 
-@pytest.mark.parametrize("number", [numpy.int64(3), numpy.float32(3), numpy.array([3])])
-def test_numbers_of_numpy_are_numbers(number):
+@pytest.mark.parametrize(
+    "number", [numpy.int64(3), numpy.float32(3), numpy.longdouble(3), numpy.array([3]), Decimal(3), Fraction(3)]
+)
+def test_every_kind_of_number_is_a_number(number):
     lab = Lab("15")
     assert "is 3." in lab.predict("count", number).text
     assert "off by 0" in lab.reconcile("count", number).text
     assert Progress("15").read()["predictions"]["count"]["measured"] == 3
+
+
+def test_an_exercise_that_is_not_of_this_chapter_or_no_text_is_told():
+    lab = Lab("03")
+    with pytest.raises(LabError, match=r'^Exercise 15\.1 is of chapter 15, .* 03\. Run lab = start\("15"\)'):
+        lab.check("15.1", {"manifest_15_1": "x"})
+    for verb in (lab.check, lab.score, lab.hint):
+        with pytest.raises(LabError, match=r'^3\.1 is no exercise.s id\. Write it in quotes, such as "15\.1"'):
+            verb(3.1)
+
+
+def test_a_unit_in_the_prediction_is_told():
+    lab = Lab("15")
+    for text in ("5", "5 s"):
+        with pytest.raises(
+            LabError, match=rf"^time: '{text}' is a text; .* a number of s\. .* lab\.predict\(\"time\", 5, "
+        ):
+            lab.predict("time", text, "s")
+    lab.predict("writes", "6 writes")
+    assert "predicted '6 writes': a text, where a number can be compared" in lab.reconcile("writes", 6).text
+    lab.predict("restarts", "6")
+    assert "as predicted" in lab.reconcile("restarts", 6).text
 
 
 def test_a_change_that_cannot_be_applied_is_dropped():
@@ -403,6 +498,19 @@ def test_a_failed_report_says_expected_observed_cause_and_next_step_and_a_passed
 def test_what_could_not_be_measured_is_not_called_wrong():
     view = ReportView(report_of(Result(Verdict.INFRASTRUCTURE, "x", "API away")))
     assert "could not be measured" in view.text and "Nothing is scored" in view.text
+
+
+@pytest.mark.parametrize(
+    ("exercise", "hint"), [("01.1", "Close other programs, then"), ("15.1", "podlab cluster status")]
+)
+def test_a_grade_cell_for_which_nothing_could_be_measured_gives_no_points_and_says_what_to_do(
+    exercise, hint, monkeypatch
+):
+    view = ReportView(report_of(Result(Verdict.INFRASTRUCTURE, "x", "the machine was busy")))
+    lab = start(exercise[:2])
+    monkeypatch.setattr(lab, "check", lambda _exercise: view)
+    with pytest.raises(LabError, match=f"Nothing is scored.*{hint}"):
+        lab.score(exercise)
 
 
 def test_plain_tables_line_up():
@@ -511,6 +619,38 @@ def test_expired_credentials_are_called_so_where_a_lab_connects(foreign, home, m
     assert "down --forget" in caught.value.hint
 
 
+def test_a_cluster_by_its_kubeconfig_is_never_taken_for_the_one_in_use(foreign, home, capsys, monkeypatch):
+    ours = ClusterFolder(paths.clusters() / "default")
+    ours.create(Record("default", "embedded", [1], "lab"))
+    monkeypatch.setenv("PODLAB_NAMESPACE", "given")
+    file = foreign.kubeconfig(home / "foreign", name="default")
+    lab = start("21")
+    assert f"cluster default of {file} (v1.37.2)" in capsys.readouterr().out
+    with faults.exclusive("default"), faults.undisturbed(connect().name):
+        pass  # whoever harms our nodes holds nobody up there
+    with pytest.raises(ClusterError, match="--provider existing --name class"):
+        lab.enable("monitoring")
+    assert foreign.objects == {}
+    foreign.kubeconfig(ours.kubeconfig)
+    monkeypatch.setenv("PODLAB_KUBECONFIG", str(ours.kubeconfig))
+    assert connect().name == "default", "one of ours by its own kubeconfig"
+    monkeypatch.setenv("PODLAB_KUBECONFIG", str(file))
+    monkeypatch.setenv("PODLAB_CLUSTER", "default")
+    assert connect().name == "default" and connect().nodes is not None, "one of ours because it was named"
+    lab.close()
+
+
+@pytest.mark.parametrize("verb", ["nodes", "map", "staircase"])
+def test_a_right_that_is_missing_is_named_at_once_with_what_to_do(foreign, monkeypatch, verb):
+    monkeypatch.setenv("PODLAB_CONFIRM", "shop-prod-eu")
+    monkeypatch.setenv("PODLAB_NAMESPACE", "given")
+    lab = start("14")
+    with pytest.raises(LabError, match='cannot list resource "nodes"') as caught:
+        getattr(lab, verb)()
+    assert "Ask those who run the cluster" in caught.value.hint and "docs/clusters.md" in caught.value.hint
+    lab.close()
+
+
 @pytest.mark.parametrize("content", [None, "", "contexts: [{name: x}]", "contexts: [{name: x}]\ncurrent-context: y"])
 def test_a_variable_that_leads_to_no_cluster_is_named(home, monkeypatch, content):
     file = home / "wrong"
@@ -533,6 +673,21 @@ def test_only_nodes_that_we_run_have_our_image(foreign, home, monkeypatch):
     monkeypatch.delenv("PODLAB_KUBECONFIG")
     assert connect("ours").image == "podlab/python:3"
     assert connect("theirs").image.startswith("docker.io/library/python:")
+
+
+def test_what_is_set_for_the_cluster_of_a_class_is_not_meant_for_ones_own(foreign, monkeypatch):
+    """JupyterLab keeps its variables when its user goes on at home, on a cluster that has no such namespaces."""
+    monkeypatch.delenv("PODLAB_KUBECONFIG")
+    monkeypatch.setenv("PODLAB_NAMESPACES", "ada-1,ada-2")
+    monkeypatch.setenv("PODLAB_LAB_IMAGE", "registry.example.org/python:3")
+    for name, provider in (("class", "existing"), ("home", "embedded")):
+        folder = ClusterFolder(paths.clusters() / name)
+        folder.create(Record(name, provider, [], "lab"))
+        foreign.kubeconfig(folder.kubeconfig)
+    found = connect("class")
+    assert (found.namespaces, found.image) == (("ada-1", "ada-2"), "registry.example.org/python:3")
+    found = connect("home")
+    assert (found.namespaces, found.image) == ((), "podlab/python:3")
 
 
 def test_a_foreign_cluster_runs_an_official_image_and_given_namespaces_and_says_so(foreign, capsys, monkeypatch):

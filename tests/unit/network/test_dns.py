@@ -6,6 +6,7 @@ import socket
 import struct
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from podlab.network import dns, dns_message
 from podlab.network.dns import ClusterDns
 from podlab.network.dns_message import Code, Malformed, Record, Type, encode_a, encode_name, parse_query, respond
 from podlab.network.dns_zone import Zone
+from podlab.network.egress import dial_outside, serve_connect
 from podlab.network.relay import local_socket
 from podlab.network.watching import SERVICES_PATH, SLICES_PATH, ServiceTable
 
@@ -264,7 +266,7 @@ def test_noise_and_answers_are_met_with_silence(data: bytes) -> None:
 def test_no_bytes_crash_the_server(data: bytes) -> None:
     server = ClusterDns(ServiceTable())
     answer = server.answer(data)
-    assert answer is None or header(answer)[0] == int.from_bytes(data[:2], "big")
+    assert answer is None or (isinstance(answer, bytes) and header(answer)[0] == int.from_bytes(data[:2], "big"))
 
 
 labels = st.text("abcdefghijklmnopqrstuvwxyz0123456789-_", min_size=1, max_size=63)
@@ -383,6 +385,108 @@ async def test_questions_before_the_table_is_complete_are_answered_when_it_is() 
 
 async def test_foreign_names_do_not_exist(server: Server) -> None:
     assert header(await server.udp(question("example.com")))[1] == Code.NXDOMAIN
+
+
+@pytest.fixture
+async def upstream() -> AsyncIterator[Server]:
+    """A resolver of the outer world, where `outer.example` has names."""
+    made = Server(domain="outer.example")
+    await made.dns.start()
+    made.put(SERVICES_PATH, service("web", "192.0.2.7"))
+    made.put(SERVICES_PATH, service("also", None, type="ExternalName", externalName="web.shop.svc.outer.example"))
+    made.put(SERVICES_PATH, service("db", "None"))
+    made.put(SLICES_PATH, endpoints(*((f"10.244.1.{number}", "", True) for number in range(2, 102))))
+    made.complete()
+    yield made
+    await made.dns.close()
+
+
+@pytest.fixture
+async def forwarding(upstream: Server, tmp_path: Path) -> AsyncIterator[Server]:
+    """A cluster's DNS that asks `upstream` through the proxy by which a node's agent comes out."""
+    outside = await serve_connect(tmp_path / "outside.sock", dial_outside)
+    made = Server(ask=dns.asking(str(outside.path), list(upstream.dns.address)))
+    await made.dns.start()
+    made.put(SERVICES_PATH, service())
+    made.put(SERVICES_PATH, service("away", None, type="ExternalName", externalName="also.shop.svc.outer.example"))
+    made.put(SERVICES_PATH, service("lost", None, type="ExternalName", externalName="lost.shop.svc.outer.example"))
+    made.complete()
+    yield made
+    await made.dns.close()
+    await outside.close()
+
+
+async def test_foreign_names_are_the_resolvers(forwarding: Server) -> None:
+    asked = question("web.shop.svc.outer.example")
+    answer = await forwarding.udp(asked)
+    assert answer.endswith(socket.inet_aton("192.0.2.7")) and header(answer)[:2] == (7, Code.NOERROR)
+    assert await forwarding.tcp(asked, asked) == [answer, answer]
+    assert header(await forwarding.udp(question("nobody.outer.example")))[1] == Code.NXDOMAIN
+
+
+async def test_the_clusters_own_names_are_never_asked_for_outside(forwarding: Server, upstream: Server) -> None:
+    await upstream.dns.close()
+    assert header(await forwarding.udp(question("web.shop.svc.cluster.local")))[1] == Code.NOERROR
+    assert header(await forwarding.udp(question("web.shop.svc.other.svc.cluster.local")))[1] == Code.NXDOMAIN
+    assert header(await forwarding.udp(question("web.shop.svc.outer.example")))[1] == Code.SERVFAIL
+
+
+async def test_a_resolver_that_is_away_is_told_once_whatever_the_names(
+    forwarding: Server, upstream: Server, caplog: pytest.LogCaptureFixture
+) -> None:
+    await upstream.dns.close()
+    odd = struct.pack(">6H", 7, 0x0100, 1, 0, 0, 0) + b"\4\xff\nx\x1b\7example\0" + struct.pack(">HH", Type.A, 1)
+    for asked in (odd, odd, question("web.outer.example")):
+        assert header(await forwarding.udp(asked))[1] == Code.SERVFAIL
+    (said,) = [each.getMessage() for each in caplog.records if each.name == dns.__name__]
+    assert said.isascii() and said.isprintable() and "dial tcp 127.0.0.1" in said
+
+
+async def test_an_external_name_comes_with_the_addresses_of_its_target(forwarding: Server) -> None:
+    (answer,) = await forwarding.tcp(question("away.shop.svc.cluster.local"))
+    code, records = dns_message.parse_addresses(answer)
+    assert code == Code.NOERROR
+    assert [(each.type, show(each)) for each in records] == [
+        (Type.CNAME, "also.shop.svc.outer.example"),
+        (Type.CNAME, "web.shop.svc.outer.example"),
+        (Type.A, "192.0.2.7"),
+    ]
+    assert await forwarding.udp(question("away.shop.svc.cluster.local")) == answer
+    lost = await forwarding.udp(question("lost.shop.svc.cluster.local"))
+    assert header(lost)[1] == Code.NXDOMAIN and header(lost)[3][1] == 1
+
+
+async def test_a_long_answer_of_the_resolvers_is_cut_on_udp_and_whole_on_tcp(forwarding: Server) -> None:
+    asked = question("db.shop.svc.outer.example")
+    answer = await forwarding.udp(asked)
+    assert header(answer)[1:3] == (Code.NOERROR, True) and len(answer) <= 512
+    (whole,) = await forwarding.tcp(asked)
+    assert header(whole)[2:] == (False, [1, 100, 0, 0])
+
+
+@pytest.mark.parametrize("said", [b"", b"\0\3abc", b"\0\x0c" + bytes(12), b"\0\x0c\0\7" + bytes(10)])
+async def test_a_resolver_that_answers_with_rubbish_is_a_failure(said: bytes) -> None:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(said)
+        writer.close()
+
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as rubbish:
+        port = rubbish.sockets[0].getsockname()[1]
+        made = Server(ask=dns.resolver(dial_outside, "127.0.0.1", port))
+        await made.dns.start()
+        made.put(SERVICES_PATH, service("away", None, type="ExternalName", externalName="web.outer.example"))
+        made.complete()
+        for name in ("web.outer.example", "away.shop.svc.cluster.local"):
+            assert header(await made.udp(question(name)))[1] == Code.SERVFAIL
+        await made.dns.close()
+
+
+@given(st.binary(max_size=80))
+def test_no_response_breaks_the_reader(data: bytes) -> None:
+    try:
+        dns_message.parse_addresses(data)
+    except ValueError:
+        pass
 
 
 async def test_a_silent_tcp_client_is_sent_away(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -38,6 +38,22 @@ def test_a_service_leads_to_its_backends_in_turn_and_nowhere_without_one(tmp_pat
             told.target(host, 80, protocol)
 
 
+def test_what_is_open_on_a_node_is_in_its_own_table_and_on_its_loopback(tmp_path: Path) -> None:
+    one = fiction(tmp_path, {"tcp *:30080": [["10.244.1.3", 8080]], "tcp 172.18.0.11:9100": [["10.244.1.4", 9100]]})
+    other = tmp_path / "other.json"
+    other.write_text(json.dumps({"tcp 172.18.0.12:9100": [["10.244.2.4", 9100]], "tcp 172.18.0.12:30080": []}))
+    one.nodes = Tables(lambda: [str(tmp_path / "table.json"), str(other)])
+    assert one.target("172.18.0.12", 9100) == ("127.244.2.4", 9100)
+    assert one.target("172.18.0.13", 9100) == ("127.244.0.13", 9100)
+    assert one.target("172.18.0.13", 30080) == ("127.244.1.3", 8080)
+    with pytest.raises(ConnectionRefusedError):
+        one.target("172.18.0.12", 30080)
+    assert one.target("localhost", 9100) == ("127.244.1.2", 9100)
+    one.own = "172.18.0.11"
+    assert one.target("localhost", 9100) == ("127.244.1.4", 9100)
+    assert one.target("localhost", 8080) == ("127.244.0.11", 8080)
+
+
 def test_a_client_stays_with_its_backend_until_it_has_been_away_for_too_long(tmp_path: Path) -> None:
     moment = [0.0]
     many = [[f"10.244.1.{number}", 80] for number in range(10, 20)]
@@ -68,3 +84,17 @@ def test_sockets_speak_under_their_fictional_addresses(tmp_path: Path) -> None:
         with accepted:
             assert peer == client.getsockname() and peer[0] == "10.244.1.2"
             assert client.getpeername() == ("10.244.1.2", port)
+
+
+def test_sockets_find_names_as_the_program_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A program may give a socket a name, whatever its kind; the system would ask a resolver that knows no Service."""
+    monkeypatch.setattr(socket, "gethostbyname", {"web": "10.96.0.9"}.__getitem__)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
+        server.bind(("127.244.1.2", 0))
+        table = {"udp 10.96.0.9:90": [["10.244.1.2", server.getsockname()[1]]]}
+        kind = socket_class(socket.socket, fiction(tmp_path, table))
+        with kind(socket.AF_INET, socket.SOCK_DGRAM) as client:
+            client.sendto(b"sent", ("web", 90))
+            client.connect(("web", 90))
+            client.send(b"connected")
+        assert [server.recv(100) for _ in range(2)] == [b"sent", b"connected"]

@@ -1,12 +1,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 
 from podlab.network.relay import Door, dial_tcp, local_socket, relay, reset
+from podlab.waiting import pause_async
 
 
 def pair() -> tuple[socket.socket, socket.socket]:
@@ -184,6 +187,21 @@ async def test_closing_a_door_ends_its_connections(echo: int) -> None:
     writer.close()
     with pytest.raises(OSError, match="refused"):
         await dial(port)
+
+
+async def test_a_client_that_comes_in_the_moment_in_which_a_door_closes_is_told(echo: int) -> None:
+    """Its connection was accepted and lost, which nobody closed: it waited for ever."""
+    faults: list[Any] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: faults.append(context))
+    listening, port = bound()
+    door = Door(listening, lambda: dial(echo))
+    await door.start()
+    await pause_async(0)
+    with socket.create_connection(("127.0.0.1", port), timeout=20) as client:
+        await asyncio.create_task(door.close())  # the loop finds the client before it comes to this
+        with contextlib.suppress(ConnectionResetError):
+            assert client.recv(1) == b""
+    assert not faults
 
 
 async def test_a_dial_error_is_the_kernels_own_word() -> None:

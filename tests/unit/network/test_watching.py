@@ -233,9 +233,9 @@ async def test_a_node_network_waits_for_what_it_cannot_have_yet(monkeypatch: pyt
         return FakeNetfilter()
 
     monkeypatch.setattr(node, "RETRY", 0.001)
-    settings = SimpleNamespace(
-        name="node-1", address="127.0.0.1", dns_service="127.0.0.1", cluster_domain="cluster.local", labels={}
-    )
+    place = {"name": "node-1", "address": "127.0.0.1", "labels": {}}
+    names = {"dns_service": "127.0.0.1", "cluster_domain": "cluster.local", "outside": "", "resolver": []}
+    settings = SimpleNamespace(**place, **names)
     network = NodeNetwork(Silent(), settings)
     monkeypatch.setattr(network.proxy, "_open", opened)
     starts = [OSError(98, "in use"), None]

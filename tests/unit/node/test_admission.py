@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pods import container, made
 
-from podlab.node.admission import affine, pressed, verdict
+from podlab.node.admission import affine, dotted, forbidden, pressed, verdict
 from podlab.node.quantity import milli, parse, requests, whole
 
 ROOM = {"cpu": "2", "memory": "1Gi", "pods": "3"}
@@ -93,6 +93,17 @@ def test_a_node_selector_that_does_not_match() -> None:
     assert found and found[0] == "NodeAffinity"
 
 
+class Unread(dict[str, Any]):
+    """A pod that nobody may look into."""
+
+    def __getitem__(self, name: str) -> Any:
+        raise AssertionError(f"{name} was looked up")
+
+
+def test_a_pod_that_asks_for_nothing_is_not_weighed_against_each_of_the_others() -> None:
+    assert verdict(made(asking()), [Unread(), Unread()], ROOM, {}) is None
+
+
 MEMORY, DISK = "MemoryPressure", "DiskPressure"
 TAINT = "node.kubernetes.io/memory-pressure"
 
@@ -149,3 +160,19 @@ def test_node_affinity(terms: list[dict[str, Any]], matches: bool) -> None:
     labels = {"zone": "a", "size": "5", "kubernetes.io/hostname": "node-1"}
     required = {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": terms}}
     assert affine({"affinity": {"nodeAffinity": required}}, labels) is matches
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("net.ipv4.tcp_syncookies", "net.ipv4.tcp_syncookies"),
+        ("net/ipv4/tcp_syncookies", "net.ipv4.tcp_syncookies"),
+        ("net/ipv4/conf/eth0.1/forwarding", "net.ipv4.conf.eth0/1.forwarding"),
+        ("net.ipv4.conf.eth0/1.forwarding", "net.ipv4.conf.eth0/1.forwarding"),
+        ("kernel", "kernel"),
+    ],
+)
+def test_a_setting_of_the_kernel_may_be_named_with_slashes(name: str, shown: str) -> None:
+    assert dotted(name) == shown
+    refused = forbidden({"securityContext": {"sysctls": [{"name": name, "value": "1"}]}, "containers": []})
+    assert (refused is None) == (shown == "net.ipv4.tcp_syncookies")

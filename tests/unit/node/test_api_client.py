@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import ssl
+import tracemalloc
+from asyncio import sslproto
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -212,6 +214,24 @@ async def test_a_large_object_in_a_watch(world: tuple[Store, ApiClient]) -> None
     await until_async(lambda: _true(store.watches), "the watch", timeout=10)
     store.put("big", size=3_000_000)
     assert await follow == ("ADDED", "big")
+    await reader.close()
+
+
+async def test_a_connection_that_waits_holds_little_memory(world: tuple[Store, ApiClient]) -> None:
+    store, client = world
+    tracemalloc.start()
+    try:
+        reader = Reader(client)
+        await reader.take(1)
+        follow = asyncio.ensure_future(reader.next())
+        await until_async(lambda: _true(store.watches), "the watch", timeout=10)
+        traces = tracemalloc.take_snapshot().filter_traces([tracemalloc.Filter(True, sslproto.__file__)])
+    finally:
+        tracemalloc.stop()
+    # The list's connection and the watch's, and the server's two ends of them.
+    assert sum(trace.size for trace in traces.traces) < 4 * 100 << 10
+    store.put("a")
+    await follow
     await reader.close()
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import base64
+import re
 from typing import Any
 
 import pytest
@@ -16,9 +17,18 @@ from podlab.node.fields import Place
 PLACE = Place("node-1", "172.18.0.11", "10.244.1.2", {"cpu": "2", "memory": "4Gi"})
 
 
-def built(entry: dict[str, Any], objects: Any = None, services: Any = None, image: Any = None) -> dict[str, str]:
+def built(
+    entry: dict[str, Any], objects: Any = None, services: Any = None, image: Any = None, texts: Any = None
+) -> dict[str, str]:
     return environment.build(
-        made(entry), entry, PLACE, hostname="web", image=image or {}, services=services or {}, objects=objects or {}
+        made(entry),
+        entry,
+        PLACE,
+        hostname="web",
+        image=image or {},
+        services=services or {},
+        objects=objects or {},
+        texts=texts or {},
     )
 
 
@@ -145,6 +155,49 @@ def test_optional_sources_may_be_missing() -> None:
     assert "X" not in built(entry)
 
 
+_LINES = """# begins
+  A='1'
+\tB='two # no comment' # one
+C='x=$A
+ and "more"'
+D=''
+E= 'nothing'
+"""
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("A", "1"), ("B", "two # no comment"), ("C", 'x=$A\n and "more"'), ("D", None), ("E", None)]
+)
+def test_a_variable_comes_from_a_file_in_a_volume(key: str, value: str | None) -> None:
+    reference = {"volumeName": "v", "path": "a/b.env", "key": key, "optional": True}
+    entry = container(env=[{"name": "X", "valueFrom": {"fileKeyRef": reference}}])
+    assert environment.files(entry) == {("v", "a/b.env")}
+    for text in (_LINES, _LINES.replace("\n", "\r\n"), _LINES + "no line"):
+        assert built(entry, texts={("v", "a/b.env"): text}).get("X") == value
+    assert "X" not in built(entry, texts={("v", "a/b.env"): None})
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (None, 'there is no file "b.env" of volume "v" that can be read'),
+        ("A='1'\n", 'environment variable key "X" not found in file "b.env" of volume "v"'),
+        ("X=''\n", 'environment variable key "X" not found'),
+        ("A='1'\nno line\nX='1'\n", "line 2 does not begin with NAME="),
+        ("X ='1'", "line 1 does not begin with NAME="),
+        ("='1'", "line 1 does not begin with NAME="),
+        ('X="1"', "the value of line 1 is not in single quotes"),
+        ("X='1'2", "something follows the value of line 1"),
+        ("A='1'\n\nX='1\n2", "the quote of line 3 is not closed"),
+    ],
+)
+def test_a_file_of_variables_that_cannot_be_read_is_said(text: str | None, message: str) -> None:
+    reference = {"volumeName": "v", "path": "b.env", "key": "X"}
+    entry = container(env=[{"name": "X", "valueFrom": {"fileKeyRef": reference}}])
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        built(entry, texts={("v", "b.env"): text})
+
+
 @pytest.mark.parametrize(
     ("path", "value"),
     [
@@ -163,7 +216,7 @@ def test_fields_of_the_pod(path: str, value: str) -> None:
     entry = container(env=[{"name": "X", "valueFrom": {"fieldRef": {"fieldPath": path}}}])
     pod = made(entry)
     pod["metadata"]["labels"] = {"z": 'say "hi"\n', "app": "a"}
-    found = environment.build(pod, entry, PLACE, hostname="web", image={}, services={}, objects={})
+    found = environment.build(pod, entry, PLACE, hostname="web", image={}, services={}, objects={}, texts={})
     assert found["X"] == value
 
 
@@ -184,6 +237,18 @@ def test_resources_of_the_container(resource: str, divisor: str | None, value: s
         env=[{"name": "X", "valueFrom": {"resourceFieldRef": reference}}],
     )
     assert built(entry)["X"] == value
+
+
+@pytest.mark.parametrize(
+    ("resource", "value"), [("limits.cpu", "2"), ("limits.memory", "4294967296"), ("requests.cpu", "0")]
+)
+def test_a_limit_that_a_container_does_not_declare_is_that_of_its_pod(resource: str, value: str) -> None:
+    entry = container(env=[{"name": "X", "valueFrom": {"resourceFieldRef": {"resource": resource}}}])
+    of_pod = {"requests": {"cpu": "250m"}, "limits": {"cpu": "1250m"}}
+    found = environment.build(
+        made(entry, resources=of_pod), entry, PLACE, hostname="web", image={}, services={}, objects={}, texts={}
+    )
+    assert found["X"] == value
 
 
 # Services

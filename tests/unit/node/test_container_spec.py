@@ -34,7 +34,7 @@ def built(entry: dict[str, Any], seccomp_default: bool = False, **spec: Any) -> 
     pod = records(made(entry, **spec))
     pod.sandbox = "u-1"
     who = identity(pod, entry, image())
-    paths = Paths.of(Path("/pod"), Path("/logs"), "main", 2)
+    paths = Paths.of(Path("/pod"), Path("/host/logs"), Path("/host"), "main", 2)
     return build(
         pod,
         pod.containers["main"],
@@ -64,7 +64,11 @@ def test_what_the_runtime_is_told() -> None:
     assert found.argv == ["entry", "1"] and found.tty and found.stdin and found.working_directory == "/w"
     assert found.memory_limit == 64 << 20 and found.root.read_only and found.no_new_privileges
     assert found.share_processes and not found.host_processes
-    assert found.log_path == "/logs/main/2.log" and found.folder == "/pod/containers/main/2"
+    assert (
+        found.log_path == "/host/logs/main/2.log"
+        and found.log_within == "/host"
+        and found.folder == "/pod/containers/main/2"
+    )
     assert Mount("/pod/containers/main/2.termination", "/dev/termination-log") in found.mounts
     assert found.files == {"/etc/hostname": "n"}, "a volume at /etc/hosts wins"
     assert found.labels == {"pod": "u-1", "attempt": "2"}
@@ -84,6 +88,12 @@ def test_a_node_may_filter_system_calls_where_no_profile_is_named(
 def test_a_pod_may_have_a_limit_for_all_its_containers() -> None:
     found = built(container(), resources={"limits": {"memory": "1Gi", "cpu": "1"}})
     assert (found.memory_limit, found.pod_memory_limit) == (None, 1 << 30)
+    assert (found.cpu_limit, found.pod_cpu_limit, found.cpu_request, found.pod_cpu_request) == (None, 1000, 0, 0)
+
+
+def test_processors_are_asked_for_and_limited_in_thousandths() -> None:
+    found = built(container(resources={"limits": {"cpu": "1.5"}, "requests": {"cpu": "250m"}}))
+    assert (found.cpu_limit, found.pod_cpu_limit, found.cpu_request, found.pod_cpu_request) == (1500, None, 250, 250)
 
 
 def test_the_containers_security_context_wins_over_the_pods() -> None:
@@ -118,7 +128,7 @@ def test_a_container_without_any_command() -> None:
     bare = image()
     bare = RunnableImage(**{**vars(bare), "config": ImageConfig()})
     with pytest.raises(ConfigError, match="no command specified"):
-        paths = Paths.of(Path("/pod"), Path("/logs"), "main", 0)
+        paths = Paths.of(Path("/pod"), Path("/host/logs"), Path("/host"), "main", 0)
         who = Identity(0, 0)
         build(pod, pod.containers["main"], bare, who, {}, [], {}, paths, name="x", attempt=0, labels={})
 
@@ -145,9 +155,12 @@ def lines(*texts: str, tag: str = "F") -> bytes:
 def test_the_tail_of_a_log() -> None:
     assert log_tail(lines("a", "b")) == "a\nb\n"
     assert log_tail(lines("half", tag="P") + lines("whole")) == "halfwhole\n"
+    assert log_tail(lines("a") + lines("no newline", tag="P") + lines("")) == "a\nno newline"
     assert log_tail(lines(*(str(n) for n in range(100)))).splitlines() == [str(n) for n in range(20, 100)]
     assert len(log_tail(lines("x" * 5000))) == 2048
     assert log_tail(b"garbage\n" + lines("a")) == "a\n"
+    progress = "".join(f"\r{percent} %" for percent in range(100))
+    assert log_tail(lines("copying", progress)) == f"copying\n{progress}\n"
 
 
 @pytest.mark.parametrize(
@@ -161,15 +174,23 @@ def test_the_tail_of_a_log() -> None:
     ],
 )
 def test_termination_messages(tmp_path: Path, policy: str, exit_code: int, own: str, message: str) -> None:
-    paths = Paths.of(tmp_path, tmp_path / "logs", "main", 0)
+    paths = Paths.of(tmp_path, tmp_path / "logs", tmp_path, "main", 0)
     paths.make()
     paths.termination.write_text(own)
     paths.log.write_bytes(lines("log"))
     assert read_message({"terminationMessagePolicy": policy}, paths, exit_code) == message
 
 
+def test_a_link_in_the_place_of_the_log_leaves_no_message(tmp_path: Path) -> None:
+    paths = Paths.of(tmp_path, tmp_path / "host" / "logs", tmp_path / "host", "main", 0)
+    paths.make()
+    (tmp_path / "private").write_bytes(lines("secret"))
+    paths.log.symlink_to(tmp_path / "private")
+    assert read_message({"terminationMessagePolicy": "FallbackToLogsOnError"}, paths, 1) == ""
+
+
 def test_a_long_message_is_cut(tmp_path: Path) -> None:
-    paths = Paths.of(tmp_path, tmp_path / "logs", "main", 0)
+    paths = Paths.of(tmp_path, tmp_path / "logs", tmp_path, "main", 0)
     paths.make()
     paths.termination.write_text("x" * 10_000)
     assert len(read_message({}, paths, 0)) == MESSAGE_MAX
@@ -177,7 +198,7 @@ def test_a_long_message_is_cut(tmp_path: Path) -> None:
 
 def test_a_container_that_left_nothing(tmp_path: Path) -> None:
     policy = {"terminationMessagePolicy": "FallbackToLogsOnError"}
-    assert read_message(policy, Paths.of(tmp_path, tmp_path / "logs", "none", 0), 1) == ""
+    assert read_message(policy, Paths.of(tmp_path, tmp_path / "logs", tmp_path, "none", 0), 1) == ""
 
 
 # Rotation

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from podlab.node.eviction import RELIEF
-from podlab.node.local_storage import LOOK, LocalStorage, Size, Used, below, excess, has_limits, left, measure
+from podlab.node.local_storage import LOOK, LocalStorage, Size, Turn, Used, below, excess, has_limits, left, measure
 from podlab.node.pressure import Pressure
 from podlab.node.view import ContainerView, PodView
 from podlab.waiting import until_async
@@ -52,6 +52,10 @@ def test_files_count_and_what_links_lead_to_does_not(tmp_path: Path) -> None:
     assert below(tmp_path / "missing") == (0, 0)
 
 
+def test_no_folder_is_so_deep_that_its_files_do_not_count(deep: Path) -> None:
+    assert below(deep).inodes == 1 + 1500 + 1
+
+
 def test_a_file_with_a_hole_counts_what_is_on_disk(tmp_path: Path) -> None:
     with (tmp_path / "sparse").open("wb") as file:
         os.truncate(file.fileno(), 100 * MI)
@@ -68,7 +72,7 @@ def test_volumes_file_trees_and_logs_of_a_pod_are_measured(tmp_path: Path) -> No
     fill(tmp_path / "pod" / "volumes" / "scratch" / "file", 2 * MI)
     fill(tmp_path / "pod" / "containers" / "main" / "0" / "upper" / "file", MI)
     fill(tmp_path / "logs" / "main" / "0.log", MI)
-    found = measure(pod("a", scratch={}, quick={"medium": "Memory"}), tmp_path / "pod", tmp_path / "logs")
+    found = measure(pod("a", scratch={}, quick={"medium": "Memory"}), tmp_path / "pod", tmp_path / "logs", tmp_path)
     assert set(found.volumes) == {"scratch"} and found.volumes["scratch"] >= 2 * MI
     assert 2 * MI <= found.containers["main"] < 3 * MI
     assert found.inodes == 2 + 4 + 2
@@ -106,7 +110,7 @@ def test_a_limit_that_is_exceeded_is_named(limited: PodView, found: Used, said: 
 class Node:
     """A node whose pods use what they use, and whose file system has 1000 MiB and inodes left."""
 
-    def __init__(self, *pods: PodView) -> None:
+    def __init__(self, *pods: PodView, turn: Turn | None = None) -> None:
         self.pods, self.use, self.free, self.inodes = list(pods), dict[str, Used](), 1000, 1000
         self.gone: list[tuple[str, str]] = []
         self.measured = 0
@@ -118,6 +122,7 @@ class Node:
             measure=self.measure,
             pods=lambda: self.pods,
             evict=self.evict,
+            turn=turn,
         )
 
     def measure(self, one: PodView) -> Used:
@@ -191,3 +196,28 @@ async def test_without_inodes_the_pod_with_the_most_files_goes() -> None:
         ("many", "The node was low on resource: inodes. Threshold quantity: 100, available: 99. "),
     ]
     assert node.shown.on
+
+
+async def test_one_shortage_of_a_shared_disk_costs_one_pod_at_a_time_on_all_nodes_together(tmp_path: Path) -> None:
+    nodes = [Node(pod("a"), turn=Turn(tmp_path / "turn")) for _ in range(3)]
+    for node in nodes:
+        node.use, node.free = {"a": used(main=500)}, 50
+
+    async def looked(now: float) -> int:
+        pauses = await asyncio.gather(*(node.storage.look(now) for node in nodes))
+        assert pauses.count(RELIEF) + pauses.count(LOOK) == len(nodes)
+        return pauses.count(RELIEF)
+
+    assert await looked(1000.0) == 1
+    assert await looked(1000.0 + RELIEF - 1) == 0, "the room may still come"
+    assert await looked(1000.0 + RELIEF) == 1
+    assert await looked(10.0) == 1, "the machine was started anew"
+    assert sum(len(node.gone) for node in nodes) == 3
+    assert all(node.shown.on for node in nodes)
+
+
+async def test_a_node_that_finds_nowhere_to_agree_with_others_evicts_alone(tmp_path: Path) -> None:
+    node = Node(pod("a"), turn=Turn(tmp_path / "missing" / "turn"))
+    node.free = 50
+    assert await node.storage.look(0.0) == RELIEF
+    assert await node.storage.look(1.0) == RELIEF

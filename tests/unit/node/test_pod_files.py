@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from pods import made
 
+from podlab.node.agent import _write_node_files
 from podlab.node.pod_files import hosts, kernel_hostname, names, node_hosts, resolv_conf
 
 DOMAIN = "cluster.local"
@@ -100,3 +103,23 @@ def test_limits_of_resolvers() -> None:
     lines = conf(dnsPolicy="None", dnsConfig=config)
     assert sum(line.startswith("nameserver") for line in lines) == 3
     assert "x" * 260 not in lines[0] and len(lines[0].split()) <= 33
+
+
+@pytest.mark.parametrize("linked", ["etc", "etc/hosts", "tmp", None])
+def test_a_node_writes_its_own_files_once_and_through_no_link(tmp_path: Path, linked: str | None) -> None:
+    host, outside = tmp_path / "host", tmp_path / "outside"
+    outside.mkdir()
+    if linked:
+        (host / linked).parent.mkdir(parents=True)
+        (host / linked).symlink_to(outside / "new" if linked == "etc/hosts" else outside)
+    configuration: Any = SimpleNamespace(name="node-1", address="172.18.0.11")
+    _write_node_files(host, configuration)
+    assert not list(outside.iterdir())
+    if not linked:
+        hosts = host / "etc" / "hosts"
+        assert "node-1" in hosts.read_text()
+        hosts.write_text("changed")
+        _write_node_files(host, configuration)
+        assert hosts.read_text() == "changed"
+        # Where a pod may write, whoever it is, as everywhere.
+        assert (host / "tmp").stat().st_mode & 0o7777 == 0o1777

@@ -186,9 +186,17 @@ def test_readiness_gates() -> None:
 
 
 def test_conditions_of_others_are_kept() -> None:
-    foreign = {"type": "PodScheduled", "status": "True", "lastTransitionTime": "2020-01-01T00:00:00Z"}
+    foreign = {"type": "example.com/ok", "status": "True", "lastTransitionTime": "2020-01-01T00:00:00Z"}
     pod = records(made(status={"conditions": [foreign]}))
-    assert condition(status_of(pod), "PodScheduled") == foreign
+    assert condition(status_of(pod), "example.com/ok") == foreign
+
+
+def test_that_a_pod_is_scheduled_is_said_for_its_newest_form_as_of_when_it_was() -> None:
+    bound = {"type": "PodScheduled", "status": "True", "lastTransitionTime": "2020-01-01T00:00:00Z"}
+    for before in ([bound], []):
+        said = condition(status_of(records(made(status={"conditions": before}))), "PodScheduled")
+        assert (said["status"], said["observedGeneration"]) == ("True", 3)
+        assert (said["lastTransitionTime"] == bound["lastTransitionTime"]) == bool(before)
 
 
 def test_a_transition_time_changes_only_with_its_status() -> None:

@@ -78,6 +78,15 @@ async def test_a_new_node(tmp_path: Path, pki: Path) -> None:
     assert found.uid == "n-1"
 
 
+async def test_a_node_whose_containers_have_cgroups_says_that_limits_are_kept(tmp_path: Path, pki: Path) -> None:
+    found, server = registered(tmp_path, pki)
+    found.controllers = ("cpu", "pids")
+    await found.register()
+    limits = next(c for c in server.node["status"]["conditions"] if c["type"] == "LimitsNotEnforced")
+    assert (limits["status"], limits["reason"]) == ("False", "Cgroups")
+    assert limits["message"].startswith("CPU limits are enforced by cgroups; a watcher kills")
+
+
 async def test_a_node_that_others_declared_unknown_is_put_right_at_once(tmp_path: Path, pki: Path) -> None:
     found, server = registered(tmp_path, pki)
     await found.register()

@@ -116,3 +116,36 @@ async def test_a_status_that_was_refused_is_written_again(monkeypatch: pytest.Mo
     await met(lambda: api.ready == ["True"])
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_a_fault_costs_one_try_and_not_all_that_is_still_to_be_told(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(status_writer, "RETRY_FIRST", 0.001)
+    pod = records(made())
+    run(pod.containers["main"])
+    api, faults = Api(pod), ["in the status", "in the answer"]
+    context = SimpleNamespace(api=api, policy=POLICY, pod_path=lambda pod: "/pod")
+
+    def answered(_: object) -> None:
+        if faults:
+            raise RuntimeError(faults.pop())
+
+    writer = StatusWriter(context, pod, answered)  # type: ignore[arg-type]
+    built = writer.status
+
+    def status() -> dict[str, Any]:
+        if len(faults) == 1:
+            raise RuntimeError(faults.pop())
+        return built()
+
+    monkeypatch.setattr(writer, "status", status)
+    task = asyncio.create_task(writer.run())
+    writer.touch()
+    await met(lambda: not faults)
+    end(pod.containers["main"], 0, NOW + 1)
+    writer.touch()
+    await met(lambda: api.ready == ["True", "False"])
+    assert caplog.text.count("the status of web_shop(u-1) could not be written; it is tried again") == 2
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import io
+import os
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -14,7 +16,7 @@ from hypothesis import strategies as st
 
 from podlab.node.runtime.sandbox import log_format as writer
 from podlab.node.streams import logs
-from podlab.node.streams.log_format import Entry, Lines, Selection, fixed_time, format_time, parse
+from podlab.node.streams.log_format import Entry, Lines, Selection, fixed_time, format_time, only_for_shippers, parse
 from podlab.waiting import until_async
 
 TIME = b"2026-01-02T03:04:05.000000000Z"
@@ -48,13 +50,12 @@ def test_entries_survive_the_file(given_: list[Entry]):
 @settings(max_examples=50)
 def test_what_the_keeper_writes_is_what_is_read(data: bytes, cuts: list[int]):
     """The runtime's writer and this reader agree, lines longer than its buffer included."""
-    text, pending, position, turn = b"", b"", 0, 0
+    keeper, text, position, turn = writer.Lines(1), b"", 0, 0
     while position < len(data):
         size = cuts[turn % len(cuts)]
-        out, pending = writer.lines(pending, data[position : position + size], TIME, 1)
-        text += out
+        text += keeper.take(data[position : position + size], TIME)
         position, turn = position + size, turn + 1
-    text += writer.last(pending, TIME, 1)
+    text += keeper.end(TIME)
     shown = b"".join(Selection().show(entry for line in Lines().feed(text) if (entry := parse(line))))
     assert shown == data
 
@@ -63,7 +64,11 @@ def test_what_the_keeper_writes_is_what_is_read(data: bytes, cuts: list[int]):
 @settings(max_examples=300)
 def test_tail_equals_the_slow_reference(given_: list[Entry], count: int, block: int, torn: bytes):
     data = b"".join(map(encoded, given_)) + torn.replace(b"\n", b"")
-    ends = [number for number, entry in enumerate(given_) if entry.complete or number == len(given_) - 1]
+    ends = [
+        number
+        for number, (before, entry) in enumerate(pairwise([None, *given_]))
+        if number == len(given_) - 1 or (entry.complete and not only_for_shippers(entry, before))
+    ]
     expected = given_[ends[-count - 1] + 1 :] if count < len(ends) else given_
     before, logs.BLOCK = logs.BLOCK, block
     try:
@@ -123,7 +128,8 @@ def line(text: str, second: int = 5, stream: str = "stdout", flag: str = "F") ->
 @pytest.fixture
 def log(room: Room) -> Path:
     """The log of the container main."""
-    path = room.folder / "0.log"
+    path = room.folder / "host" / "0.log"
+    path.parent.mkdir()
     path.write_text(line("one", 1) + line("two", 2) + line("error", 3, "stderr") + line("three", 4))
     room.node.change("web", "main", log_path=str(path))
     return path
@@ -145,6 +151,31 @@ async def test_options(room: Room, log: Path):
     assert await room.get(LOGS, sinceSeconds="1") == (200, "")
     assert await room.get(LOGS, limitBytes="5") == (200, "one\nt")
     assert await room.get(LOGS, timestamps="true", tailLines="1") == (200, line("three", 4).replace("stdout F ", ""))
+
+
+async def test_last_words_without_a_newline_are_shown_without(room: Room, log: Path):
+    """The entry that tells a shipper that nothing more comes is none of the container's; its line is one."""
+    with log.open("a") as file:
+        file.write(line("last ", 5, flag="P") + line("words", 5, flag="P") + line("", 5))
+    assert await room.get(LOGS) == (200, "one\ntwo\nerror\nthree\nlast words")
+    assert await room.get(LOGS, tailLines="2") == (200, "three\nlast words")
+    assert await room.get(LOGS, tailLines="1", timestamps="true") == (200, "2026-01-02T03:04:05.000000000Z last words")
+    assert await room.get(LOGS, stream="Stdout", sinceTime="2026-01-02T03:04:04Z") == (200, "three\nlast words")
+    with log.open("a") as file:
+        file.write(line("", 6) + line("piece ", 7, flag="P") + line("", 7, "stderr"))
+    assert await room.get(LOGS, tailLines="2") == (200, "last words\npiece \n"), "other empty lines are lines"
+
+
+async def test_a_line_that_shippers_are_given_in_pieces_is_shown_as_one(room: Room, log: Path):
+    with log.open("a") as file:
+        file.write(line("a long ", 5, flag="P") + line("", 5) + line("error", 5, "stderr") + line("line", 5))
+        file.write(line("last", 6))
+    assert await room.get(LOGS, stream="Stdout") == (200, "one\ntwo\nthree\na long line\nlast\n")
+    log.write_text(line("one", 1) + line("a long ", 5, flag="P") + line("", 5) + line("line", 5))
+    assert await room.get(LOGS, tailLines="1", timestamps="true") == (
+        200,
+        "2026-01-02T03:04:05.000000000Z a long line\n",
+    )
 
 
 async def test_wrong_options(room: Room, log: Path):
@@ -191,16 +222,21 @@ async def test_waiting_containers(room: Room):
 async def test_previous(room: Room, log: Path):
     missing = (400, 'previous terminated container "main" in pod "web" not found')
     assert await room.get(LOGS, previous="true") == missing
-    newer = room.folder / "1.log"
+    newer = log.with_name("1.log")
     newer.write_text(line("second attempt"))
     ended = {"exitCode": 1, "containerID": "podlab://x"}
     room.node.change("web", "main", log_path=str(newer), previous_log_path=str(log), last=ended)
     assert await room.get(LOGS) == (200, "second attempt\n")
     assert (await room.get(LOGS, previous="true"))[1].startswith("one\n")
     log.unlink()
-    status, text = await room.get(LOGS, previous="true")
-    assert status == 400
-    assert "its log is gone" in text
+    (log.parent / "linked").symlink_to(".")
+    (log.parent / "to-a-log").symlink_to(newer)
+    os.mkfifo(log.parent / "pipe")
+    for place in (log, log.parent / "linked" / "1.log", log.parent / "to-a-log", log.parent / "pipe"):
+        room.node.change("web", "main", previous_log_path=str(place))
+        status, text = await room.get(LOGS, previous="true")
+        assert status == 400, place
+        assert "its log is gone" in text
 
 
 async def test_crash_back_off_shows_the_attempt_that_ended(room: Room, log: Path):
@@ -253,11 +289,11 @@ async def test_follow_over_rotations(room: Room, log: Path):
     """Nothing is lost when the log is renamed twice between two looks, and the old file is still written to."""
     answer, text = await follow(room, "three")
     with log.open("a") as old:
-        log.rename(room.folder / "0.log.20260102-030405")
+        log.rename(log.parent / "0.log.20260102-030405")
         old.write(line("late, into the old file"))
         old.flush()
         log.write_text(line("in the second file"))
-        log.rename(room.folder / "0.log.20260102-030406")
+        log.rename(log.parent / "0.log.20260102-030406")
         log.write_text(line("in the third file"))
     while "third" not in text:
         text += (await answer.content.readany()).decode()
@@ -308,3 +344,32 @@ async def test_init_containers_log(room: Room, log: Path):
     }
     room.node.add(dataclasses.replace(pod, status=status))
     assert await room.get("/containerLogs/default/web/setup", tailLines="1") == (200, "three\n")
+
+
+@pytest.mark.parametrize("linked", ["pods", "pods/shop_web", "pods/shop_web/0.log", None])
+async def test_a_link_or_a_pipe_in_the_place_of_a_log_shows_nothing_of_others(tmp_path: Path, linked: str | None):
+    top, outside = tmp_path / "host", tmp_path / "outside"
+    private = outside / "pods" / "shop_web" / "0.log"
+    private.parent.mkdir(parents=True)
+    private.write_bytes(TIME + b" stdout F secret\n")
+    path = top / "pods" / "shop_web" / "0.log"
+    place = top / linked if linked else path
+    place.parent.mkdir(parents=True)
+    place.symlink_to(outside / linked) if linked else os.mkfifo(place)
+    with pytest.raises(OSError):
+        _ = [chunk async for chunk in logs.read_log(str(path), logs.LogOptions(), None, top)]
+
+
+async def test_following_goes_on_at_no_link(tmp_path: Path):
+    private, path = tmp_path / "private", tmp_path / "host" / "0.log"
+    private.write_bytes(TIME + b" stdout F secret\n")
+    path.parent.mkdir()
+    path.write_bytes(TIME + b" stdout F mine\n")
+    ended = asyncio.get_running_loop().create_future()
+    seen = []
+    with pytest.raises(OSError):
+        async for chunk in logs.read_log(str(path), logs.LogOptions(follow=True), ended, path.parent):
+            seen.append(chunk)
+            path.rename(path.with_name("0.log.1"))
+            path.symlink_to(private)
+    assert seen == [b"mine\n"]

@@ -7,6 +7,7 @@ import stat
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,11 +18,55 @@ from pods import container, made
 from podlab.node import atomic, volume_places
 from podlab.node.credentials import anchors, clean_chain, matches
 from podlab.node.environment import ConfigError
+from podlab.node.runtime.sandbox.beneath import make_below
 from podlab.node.volume_files import Bundle, VolumeError
 from podlab.node.volume_places import Placed, give_to_group, host_path, memory_size
-from podlab.node.volumes import PodVolumes
+from podlab.node.volumes import PodVolumes, remove_tree
+from podlab.trees import walk
 
 NODE = {"memory": "4Gi"}
+
+
+def test_a_folder_that_is_not_there_is_removed_without_a_change_around_it(tmp_path: Path) -> None:
+    """A pod that never had logs and ends must leave the node's /var/log/pods as it is: others look into it, too."""
+    top = tmp_path / "pods"
+    top.mkdir(mode=0o755)
+    (top / "closed" / "inside").mkdir(parents=True)
+    (top / "link").symlink_to("closed")
+    for name in ("missing", "link"):
+        remove_tree(top / name)
+    assert stat.S_IMODE(top.stat().st_mode) == 0o755
+    for folder in (top / "closed" / "inside", top / "closed"):
+        folder.chmod(0)
+    remove_tree(top / "closed")
+    assert [entry.name for entry in top.iterdir()] == ["link"]
+
+
+def test_folders_in_folders_without_end_are_removed(deep: Path) -> None:
+    """A node must neither keep what such a pod had, nor fail at it whenever it begins."""
+    remove_tree(deep)
+    assert not deep.exists()
+
+
+def test_a_link_in_the_place_of_a_folder_that_was_just_made_changes_nothing_where_it_leads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    top, outside, real = tmp_path / "top", tmp_path / "outside", os.mkdir
+    top.mkdir()
+    outside.mkdir(mode=0o700)
+
+    def raced(name: str, *, dir_fd: int) -> None:
+        real(name, dir_fd=dir_fd)
+        os.rmdir(name, dir_fd=dir_fd)
+        os.symlink(outside, name, dir_fd=dir_fd)
+
+    monkeypatch.setattr(os, "mkdir", raced)
+    with pytest.raises(NotADirectoryError):
+        make_below(top, ["folder"], 0o755)
+    assert stat.S_IMODE(outside.stat().st_mode) == 0o700
+    monkeypatch.undo()
+    make_below(top, ["sub", "folder"], 0o751)
+    assert stat.S_IMODE((top / "sub" / "folder").stat().st_mode) == 0o751
 
 
 @pytest.mark.parametrize(
@@ -69,9 +114,20 @@ def volumes(tmp_path: Path, placed: Placed) -> PodVolumes:
     return found
 
 
-def mount(found: PodVolumes, sub_path: str = "") -> Any:
-    spec = {"name": "c", "volumeMounts": [{"name": "v", "mountPath": "/m", "subPath": sub_path}]}
+def mount(found: PodVolumes, sub_path: str = "", path: str = "/m") -> Any:
+    spec = {"name": "c", "volumeMounts": [{"name": "v", "mountPath": path, "subPath": sub_path}]}
     return found.mounts(spec, {})[0]
+
+
+@pytest.mark.parametrize(("path", "target"), [("m", "/m"), ("//m/", "/m"), ("/m/../n", "/n"), ("/process", "/process")])
+def test_a_volume_is_where_it_is_asked_for(tmp_path: Path, path: str, target: str) -> None:
+    assert mount(volumes(tmp_path, Placed(tmp_path)), path=path).target == target
+
+
+@pytest.mark.parametrize("path", ["/", ".", "//", "/m/..", "/proc", "/proc/", "/m/../proc/sys", "//proc"])
+def test_no_volume_hides_the_whole_tree_or_the_kernels_own_files(tmp_path: Path, path: str) -> None:
+    with pytest.raises(ConfigError, match='of container "c" is refused: no volume can be at / or in /proc'):
+        mount(volumes(tmp_path, Placed(tmp_path)), path=path)
 
 
 @pytest.mark.parametrize("spec", [{"hostPath": {"path": "/a/b"}}, {"local": {"path": "/a/b"}}])
@@ -114,6 +170,24 @@ def test_a_sub_path_never_leads_out_of_its_volume(tmp_path: Path) -> None:
     assert list(outside.iterdir()) == []
 
 
+def test_a_file_of_variables_is_read_from_its_volume_alone(tmp_path: Path) -> None:
+    """A pod may have put anything in its place; nothing stays open, however often its container begins."""
+    top, outside = tmp_path / "volume", tmp_path / "outside"
+    (top / "folder").mkdir(parents=True)
+    outside.mkdir()
+    for folder in (top, outside):
+        (folder / "file").write_text("A='1'")
+    (top / "link").symlink_to(outside / "file")
+    (top / "away").symlink_to(outside)
+    os.mkfifo(top / "pipe")
+    found, opened = volumes(tmp_path, Placed(top)), len(list(Path("/proc/self/fd").iterdir()))
+    texts = {path: found.text("v", path) for path in ("file", "link", "away/file", "folder", "pipe", "missing")}
+    assert texts == {"file": "A='1'", "pipe": "", **dict.fromkeys(("link", "away/file", "folder", "missing"))}
+    assert len(list(Path("/proc/self/fd").iterdir())) == opened
+    with pytest.raises(ConfigError, match='cannot find the volume "w"'):
+        found.text("w", "file")
+
+
 def test_a_sub_path_of_a_read_only_volume_is_not_made(tmp_path: Path) -> None:
     top = tmp_path / "volume"
     top.mkdir()
@@ -130,6 +204,36 @@ def test_a_group_may_write_everything_and_is_given_it_once(tmp_path: Path, monke
     assert stat.S_IMODE((tmp_path / "folder/file").stat().st_mode) == 0o660
     monkeypatch.setattr(volume_places, "_give", lambda *_: pytest.fail("done again"))
     give_to_group(tmp_path, os.getgid(), "OnRootMismatch")
+
+
+def test_a_group_may_write_at_any_depth(deep: Path) -> None:
+    """The next pod that claims the volume must be able to begin."""
+    give_to_group(deep, os.getgid())
+    modes = {entry.name: stat.S_IMODE(entry.stat().st_mode) & 0o2770 for _, entry in walk(deep)}
+    assert modes == {"folder": 0o2770, "leaf": 0o660}
+
+
+def test_nothing_is_given_to_a_group_through_a_link(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another pod that has the volume may put one anywhere at any moment; the node may be root's."""
+    top, outside, real = tmp_path / "claim", tmp_path / "outside", walk
+    (top / "folder").mkdir(parents=True)
+    (top / "folder/file").touch(0o600)
+    outside.mkdir(mode=0o700)
+    (outside / "file").touch(0o600)
+
+    def raced(path: str) -> Iterator[tuple[int, os.DirEntry[str]]]:
+        for folder, entry in real(path):
+            if entry.name == "file":
+                (top / "folder").rename(top / "moved")
+                (top / "folder").symlink_to(outside)
+            yield folder, entry
+
+    monkeypatch.setattr(volume_places, "walk", raced)
+    give_to_group(top, os.getgid(), within=tmp_path)
+    assert stat.S_IMODE((top / "moved/file").stat().st_mode) == 0o660
+    with pytest.raises(NotADirectoryError):
+        give_to_group(top / "folder", os.getgid(), within=tmp_path)
+    assert [stat.S_IMODE(path.stat().st_mode) for path in (outside, outside / "file")] == [0o700, 0o600]
 
 
 _ONE_ID = """

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import UTC, datetime
+from itertools import pairwise
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -23,8 +25,15 @@ def parse(text: bytes) -> list[tuple[bytes, bytes]]:
     return found
 
 
-def joined(parts: list[tuple[bytes, bytes]]) -> bytes:
-    return b"".join(content + (b"\n" if flag == b"F" else b"") for flag, content in parts)
+def joined(parts: list[tuple[bytes, bytes]]) -> list[bytes]:
+    """What a shipper makes of them: it waits for an F, and here for nothing in vain."""
+    assert parts == [] or parts[-1][0] == b"F"
+    shipped = [b""]
+    for flag, content in parts:
+        shipped[-1] += content
+        if flag == b"F":
+            shipped.append(b"")
+    return shipped[:-1]
 
 
 def test_a_stamp_is_rfc_3339_with_nanoseconds() -> None:
@@ -32,40 +41,68 @@ def test_a_stamp_is_rfc_3339_with_nanoseconds() -> None:
     assert log_format.stamp(int(when.timestamp()) * 1_000_000_000 + 6) == WHEN
 
 
+def entries(line: bytes, longest: int) -> Iterator[bytes]:
+    """What is shipped of a line: no character of a text is cut apart."""
+    while len(line) > longest:
+        begun = [back for back in range(4) if not 0x80 <= line[longest - back] < 0xC0]
+        end = longest - (begun[0] if begun else 0)
+        yield line[:end]
+        line = line[end:]
+    yield line
+
+
 _pieces = st.lists(
     st.one_of(
         st.binary(max_size=200),
         st.sampled_from([b"\r", b"\n", b"\r\n", b"x" * 16383 + b"\r", b"a\rb\r\r\n"]),
-        st.builds(lambda count, end: b"x" * count + end, st.integers(16380, 50_000), st.sampled_from([b"", b"\n"])),
+        st.builds(
+            lambda letter, count, end: letter * count + end,
+            st.sampled_from([b"x", "é".encode(), "日".encode(), "😀".encode(), b"\x80"]),
+            st.integers(16380, 50_000),
+            st.sampled_from([b"", b"\n"]),
+        ),
     ),
     max_size=12,
 )
 
 
-@given(_pieces)
-def test_what_is_written_comes_back_whatever_the_reads_were(pieces: list[bytes]) -> None:
-    out, pending = [], b""
-    for piece in pieces:
-        text, pending = log_format.lines(pending, piece, WHEN, 1)
-        assert len(pending) < log_format.PIECE
-        assert b"\n" not in pending
-        out.append(text)
-    out.append(log_format.last(pending, WHEN, 1))
-    parts = parse(b"".join(out))
-    written = b"".join(pieces)
-    assert joined(parts) == written.replace(b"\r\n", b"\n")
+@given(_pieces, st.integers(2, 5))
+def test_what_is_written_comes_back_whatever_the_reads_were(pieces: list[bytes], most: int) -> None:
+    """`kubectl logs` has the very bytes; who ships the log, and waits for each F, has no line longer than it takes."""
+    before, log_format.LONGEST = log_format.LONGEST, most * log_format.PIECE
+    try:
+        lines = log_format.Lines(1)
+        parts = parse(b"".join([*(lines.take(piece, WHEN) for piece in pieces), lines.end(WHEN), lines.end(WHEN)]))
+        longest = log_format.LONGEST
+    finally:
+        log_format.LONGEST = before
     assert all(len(content) <= log_format.PIECE for _, content in parts)
+    shown = b"".join(
+        content + (b"\n" if flag == b"F" and (last, content) != (b"P", b"") else b"")
+        for (last, _), (flag, content) in pairwise([(b"", b""), *parts])
+    )
+    written = b"".join(pieces).replace(b"\r\n", b"\n")
+    assert shown == written
+    whole = written.removesuffix(b"\n").split(b"\n") if written else []
+    assert joined(parts) == [entry for line in whole for entry in entries(line, longest)]
+
+
+def test_a_text_of_which_pieces_are_shipped_is_a_text_in_each() -> None:
+    lines = log_format.Lines(1)
+    text = ("é" * log_format.LONGEST + "!\n").encode()
+    shipped = joined(parse(lines.take(text, WHEN)))
+    assert len(shipped) == 3 and "".join(one.decode() for one in shipped) == text.decode().strip()
 
 
 def test_a_partial_line_waits_for_its_end() -> None:
-    text, pending = log_format.lines(b"", b"Pass", WHEN, 1)
-    assert (text, pending) == (b"", b"Pass")
-    text, pending = log_format.lines(pending, b"word\nnext", WHEN, 1)
-    assert parse(text) == [(b"F", b"Password")]
-    assert pending == b"next"
+    lines = log_format.Lines(1)
+    assert lines.take(b"Pass", WHEN) == b""
+    assert parse(lines.take(b"word\nnext", WHEN)) == [(b"F", b"Password")]
+    assert parse(lines.end(WHEN)) == [(b"P", b"next"), (b"F", b"")]
 
 
 def test_a_line_of_exactly_one_piece_is_one_full_line() -> None:
-    text, pending = log_format.lines(b"", b"x" * log_format.PIECE + b"\n", WHEN, 1)
+    lines = log_format.Lines(1)
+    text = lines.take(b"x" * log_format.PIECE + b"\n", WHEN)
     assert [(flag, len(content)) for flag, content in parse(text)] == [(b"F", log_format.PIECE)]
-    assert pending == b""
+    assert lines.end(WHEN) == b""

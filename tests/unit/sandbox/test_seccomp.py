@@ -16,8 +16,12 @@ EPERM, ENOSYS = 0x50000 | errno.EPERM, 0x50000 | errno.ENOSYS
 
 def answer(number: int, argument: int = 0, *, names: tuple[str, ...] = DEFAULT, arch: int = X86) -> int:
     """What the filter of the processor says about a system call."""
+    return said(seccomp.program(names, "aarch64" if arch == ARM else "x86_64"), number, argument, arch)
+
+
+def said(steps: list[tuple[int, int, int, int]], number: int, argument: int, arch: int) -> int:
+    """What a filter says about a system call."""
     data = {0: number, 4: arch, 16: argument}
-    steps = seccomp.program(names, "aarch64" if arch == ARM else "x86_64")
     accumulator, at = 0, 0
     while True:
         code, true, false, value = steps[at]
@@ -72,3 +76,11 @@ def test_capabilities_are_added_and_dropped_all_first() -> None:
     assert "net_admin" in changed(["NET_ADMIN"], [])
     with pytest.raises(ValueError, match="FLY"):
         changed(["FLY"], [])
+
+
+@pytest.mark.parametrize(("machine", "arch", "number"), [("x86_64", X86, 302), ("aarch64", ARM, 261)])
+def test_the_limits_of_a_guarded_process_are_its_own(machine: str, arch: int, number: int) -> None:
+    steps = seccomp.guarding(1, machine)
+    assert [said(steps, number, process, arch) for process in (0, 1, 2)] == [ALLOW, EPERM, ALLOW]
+    assert said(steps, number + 1, 1, arch) == ALLOW
+    assert said(steps, number, 1, 0x40000003) == EPERM  # by the numbers of a 32-bit processor

@@ -1,9 +1,8 @@
-"""The pure parts of the sandbox runtime: cures, id maps, program look-up, sweeping, requests, attributes."""
+"""The pure parts of the sandbox runtime: cures, id maps, program look-up, requests, attributes."""
 
 from __future__ import annotations
 
 import errno
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -16,7 +15,6 @@ from podlab.node.runtime.sandbox import fields, loop
 from podlab.node.runtime.sandbox.bootstrap import identity_map
 from podlab.node.runtime.sandbox.container import StartError, find_program
 from podlab.node.runtime.sandbox.machine import cure
-from podlab.node.runtime.sandbox.sweep import remove_tree
 from podlab.node.runtime.sandbox.zygote import known_ids
 
 
@@ -80,35 +78,6 @@ def test_a_program_is_found_in_the_path_in_its_order(tmp_path: Path) -> None:
         find_program("folder", path)
 
 
-def test_sweeping_deletes_depth_links_and_closed_folders_and_nothing_outside(tmp_path: Path) -> None:
-    outside = tmp_path / "outside"
-    outside.mkdir()
-    (outside / "kept").touch()
-    top = tmp_path / "top"
-    top.mkdir()
-    (top / "link").symlink_to(outside)
-    (top / ".swept-1").mkdir()
-    (top / ".swept-1" / "file").touch()
-    (top / "closed").mkdir()
-    (top / "closed" / "file").touch()
-    (top / "closed").chmod(0)
-    os.mkfifo(top / "pipe")
-    here = Path.cwd()
-    try:
-        os.chdir(top)
-        for number in range(1500):  # deeper than any path may be long
-            name = f"folder-with-a-long-name-{number}"
-            Path(name).mkdir()
-            os.chdir(name)
-        Path("leaf").touch()
-    finally:
-        os.chdir(here)
-    remove_tree(str(top))
-    assert not top.exists()
-    assert (outside / "kept").exists()
-    remove_tree(str(top))
-
-
 def test_a_container_s_request_is_checked_field_by_field() -> None:
     good: dict[str, Any] = {
         **{name: [] for name in ("argv", "mounts", "supplemental_groups")},
@@ -118,7 +87,11 @@ def test_a_container_s_request_is_checked_field_by_field() -> None:
             False,
         ),
         **dict.fromkeys(("seccomp", "unmasked_proc"), False),
-        **dict.fromkeys(("user", "group", "processes_of", "memory_limit", "pod_memory_limit", "capabilities")),
+        **dict.fromkeys(
+            ("log_within", "user", "group", "processes_of", "memory_limit", "pod_memory_limit", "capabilities")
+        ),
+        **dict.fromkeys(("cpu_limit", "pod_cpu_limit")),
+        **dict.fromkeys(("cpu_request", "pod_cpu_request"), 0),
         "root": {"layers": [], "host_paths": [], "links": {}, "files": {}, "read_only": False},
         "id": "c",
         "sandbox": "s",

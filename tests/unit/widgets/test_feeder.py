@@ -13,6 +13,8 @@ from podlab.lab import Lab
 from podlab.lab.connection import Connection
 from podlab.waiting import until
 from podlab.widgets import news, views
+from podlab.widgets.feeder import Feeder
+from podlab.widgets.model import Record
 from podlab.widgets.views import Watch
 
 
@@ -189,6 +191,38 @@ def test_a_staircase_that_was_turned_back_says_so_and_can_go_on(server, watch):
     assert view.view["stairs"] == [] and view.view["mode"] == "paused" and "(paused)" in view.to_text()
     view.live()
     assert len(view.view["stairs"]) == 2 and view.view["mode"] == "live"
+
+
+def test_what_is_paused_while_the_feeder_draws_it_is_paused(monkeypatch):
+    view = views.ClusterMap(Record(), "Paused", Feeder(None, None, Record(), lambda: None))
+    press, written = threading.Thread(target=view.pause), news.written
+
+    def pressed_just_now(mode, source):
+        if mode == "live":
+            press.start()
+            press.join(0.2)  # it is done, or waits for its turn
+        return written(mode, source)
+
+    monkeypatch.setattr(news, "written", pressed_just_now)
+    view.grow()
+    press.join()
+    assert view.view["mode"] == "paused"
+
+
+@pytest.mark.parametrize("kind", ["map", "staircase"])
+def test_a_picture_that_is_paused_does_not_move_and_its_end_is_what_is_now(server, watch, kind):
+    server.put("a")
+    view = getattr(watch, kind)("Paused")
+    until(lambda: "1 running" in watch.map("Map").view["summary"], "the pod", timeout=10)
+    view._on_message(view, {"type": "pause"}, [])
+    held = view.view
+    server.put("b")
+    until(lambda: watch.map("Map").view["pods"][1:], "another pod", timeout=10)
+    assert view.view is held and held["mode"] == "paused" and held["position"] == held["length"]
+    view.step(1)
+    assert view.view["mode"] == "live" and view.view["position"] == view.length > held["length"]
+    view.step(-1)
+    assert view.view["mode"] == "paused" and view.view["moment"] == f"change {view.length - 1} of {view.length}"
 
 
 def test_a_burst_is_coalesced(server, watch):

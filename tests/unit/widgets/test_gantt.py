@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from podlab.course.split_and_conquer import assign, dispatch, evidence
+from podlab.course.split_and_conquer import assign, dispatch
 from podlab.distributed.farm import amdahl, cut, farm, plan
 from podlab.errors import UsageError
 from podlab.widgets import replays
@@ -52,11 +52,6 @@ def test_a_real_farm_says_what_its_start_has_cost():
     run = farm(abs, cut([-1, -2, -3], 1), 2)
     assert list(run.results) == [1, 2, 3] and run.start > 0
     assert len({span.pid for span in run.spans}) <= 2 and all(span.pid for span in run.spans)
-
-
-def test_chunks_in_hand_are_counted_from_the_order_of_the_lines():
-    told = [{"event": event} for event in ("begin", "begin", "end", "begin", "begin", "gave up", "end")]
-    assert evidence.most_in_hand(told) == 3 and evidence.most_in_hand([]) == 0
 
 
 def test_evidence_of_a_run_and_of_a_deal_become_charts():

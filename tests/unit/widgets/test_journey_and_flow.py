@@ -11,9 +11,13 @@ import pytest
 
 from podlab.checks.traffic import Prober, Record
 from podlab.lab.harm import Traffic
-from podlab.widgets import flow, live
+from podlab.widgets import flow, journey, live, service_graph
+from podlab.widgets.calls import Scrape
+from podlab.widgets.copies import Copies, Copy, Look
 from podlab.widgets.flow import Flow, Moment
 from podlab.widgets.journey import MOST_STEPS, Journal
+from podlab.widgets.lifecycle import Life, Lifecycle
+from podlab.widgets.service_graph import ServiceGraph
 
 
 def thing(name, *, version, owner=None, manager="kube-controller-manager", sub=None, spec=None, status=None, **meta):
@@ -145,11 +149,99 @@ def test_a_view_at_the_end_follows_the_news_and_one_that_was_turned_back_stays()
     made = journal()
     view = live.JourneyView(made, "The way")
     made.apply("Pod", "DELETED", way()[-2][2], 102.0)
-    view.grow(6)
+    view.grow()
     assert view.position == 7
     view.seek(3)
-    view.grow(7)
+    view.grow()
     assert view.position == 3
+
+
+def growing():
+    """Each kind of picture whose record grows, live, and what makes it grow by hand."""
+    way_to_go = live.JourneyView(journal(), "The way", "live")
+    requests = live.FlowView(Flow([Moment(1, {"a": 5})]), "web", "Requests", "live")
+    life = Life()
+    life.look("one", 1.0, "ready")
+    strip = Lifecycle(life, mode="live")
+    graph = ServiceGraph({}, scrapes=[Scrape(0.0)])
+    graph.mode = "live"
+    graph.refresh()
+    copies = Copies(["one"], looks=[Look(1.0, 5, (), 0, (Copy(),))])
+
+    def step():
+        way_to_go.journal.apply("Pod", "DELETED", way()[-2][2], 102.0)
+        way_to_go.grow()
+
+    def change():
+        life.look("two", life.end + 1, "starting")
+        strip.grow()
+
+    return {
+        "journey": (way_to_go, step),
+        "flow": (requests, lambda: requests.add(Moment(2, {"a": 1, "b": 3}))),
+        "strip": (strip, change),
+        "graph": (graph, lambda: graph.add(Scrape(9.0))),
+        "copies": (copies, lambda: copies.add(Look(1.0, 60, (), 0, (Copy(),)))),
+    }
+
+
+@pytest.mark.parametrize("kind", ["journey", "flow", "strip", "graph", "copies"])
+def test_what_is_paused_stays_as_it_is_until_it_goes_on_with_what_has_come(kind):
+    view, grow = growing()[kind]
+    assert view.view["mode"] == "live" and view.view["follows"]
+    view._on_message(view, {"type": "pause"}, [])
+    held, length = view.view, view.length
+    assert held["mode"] == "paused" and not held["follows"] and "(paused" in view.to_text().splitlines()[0]
+    grow()
+    assert view.view is held and view.length > length, "the record goes on, the picture does not move"
+    view.step(-1)
+    assert view.view["mode"] == "paused" and view.view["length"] == view.length, "what has come can be stepped through"
+    view._on_message(view, {"type": "live"}, [])
+    assert view.view["mode"] == "live" and view.view["position"] == view.length > length
+
+
+@pytest.mark.parametrize("kind", ["journey", "flow", "graph"])
+def test_of_a_record_that_is_too_long_the_beginning_goes_and_what_is_held_stays(kind, monkeypatch):
+    monkeypatch.setattr(journey, "MOST_STEPS", 8)
+    monkeypatch.setattr(flow, "MOST_MOMENTS", 8)
+    monkeypatch.setattr(service_graph, "MOST_LOOKS", 9)
+    view, _ = growing()[kind]
+    view.seconds = 2
+
+    def grow(number):
+        if kind == "journey":
+            pod = {"metadata": {"uid": f"{number}", "name": f"p{number}", "resourceVersion": f"{1000 + number}"}}
+            view.journal.apply("Pod", "ADDED", pod, 100.0 + number)
+            view.grow()
+        else:
+            view.add(Moment(number, {f"p{number}": 1}) if kind == "flow" else Scrape(float(number)))
+
+    for number in range(10, 20):
+        grow(number)
+    kept = len(view.journal.steps if kind == "journey" else view.record.moments if kind == "flow" else view.scrapes)
+    assert kept == (9 if kind == "graph" else 8)
+    assert view.forgotten == view.length - 8 > 0 and f"the first {view.forgotten} are kept no more" in view.moment()
+    view.pause()
+    held, drawn = view.view["position"], view.picture()
+    for number in range(20, 23):
+        grow(number)
+    view.seek(held)
+    assert view.view["mode"] == "paused" and view.view["position"] == held
+    if kind != "journey":  # its lanes and times are those of all
+        assert [*ET.fromstring(view.picture()).itertext()] == [*ET.fromstring(drawn).itertext()]
+    view.step(-1)
+    assert view.position == held - 1
+    view.seek(0)
+    assert view.position == view.forgotten and view.to_text()
+
+
+def test_what_has_ended_is_drawn_as_recorded_where_it_was_held():
+    made = live.Journey(SimpleNamespace(), "space", "The way")
+    made.view.journal.steps[:] = journal().steps
+    made.view.seek(2)
+    assert made.view.view["mode"] == "paused"
+    made.stop()
+    assert made.view.view["mode"] == "recorded" and made.view.view["position"] == 2
 
 
 def record(pod, status=200, error="", sent=1.0):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import pytest
 
 from podlab.addons.logs import Line, Logs
 from podlab.addons.prometheus import QueryError
 from podlab.errors import UsageError
-from podlab.widgets.log_explorer import LogExplorer, cells
+from podlab.widgets.log_explorer import LogExplorer, cells, offered
 
 TRACE = "7f3a" + "0" * 28
 
@@ -31,6 +33,9 @@ class Prepared(Logs):
         self.lines, self.refuse = lines, refuse
         self.asked: list[tuple[str, str]] = []
 
+    def now(self) -> float:
+        return 1000.0
+
     def query(self, question: str, limit: int = 1000, *, within: str = "") -> list[Line]:
         self.asked.append((question, within))
         if self.refuse:
@@ -45,9 +50,14 @@ class Prepared(Logs):
         self.asked.append((question, within))
         return [(begin, 3), (begin + 10, 0), (begin + 20, 1)]
 
+    def fields(self, question: str, *, within: str = "") -> dict[str, int]:
+        if self.refuse:
+            raise QueryError(self.refuse)
+        return dict(Counter(name for one in self.lines for name in one if not name.startswith("_")))
+
 
 def explorer(**more: object) -> LogExplorer:
-    return LogExplorer(Prepared(LINES), "visitor", 5, base='ns:="a"', now=lambda: 1000.0, **more)  # type: ignore[arg-type]
+    return LogExplorer(Prepared(LINES), "visitor", 5, base='ns:="a"', **more)  # type: ignore[arg-type]
 
 
 def test_lines_are_shown_in_the_order_of_time_and_the_newest_is_chosen() -> None:
@@ -78,7 +88,7 @@ def test_the_trace_of_the_chosen_line_is_followed_in_order_and_left_again() -> N
 
 
 def test_a_line_without_a_trace_cannot_be_followed() -> None:
-    view = LogExplorer(Prepared([{"_msg": "alone", "_time": "2026-11-26T10:00:01Z"}]), now=lambda: 1000.0)
+    view = LogExplorer(Prepared([{"_msg": "alone", "_time": "2026-11-26T10:00:01Z"}]))
     with pytest.raises(UsageError, match="no trace"):
         view.follow()
 
@@ -92,8 +102,44 @@ def test_a_filter_by_field_shows_its_values_and_asks_for_one() -> None:
     assert view.value == "any"
 
 
+def test_the_fields_to_choose_from_are_those_of_the_lines_and_no_others_are_taken() -> None:
+    odd: Line = {"_time": "2026-11-26T10:00:01Z", "_msg": "paid", "kubernetes.pod_name": "p", 'amount of "money"': "3"}
+    view = LogExplorer(Prepared([odd]))
+    (field,) = (one for one in view.controls() if one["name"] == "field")
+    assert field["options"] == ["any", 'amount of "money"', "kubernetes.pod_name"]
+    view.set(field='amount of "money"', value="3")
+    assert any(r'"amount of \"money\"":="3"' in within for _, within in view._logs.asked)  # type: ignore[attr-defined]
+    with pytest.raises(UsageError, match="has a field 'servise'") as refused:
+        view.filter("servise")
+    assert "kubernetes.pod_name" in (refused.value.hint or "")
+
+
+def test_a_field_of_lines_that_went_can_still_be_left() -> None:
+    store = Prepared(LINES)
+    view = LogExplorer(store).filter("service")
+    store.lines = []
+    view.ask()
+    (field,) = (one for one in view.controls() if one["name"] == "field")
+    assert (field["value"], field["options"]) == ("service", ["any", "service"])
+
+
+def test_of_very_many_fields_those_of_most_lines_are_offered() -> None:
+    many = {f"user{number}": 1 for number in range(5000)} | {"service": 9, "kubernetes.pod_name": 9}
+    found = offered(many)
+    assert len(found) == 100 and found[0] == "service" and found[-1] == "kubernetes.pod_name"
+
+
+def test_of_very_many_fields_each_can_be_asked_for() -> None:
+    many: Line = {"_time": "2026-11-26T10:00:01Z", "_msg": "paid", **{f"user{number}": "1" for number in range(5000)}}
+    view = LogExplorer(Prepared([many])).filter("user4999", "1")
+    assert any('"user4999":="1"' in within for _, within in view._logs.asked)  # type: ignore[attr-defined]
+    with pytest.raises(UsageError, match="has a field 'nobody'") as refused:
+        view.filter("nobody")
+    assert refused.value.hint and len(refused.value.hint) < 400 and "and 4980 more" in refused.value.hint
+
+
 def test_a_refusal_is_shown_with_the_stores_words() -> None:
-    view = LogExplorer(Prepared([], "VictoriaLogs refuses the question"), "| |", now=lambda: 1000.0)
+    view = LogExplorer(Prepared([], "VictoriaLogs refuses the question"), "| |")
     assert view.mark == "VictoriaLogs refuses the question" and "refused" in view.summary()
 
 

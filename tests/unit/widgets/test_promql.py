@@ -23,6 +23,9 @@ class Fake:
     def __init__(self, *series: Series) -> None:
         self.series, self.asked, self.away = list(series), [], False
 
+    def now(self) -> float:
+        return 1300.0
+
     def parse(self, expression: str) -> dict[str, Any]:
         if expression == "rate(x[1m])":
             return {"type": "call", "func": {"name": "rate"}, "args": [selector("x", 60000)]}
@@ -43,7 +46,7 @@ def line(name: str, *values: float) -> Series:
 
 
 def playground(*series: Series) -> Playground:
-    return Playground(Fake(*series), "rate(x[1m])", 5, now=lambda: 1300.0)  # type: ignore[arg-type]
+    return Playground(Fake(*series), "rate(x[1m])", 5)  # type: ignore[arg-type]
 
 
 def test_picture_words_and_table_say_the_same() -> None:
@@ -114,7 +117,7 @@ def test_the_positions_are_the_steps_from_the_innermost_selector_to_the_whole() 
 
 def test_a_step_that_cannot_be_had_is_asked_once_a_visit_and_says_so_only_there() -> None:
     fake = Fake(line("a", 1, 2, 3))
-    shown = Playground(fake, "rate(x[1m])", 5, now=lambda: 1300.0)  # type: ignore[arg-type]
+    shown = Playground(fake, "rate(x[1m])", 5)  # type: ignore[arg-type]
     fake.away = True
     shown.seek(0)
     assert [asked[0] for asked in fake.asked] == ["rate(x[1m])", "x"] and "refuses" in shown.view["mark"]

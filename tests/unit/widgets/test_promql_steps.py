@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -91,6 +92,11 @@ def test_what_is_written_of_an_expression_is_the_same_to_prometheus(engine: Engi
     for step in found:
         engine.ask.parse(step.expression)
         engine.ask.query_range(step.drawn, 0, 1, 1)
+
+
+def test_it_says_what_time_it_is(engine: Engine) -> None:
+    before = time.time()
+    assert before - 0.001 <= engine.ask.now() <= time.time() + 0.001, "in milliseconds"
 
 
 def test_a_number_alone_has_no_steps(engine: Engine) -> None:

@@ -129,6 +129,15 @@ def ui():
     thread.join()
 
 
+def test_what_has_ended_says_so():
+    view = ServiceGraph({})
+    view.start()
+    view.look()
+    assert view.view["follows"]
+    view.stop()
+    assert view.view["mode"] == "recorded" and not view.view["follows"] and "(recorded" in view.to_text()
+
+
 def test_what_listens_and_speaks_no_http_is_away():
     with socket.create_server(("127.0.0.1", 0)) as server:
 

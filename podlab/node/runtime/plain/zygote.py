@@ -15,6 +15,7 @@ from collections.abc import Callable
 from podlab.node.runtime.plain import guard, processes
 from podlab.node.runtime.plain.places import NotHere, refuse
 from podlab.node.runtime.sandbox import container, memory, zygote
+from podlab.node.runtime.sandbox.cgroups import Groups
 from podlab.node.runtime.sandbox.containers import Container, Containers, exit_of, kill, pipes
 from podlab.node.runtime.sandbox.loop import Children, Loop, Said
 from podlab.node.runtime.sandbox.processes import Process, Processes
@@ -47,7 +48,7 @@ class PlainContainers(Containers):
     """Containers as guards. `node` is what places.Places is told of the node."""
 
     def __init__(self, loop: Loop, children: Children, sandboxes: PlainSandboxes, keep, node: dict) -> None:
-        super().__init__(children, sandboxes, keep, "one")  # type: ignore[arg-type]
+        super().__init__(children, sandboxes, keep, "one", Groups(None))  # type: ignore[arg-type]
         self._loop = loop
         self._node = node
         self._lines: dict[str, socket.socket] = {}
@@ -107,6 +108,10 @@ class PlainContainers(Containers):
             for pid in processes.marked(f"PODLAB_PLAIN={found.spec['folder']}/plain.json"):
                 kill(pid, signal.SIGKILL)
         self._ended(found, status)
+
+    def _kill(self, found: Container) -> None:
+        """Kill the first process; the guard, which ends last, kills the others."""
+        kill(found.pid, signal.SIGKILL)
 
     def _kill_rest(self, found: Container) -> None:
         """Nothing is left: the guard ends last."""
@@ -185,7 +190,7 @@ class PlainZygote(zygote.Zygote):
 
     def __init__(self, name: str, folder: str, listener: socket.socket, life: int, node: dict) -> None:
         self._node = node
-        super().__init__(name, folder, listener, life)
+        super().__init__(name, folder, listener, life, Groups(None))
 
     def _make_parts(self, _folder: str) -> None:
         sandboxes = PlainSandboxes()

@@ -17,7 +17,7 @@ import socket
 import sys
 
 from podlab.network import netlink
-from podlab.node.runtime.sandbox import kernel
+from podlab.node.runtime.sandbox import cgroups, kernel
 
 
 class _Refused(Exception):
@@ -193,6 +193,8 @@ def machine(request: dict) -> None:
     name, folder, life, plain = (request[key] for key in ("name", "folder", "life", "plain"))
 
     def body(report: int) -> None:
+        with _step(f"the cgroup {request['cgroup']}"):
+            groups = cgroups.Groups(request["cgroup"])  # before the node has a /sys of its own
         if not plain:
             _node_settings(name)
         os.chdir("/")
@@ -205,7 +207,7 @@ def machine(request: dict) -> None:
 
         def zygote_of(listening: socket.socket) -> zygote.Zygote:
             if not plain:
-                return zygote.Zygote(name, folder, listening, life)
+                return zygote.Zygote(name, folder, listening, life, groups)
             from podlab.node.runtime.plain.zygote import PlainZygote
 
             return PlainZygote(name, folder, listening, life, plain)

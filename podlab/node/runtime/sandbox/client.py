@@ -241,11 +241,16 @@ class SandboxRuntime:
         return await asyncio.to_thread(_usage, running)
 
     async def inventory(self) -> Inventory:
-        """Everything that the runtime holds, also from before this agent's start."""
+        """Everything that the runtime holds, also from before this agent's start.
+
+        RuntimeRefused if it is of a version of podlab with which this one cannot work.
+        """
         answer = await self._ask({"op": "list"})
+        _check_protocol(answer.get("protocol", 1))
         return Inventory(
             sandboxes=[SandboxState(**state) for state in answer["sandboxes"]],
             containers=[_container(state) for state in answer["containers"]],
+            controllers=answer.get("controllers", ()),
         )
 
     def open_in_sandbox(self, sandbox: str, family: int, kind: int) -> socket.socket:
@@ -326,6 +331,17 @@ def _gone(path: str, why: str) -> RuntimeRefused:
         f"The container runtime at {path} does not answer: {why}.",
         hint="The node has ended; its supervisor starts it again.",
     )
+
+
+def _check_protocol(spoken: int) -> None:
+    if not wire.OLDEST <= spoken <= wire.PROTOCOL:
+        other = "an earlier" if spoken < wire.OLDEST else "a later"
+        raise RuntimeRefused(
+            f"The node's container runtime was started by {other} version of podlab: "
+            f"it speaks protocol {spoken}, this version {wire.OLDEST} to {wire.PROTOCOL}.",
+            hint="Its pods run on, but nobody looks after them. Start the cluster with this version: "
+            "`podlab cluster stop`, then `podlab cluster start`; its objects and volumes stay.",
+        )
 
 
 def _checked(answer: dict) -> dict:

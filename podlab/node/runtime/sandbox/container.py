@@ -74,10 +74,11 @@ def run_container(order: dict, stdio: list[int], namespaces: dict[str, int], cha
     spec = order["spec"]
     try:
         os.setsid()
+        _join(order["group"])
         for name, descriptor in namespaces.items():
             kernel.setns(descriptor, kernel.NAMESPACES[name])
         _limit_processes(order)
-        root_file_system.build(spec, order["shared_memory"])
+        root_file_system.build(spec, order["shared_memory"], groups=order["group"] >= 0)
         if spec["tty"]:
             stdio = _terminal(channel)
         _stdio(stdio, spec, order["ids"])
@@ -95,6 +96,7 @@ def run_command(order: dict, stdio: list[int], namespaces: dict[str, int], chann
         # Until exec this is a process of the node, seen by the container's: they must not look into it.
         kernel.prctl(kernel.PR_SET_DUMPABLE, 0)
         os.setsid()
+        _join(order["group"], new=False)
         for name, descriptor in namespaces.items():
             kernel.setns(descriptor, kernel.NAMESPACES[name])
         os.chdir("/")
@@ -154,6 +156,16 @@ def run_pause(folder: str) -> None:
             signal.sigwait({signal.SIGCHLD})
     finally:
         os._exit(1)
+
+
+def _join(group: int, *, new: bool = True) -> None:
+    """Enter a container's cgroup (cgroups.Groups.door), if it has one; a `new` one is its root from then on."""
+    if group < 0:
+        return
+    os.write(group, b"0")
+    os.close(group)
+    if new:
+        kernel.unshare(kernel.CLONE_NEWCGROUP)
 
 
 def _environment(spec: dict) -> dict[str, str]:

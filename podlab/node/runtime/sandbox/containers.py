@@ -9,12 +9,14 @@ import socket
 import time
 from collections import deque
 
-from podlab.node.runtime.sandbox import container, kernel, memory
+from podlab.node.runtime.sandbox import cgroups, container, kernel, memory
 from podlab.node.runtime.sandbox.loop import Children, Said
 from podlab.node.runtime.sandbox.sandboxes import Refused, Reply, Sandbox, Sandboxes
 
 #: Linux release from which kernel.pid_max belongs to a PID namespace (before, writing it changes the host).
 _PID_MAX_PER_NAMESPACE = (6, 14)
+#: Processes of a node among which the first one of a container may be long in ending.
+_MANY = 500
 #: Containers that are being started at the same time.
 _AT_ONCE = 4 + 2 * (os.cpu_count() or 1)
 
@@ -78,11 +80,12 @@ def exit_of(status: int) -> dict:
 class Containers:
     """All containers of the node. `keep(order, descriptors, answered)` speaks to the keeper."""
 
-    def __init__(self, children: Children, sandboxes: Sandboxes, keep, ids: str) -> None:
+    def __init__(self, children: Children, sandboxes: Sandboxes, keep, ids: str, groups: cgroups.Groups) -> None:
         self._children = children
         self._sandboxes = sandboxes
         self._keep = keep
         self._ids = ids
+        self.groups = groups
         self._own_pid_namespace = kernel.open_namespace("pid")
         self._by_id: dict[str, Container] = {}
         self._queue: deque[tuple[Container, Reply]] = deque()
@@ -122,13 +125,15 @@ class Containers:
         namespaces = list(sandbox.namespaces.values())
         if spec["processes_of"]:
             self.running(spec["processes_of"], found.refusal)  # or it is refused before anything is opened
-        order = self.order(found) | {"shared_memory": sandbox.shared_memory, "nested": self.nested(spec)}
+        more = {"shared_memory": sandbox.shared_memory, "nested": self.nested(spec)}
         inside, outside = pipes(spec)
         try:
-            with self._pid_namespace(found, sandbox):
+            self.groups.make(spec)
+            with self.groups.door(spec) as group, self._pid_namespace(found, sandbox):
+                order = self.order(found, group) | more
                 found.pid = self._children.fork(
                     lambda channel: container.run_container(order, inside, sandbox.namespaces, channel),
-                    [*inside, *namespaces],
+                    [*inside, *namespaces, group],
                     lambda said: self._started(found, said, outside, reply),
                 )
         except OSError as error:
@@ -140,10 +145,10 @@ class Containers:
                 os.close(descriptor)
         self._children.on_exit(found.pid, lambda status: self._ended(found, status))
 
-    def order(self, found: Container) -> dict:
-        """What a child that enters a container must know."""
+    def order(self, found: Container, group: int) -> dict:
+        """What a child that enters a container must know; `group` is as of cgroups.Groups.door."""
         limit = self._process_limit and not found.spec["host_processes"]
-        return {"spec": found.spec, "ids": self._ids, "nested": False, "process_limit": limit}
+        return {"spec": found.spec, "ids": self._ids, "nested": False, "process_limit": limit, "group": group}
 
     def nested(self, spec: dict) -> bool:
         """Whether a container needs a user namespace of its own for its user and group."""
@@ -191,6 +196,7 @@ class Containers:
         self._by_id.pop(found.id, None)
         found.state = "ended"
         found.answer({**why, "error": f"container {found.id} did not start: {why['error']}"})
+        self.groups.leave(found.spec)
         self._children.sweep(found.spec["folder"], lambda: reply(why))
         self._one_settled()
 
@@ -203,18 +209,30 @@ class Containers:
                 one({})
 
     def _hand_to_keeper(self, found: Container, descriptors: list[int], reply: Reply) -> None:
-        """Let the keeper have its streams; the start is answered when its log file is there."""
+        """Let the keeper have its streams; the start is answered when its log file is there.
+
+        A container whose output nobody reads would hang as soon as its pipes are full: it has not started.
+        """
         spec = found.spec
+
+        def kept(answer: dict) -> None:
+            if "error" in answer:
+                why = f"container {found.id} did not start: its output is not read: {answer['error']}"
+                self.remove(found.id, lambda: reply({"error": why, "reason": "RunContainerError"}))
+            else:
+                reply({"container": found.describe() | {"exit": None}})
+
         order = {
             "op": "add",
             "container": found.id,
             "log": spec["log_path"],
+            "log_within": spec["log_within"],
             "tty": spec["tty"],
             "stdin": spec["stdin"],
             "stdin_once": spec["stdin_once"],
         }
-        self._keep(order, descriptors, lambda _: reply({"container": found.describe() | {"exit": None}}))
-        if spec["memory_limit"] or spec["pod_memory_limit"]:
+        self._keep(order, descriptors, kept)
+        if (spec["memory_limit"] or spec["pod_memory_limit"]) and "memory" not in self.groups:
             self._keep(
                 {
                     "op": "limit",
@@ -230,7 +248,8 @@ class Containers:
         if found.state != "running":
             return  # it never ran
         found.state = "ending"
-        found.exit = exit_of(status) | {"out_of_memory": found.out_of_memory}
+        killed = found.out_of_memory or self.groups.out_of_memory(found.spec)
+        found.exit = exit_of(status) | {"out_of_memory": killed}
         if not found.own_pids:
             self._kill_rest(found)
 
@@ -259,12 +278,28 @@ class Containers:
             raise Refused(f"container {name} shares its processes with others")
         self._kill_rest(found)
 
+    def _kill(self, found: Container) -> None:
+        """Kill a container's first process; and all others at once where there are many.
+
+        The kernel kills them when the first one ends. But among thousands that fork it may be held up for minutes
+        before it does, and so long they go on.
+        """
+        kill(found.pid, signal.SIGKILL)
+        killed = {found.pid}
+        while len(os.listdir("/proc")) > _MANY:
+            new = set(memory.processes().get(found.mount_namespace, [])) - killed
+            if not new:
+                return
+            for pid in new:
+                kill(pid, signal.SIGKILL)
+            killed |= new
+
     def over_limit(self, name: str) -> None:
         """Kill a container that uses more memory than it may."""
         found = self._by_id.get(name)
         if found is not None and found.state == "running":
             found.out_of_memory = True
-            kill(found.pid, signal.SIGKILL)
+            self._kill(found)
 
     # Questions and orders
 
@@ -304,7 +339,10 @@ class Containers:
         if found.state == "starting" and number == signal.SIGKILL:
             found.killed = True
         if found.pid and found.state in ("starting", "running"):
-            kill(found.pid, number)
+            if number == signal.SIGKILL:
+                self._kill(found)
+            else:
+                kill(found.pid, number)
 
     def wait(self, name: str, reply: Reply) -> None:
         """Answer with the exit when it has been told."""
@@ -327,6 +365,7 @@ class Containers:
             self.signal(name, signal.SIGKILL)
             return
         del self._by_id[name]
+        self.groups.leave(found.spec)
         self._keep({"op": "remove", "container": name})
         self._children.sweep(found.spec["folder"], reply)
 

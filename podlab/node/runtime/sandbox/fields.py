@@ -21,6 +21,7 @@ CONTAINER = {
     "environment": dict,
     "root": dict,
     "log_path": str,
+    "log_within": _TEXT_OR_NONE,
     "folder": str,
     "working_directory": str,
     "mounts": list,
@@ -41,6 +42,10 @@ CONTAINER = {
     "processes_of": _TEXT_OR_NONE,
     "memory_limit": _NUMBER_OR_NONE,
     "pod_memory_limit": _NUMBER_OR_NONE,
+    "cpu_request": int,
+    "cpu_limit": _NUMBER_OR_NONE,
+    "pod_cpu_request": int,
+    "pod_cpu_limit": _NUMBER_OR_NONE,
     "labels": dict,
 }
 

@@ -8,6 +8,7 @@ Single-threaded, standard library only; nothing in here waits for a slow reader.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import functools
@@ -18,7 +19,7 @@ import struct
 import termios
 import time
 
-from podlab.node.runtime.sandbox import log_format, memory, wire
+from podlab.node.runtime.sandbox import beneath, log_format, memory, wire
 from podlab.node.runtime.sandbox.loop import Loop, Peer, say
 
 _READ = 1 << 16
@@ -98,16 +99,16 @@ class _Attached:
 
 
 class _Container:
-    """One container's streams: source descriptors by stream number (1, 2), unfinished lines, its log file."""
+    """One container's streams: source descriptors by stream number (1, 2), their lines, its log file."""
 
     def __init__(self, loop: Loop, order: dict, descriptors: list[int]) -> None:
         self._loop = loop
-        self._log_path = order["log"]
+        self._log_path, self._log_within = order["log"], order["log_within"]
         self._log = -1
         self._tty = order["tty"]
         self._stdin_once = order["stdin_once"]
         self._sources: dict[int, int] = {}
-        self._pending = {1: b"", 2: b""}
+        self._lines = {stream: log_format.Lines(stream) for stream in (1, 2)}
         self._paced = False
         self._input = -1
         self._input_waiting = b""
@@ -122,8 +123,12 @@ class _Container:
             self._sources[2] = descriptors[1]
             if order["stdin"]:
                 self._input = descriptors[2]
-        self.reopen()
-        self._listen()
+        try:
+            self.reopen()
+            self._listen()
+        except BaseException:
+            self.close()
+            raise
 
     # Output
 
@@ -158,8 +163,7 @@ class _Container:
         if not data:
             self._end(stream)
             return 0
-        text, self._pending[stream] = log_format.lines(self._pending[stream], data, _now(), stream)
-        self._write(text)
+        self._write(self._lines[stream].take(data, _now()))
         for client in list(self.attached):
             client.give(stream, data)
         return len(data)
@@ -168,8 +172,7 @@ class _Container:
         descriptor = self._sources.pop(stream)
         self._loop.forget(descriptor)
         os.close(descriptor)
-        self._write(log_format.last(self._pending[stream], _now(), stream))
-        self._pending[stream] = b""
+        self._write(self._lines[stream].end(_now()))
 
     def drain(self) -> None:
         """Take what is left in the pipes of a container that has ended, and let its clients go."""
@@ -198,10 +201,10 @@ class _Container:
         """Open the log file (again), after it was renamed; a log that cannot be opened loses its lines."""
         if self._log >= 0:
             os.close(self._log)
-        try:
-            self._log = os.open(self._log_path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
-        except OSError:
             self._log = -1
+        with contextlib.suppress(OSError):
+            flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT
+            self._log = beneath.open_file(self._log_path, flags, 0o640, self._log_within)
 
     def _write(self, text: bytes) -> None:
         rest = memoryview(text)

@@ -10,7 +10,8 @@ import socket
 import sys
 from collections.abc import Callable, Sequence
 
-from podlab.node.runtime.sandbox import container, sweep, wire
+from podlab import trees
+from podlab.node.runtime.sandbox import container, wire
 
 #: Files that are deleted without a child: it would cost more than they do.
 _SWEPT_AT_ONCE = 64
@@ -183,12 +184,12 @@ class Children:
         What cannot be deleted stays and is said in the log: nothing depends on it.
         """
         try:
-            if sweep.remove_tree(path, most=_SWEPT_AT_ONCE):
+            if trees.remove_tree(path, most=_SWEPT_AT_ONCE):
                 done()
                 return
 
             def body(channel: socket.socket) -> None:
-                sweep.remove_tree(path)
+                trees.remove_tree(path)
                 channel.close()
 
             def over(said: Said) -> None:

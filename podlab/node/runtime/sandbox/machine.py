@@ -104,14 +104,20 @@ class Machine:
 
 
 def start_machine(
-    name: str, folder: str | Path, socket_path: str | Path, log: str | Path, plain: Mapping | None = None
+    name: str,
+    folder: str | Path,
+    socket_path: str | Path,
+    log: str | Path,
+    plain: Mapping | None = None,
+    cgroup: str | None = None,
 ) -> Machine:
     """Start a node's zygote in its own network, PID, mount, UTS and IPC namespaces; return when it listens.
 
     `folder` is the node's private folder (made if missing), in which the runtime keeps what it needs;
     `socket_path` is where SandboxRuntime connects. Called inside the user namespace of `launch_supervisor`.
     It ends with its starter: when the starter's process is gone, so is the machine. `plain` is what the plain runtime
-    is told of the node (podlab.node.runtime.plain.node); then there are no namespaces.
+    is told of the node (podlab.node.runtime.plain.node); then there are no namespaces. `cgroup` is the path of the
+    node's cgroup, which is made; without one no limits are kept by the kernel.
     """
     folder = Path(folder)
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -120,6 +126,7 @@ def start_machine(
     request = {
         "kind": "machine",
         "plain": plain and dict(plain),
+        "cgroup": cgroup,
         "name": name,
         "folder": str(folder),
         "socket": str(socket_path),

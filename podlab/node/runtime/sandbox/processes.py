@@ -41,9 +41,10 @@ class Processes:
             "environment": request["environment"],
             "tty": request["tty"],
         }
-        order = self._containers.order(found) | {"spec": spec}
         # The user namespace last: after it the right to enter the others is gone.
         names = ["net", "uts", "ipc", "mnt", *(["user"] if self._containers.nested(found.spec) else [])]
+        if self._containers.groups:
+            names.insert(0, "cgroup")
         opened: dict[str, int] = {}
         try:
             for name in ("pid", *names):
@@ -51,11 +52,13 @@ class Processes:
             pid_namespace = opened.pop("pid")
             try:
                 kernel.setns(pid_namespace, kernel.CLONE_NEWPID)
-                pid = self._children.fork(
-                    lambda channel: container.run_command(order, stdio, opened, channel),
-                    [*stdio, *opened.values()],
-                    lambda said: self._process_started(said, reply, lambda: pid),
-                )
+                with self._containers.groups.door(found.spec) as group:
+                    order = self._containers.order(found, group) | {"spec": spec}
+                    pid = self._children.fork(
+                        lambda channel: container.run_command(order, stdio, opened, channel),
+                        [*stdio, *opened.values(), group],
+                        lambda said: self._process_started(said, reply, lambda: pid),
+                    )
             finally:
                 os.close(pid_namespace)
                 kernel.setns(self._own_pid_namespace, kernel.CLONE_NEWPID)

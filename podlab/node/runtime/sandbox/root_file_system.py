@@ -6,6 +6,7 @@ before: so a link in an image (`/var/run -> /run`) always leads inside the conta
 
 from __future__ import annotations
 
+import errno
 import os
 
 from podlab.node.runtime.sandbox import kernel
@@ -54,11 +55,12 @@ _READ_ONLY = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-tr
 _SAFE = MS_NOSUID | MS_NODEV | MS_NOEXEC
 
 
-def build(spec: dict, shared_memory: str) -> None:
+def build(spec: dict, shared_memory: str, *, groups: bool) -> None:
     """Make the file tree of a container spec (contract.ContainerSpec as a dict) this process's root.
 
     Must run in the container's own PID, network and IPC namespaces. `shared_memory` is the folder that all
-    containers of the sandbox see as /dev/shm. Raises OSError that says which mount failed.
+    containers of the sandbox see as /dev/shm; with `groups` it is in a cgroup of its own, which it is shown. Raises
+    OSError that says which mount failed.
     """
     root = spec["root"]
     kernel.unshare(kernel.CLONE_NEWNS)
@@ -70,7 +72,7 @@ def build(spec: dict, shared_memory: str) -> None:
         for folder, mode in _FOLDERS.items():
             _make_folder(folder, mode)
     kernel.mount("proc", "/proc", "proc", _SAFE)
-    _system()
+    _system(groups)
     _devices(sources, sources[shared_memory])
     for path in root["host_paths"]:
         _bind(sources[path], path, read_only=True)
@@ -172,7 +174,10 @@ def _bind(source: int, target: str, read_only: bool) -> None:
 def _make_folder(path: str, mode: int) -> None:
     path = os.path.realpath(path)
     if not os.path.isdir(path):
-        os.makedirs(path, exist_ok=True)
+        try:
+            os.makedirs(path, exist_ok=True)
+        except FileExistsError as error:
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), path) from error
         os.chmod(path, mode)
 
 
@@ -191,10 +196,12 @@ def _files(files: dict[str, str]) -> None:
             file.write(text)
 
 
-def _system() -> None:
+def _system(groups: bool) -> None:
     """/sys of the container's own network namespace, read-only; absent where the kernel refuses it."""
     try:
         kernel.mount("sysfs", "/sys", "sysfs", _SAFE | MS_RDONLY)
+        if groups:  # where programs look for what they may use
+            kernel.mount("cgroup", "/sys/fs/cgroup", "cgroup2", _SAFE | MS_RDONLY)
     except OSError:
         pass
 

@@ -12,7 +12,7 @@ import ctypes
 import errno
 import platform
 import struct
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 from podlab.node.runtime.sandbox import kernel
 
@@ -81,6 +81,7 @@ _CALLS: dict[str, dict[str, tuple[int | None, int | None]]] = {
     "syslog": {"syslog": (103, 116)},
 }
 _CLONE, _CLONE3, _SOCKET, _PERSONALITY = (56, 220), (435, 435), (41, 198), (135, 92)
+_PRLIMIT = (302, 261)
 #: Every flag of clone(2) that makes a namespace.
 _NEW_NAMESPACES = 0x7E02_0000
 _AF_VSOCK = 40
@@ -108,10 +109,7 @@ def supported(machine: str = "") -> bool:
 def program(capabilities: Collection[str], machine: str = "") -> list[tuple[int, int, int, int]]:
     """The filter for a container with these capabilities (lower case, without `cap_`): (code, true, false, value)."""
     column, architecture = _MACHINES[machine or platform.machine()]
-    instructions = [(_LOAD, 0, 0, _ARCHITECTURE), (_EQUAL, 1, 0, architecture), (_RETURN, 0, 0, _EPERM)]
-    instructions.append((_LOAD, 0, 0, _NUMBER))
-    if architecture == _MACHINES["x86_64"][1]:
-        instructions += [(_AT_LEAST, 0, 1, _X32), (_RETURN, 0, 0, _ENOSYS)]
+    instructions = _numbered(architecture)
     refused = {
         number
         for capability, calls in _CALLS.items()
@@ -131,6 +129,26 @@ def program(capabilities: Collection[str], machine: str = "") -> list[tuple[int,
     return [*instructions, (_RETURN, 0, 0, _ALLOW)]
 
 
+def guarding(process: int, machine: str = "") -> list[tuple[int, int, int, int]]:
+    """The filter for code that must not touch the resource limits of one process of its own user.
+
+    prlimit(2) asks for nothing but the same user, and a limit of processor time ends whatever has it, the first process
+    of a PID namespace, too, which nothing else from inside can end.
+    """
+    column, architecture = _MACHINES[machine or platform.machine()]
+    refused = _if(_PRLIMIT[column], [(_EQUAL, 0, 1, process), (_RETURN, 0, 0, _EPERM)])
+    return [*_numbered(architecture), *refused, (_RETURN, 0, 0, _ALLOW)]
+
+
+def _numbered(architecture: int) -> list[tuple[int, int, int, int]]:
+    """Load the call's number; calls by the numbers of another processor, or of x32, are refused."""
+    instructions = [(_LOAD, 0, 0, _ARCHITECTURE), (_EQUAL, 1, 0, architecture), (_RETURN, 0, 0, _EPERM)]
+    instructions.append((_LOAD, 0, 0, _NUMBER))
+    if architecture == _MACHINES["x86_64"][1]:
+        instructions += [(_AT_LEAST, 0, 1, _X32), (_RETURN, 0, 0, _ENOSYS)]
+    return instructions
+
+
 def _if(number: int, then: list[tuple[int, int, int, int]]) -> list[tuple[int, int, int, int]]:
     """`then` with the first argument loaded, only for one system call; the number is loaded again after it."""
     body = [(_LOAD, 0, 0, _FIRST_ARGUMENT), *then, (_LOAD, 0, 0, _NUMBER)]
@@ -142,7 +160,16 @@ def install(capabilities: Collection[str]) -> None:
 
     It must have no_new_privs or CAP_SYS_ADMIN in its user namespace. OSError if the kernel has no seccomp.
     """
-    code = b"".join(struct.pack("=HBBI", *instruction) for instruction in program(capabilities))
+    _put(program(capabilities))
+
+
+def guard(process: int) -> None:
+    """Put this process under `guarding`, for ever and with all its children; it must have no_new_privs."""
+    _put(guarding(process))
+
+
+def _put(instructions: Sequence[tuple[int, int, int, int]]) -> None:
+    code = b"".join(struct.pack("=HBBI", *instruction) for instruction in instructions)
     buffer = ctypes.create_string_buffer(code, len(code))
     filter_ = struct.pack("@HP", len(code) // 8, ctypes.addressof(buffer))
     kernel.prctl(_SET_SECCOMP, _FILTER_MODE, ctypes.addressof(ctypes.create_string_buffer(filter_, len(filter_))))

@@ -16,6 +16,10 @@ from collections import deque
 
 _HEADER = struct.Struct(">IB")
 
+#: Version of what is said by this protocol. A zygote outlives the agents and podlab's upgrades: raise it when something
+#: is added, and OLDEST, the oldest zygote that an agent of today can work with, when it cannot do without.
+PROTOCOL, OLDEST = 2, 1
+
 #: Longest text of one message, in bytes (environments of 1 MiB are usual limits of the kernel).
 LONGEST = 16 << 20
 #: Bytes that a peer may leave unread before it is dropped.

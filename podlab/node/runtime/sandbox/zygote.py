@@ -18,6 +18,7 @@ import socket
 from collections.abc import Callable
 
 from podlab.node.runtime.sandbox import container, fields, keeper, kernel, memory, memory_volumes, wire
+from podlab.node.runtime.sandbox.cgroups import Groups
 from podlab.node.runtime.sandbox.containers import Containers
 from podlab.node.runtime.sandbox.loop import Children, Loop, Peer, say
 from podlab.node.runtime.sandbox.processes import Processes
@@ -30,8 +31,9 @@ _LAST_GROUP = 2147483647
 class Zygote:
     """The node's runtime: its parts, and the loop that serves them."""
 
-    def __init__(self, name: str, folder: str, listener: socket.socket, life: int) -> None:
+    def __init__(self, name: str, folder: str, listener: socket.socket, life: int, groups: Groups) -> None:
         self._name = name
+        self._groups = groups
         self._loop = Loop()
         self._children = Children(self._loop)
         self._asked = 0
@@ -48,7 +50,7 @@ class Zygote:
     def _make_parts(self, folder: str) -> None:
         ids, last_group = known_ids(_read("/proc/self/uid_map"), _read("/proc/self/gid_map"))
         self._sandboxes = Sandboxes(self._name, self._loop, self._children, folder, last_group)
-        self._containers = Containers(self._children, self._sandboxes, self._keep, ids)
+        self._containers = Containers(self._children, self._sandboxes, self._keep, ids, self._groups)
         self._processes = Processes(self._children, self._containers)
 
     def _watch(self) -> memory.Watch:
@@ -161,6 +163,7 @@ class Zygote:
         sandbox.state = "removing"
         left = self._containers.living_in(sandbox.id)
         if not left:
+            self._groups.leave_pod(sandbox.id)
             self._sandboxes.forget(sandbox)
             reply()
             return
@@ -232,6 +235,8 @@ class Zygote:
         def settled(_: dict) -> None:
             reply(
                 {
+                    "protocol": wire.PROTOCOL,
+                    "controllers": self._groups.controllers,
                     "sandboxes": [one.describe() for one in self._sandboxes.all() if one.state == "ready"],
                     "containers": [
                         one.describe() | {"exit": one.exit if one.state == "ended" else None}

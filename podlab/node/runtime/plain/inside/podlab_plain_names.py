@@ -4,6 +4,8 @@ import os
 import struct
 
 _TIMEOUT = 5.0
+#: Types of records (RFC 1035, 3.2.2).
+_A, _PTR = 1, 12
 
 
 def install(socket, fiction, described):
@@ -15,6 +17,7 @@ def install(socket, fiction, described):
         fixed={(a, p): (b, q) for a, p, b, q in described["fixed"]},
         kept=frozenset((a, p) for a, p in described["kept"]),
         tables=fiction.Tables(lambda: [described["services"]]),
+        nodes=fiction.Tables(lambda: _beside(described["services"])),
     )
     original, plain = socket.getaddrinfo, socket.socket
     fiction.install(whole)
@@ -40,10 +43,26 @@ def install(socket, fiction, described):
     def gethostbyname(name):
         return name if _is_number(name) else getaddrinfo(name, None)[0][4][0]
 
+    def gethostbyaddr(address):
+        address = gethostbyname(address)
+        known = [names for found, names in _hosts(described["hosts"]) if found == address]
+        reverse = ".".join([*reversed(address.split(".")), "in-addr.arpa."])
+        names = known[0] if known else _ask(plain, whole.fixed[described["dns"], 53], reverse, _PTR)
+        if not names:
+            raise socket.herror(1, "Unknown host")
+        return names[0], names[1:], [address]
+
     socket.getaddrinfo = getaddrinfo
     socket.gethostbyname = gethostbyname
+    socket.gethostbyaddr = gethostbyaddr
     socket.gethostbyname_ex = lambda name: (name, [], sorted({one[4][0] for one in getaddrinfo(name, None)}))
     socket.gethostname = lambda: described["hostname"]
+
+
+def _beside(table):
+    """The tables of all nodes: they are in one folder, and end alike."""
+    folder, name = os.path.split(table)
+    return [entry.path for entry in os.scandir(folder) if entry.name.endswith(name[name.rindex("-") :])]
 
 
 def _is_number(host):
@@ -78,12 +97,12 @@ def _candidates(name, path):
     return [name, *found] if name.count(".") >= dots else [*found, name]
 
 
-def _ask(plain, server, name):
-    """The addresses that the DNS gives for a name, by one TCP question (RFC 1035)."""
+def _ask(plain, server, name, kind=_A):
+    """The addresses that the DNS gives for a name, or the names for a reversed address, by one TCP question."""
     import _socket
 
     labels = [label.encode("idna") for label in name.strip(".").split(".")]
-    question = b"".join(bytes([len(label)]) + label for label in labels) + b"\0" + struct.pack("!HH", 1, 1)
+    question = b"".join(bytes([len(label)]) + label for label in labels) + b"\0" + struct.pack("!HH", kind, 1)
     message = os.urandom(2) + struct.pack("!HHHHH", 0x0100, 1, 0, 0, 0) + question
     connection = plain(_socket.AF_INET, _socket.SOCK_STREAM)
     try:
@@ -100,10 +119,10 @@ def _ask(plain, server, name):
     found = []
     for _ in range(answers):
         at = _past_name(answer, at)
-        kind, _, _, length = struct.unpack_from("!HHIH", answer, at)
+        type_, _, _, length = struct.unpack_from("!HHIH", answer, at)
         at += 10
-        if kind == 1:
-            found.append(".".join(map(str, answer[at : at + 4])))
+        if type_ == kind:
+            found.append(".".join(map(str, answer[at : at + 4])) if kind == _A else _name(answer, at))
         at += length
     return found
 
@@ -116,6 +135,17 @@ def _read(connection, count):
             raise ConnectionError("the DNS ended the connection early")
         data += piece
     return data
+
+
+def _name(message, at):
+    labels = []
+    while message[at]:
+        if message[at] & 0xC0:  # the rest of it stands earlier in the message
+            at = struct.unpack_from("!H", message, at)[0] & 0x3FFF
+            continue
+        labels.append(message[at + 1 : at + 1 + message[at]].decode("idna"))
+        at += message[at] + 1
+    return ".".join(labels)
 
 
 def _past_name(message, at):
