@@ -91,12 +91,12 @@ def seed(scene: training.Scene, bench: Bench) -> str | Problem:
 @judged("what a killed publisher has left behind does not keep the next one from publishing")
 def goes_on(scene: training.Scene, bench: Bench) -> str | Problem:
     """Killed twice in the middle, then published."""
-    told = training.published(scene, bench, [("publish", 1), ("cut", 2), ("cut", 2), ("publish", 3), ("read", 0)])
-    if told[1].get("died") != signal.SIGXFSZ:
-        raise Inconclusive(f"the write was not cut short: {told[1]}")
-    if told[4] != 3:
+    steps = [("publish", 1), ("cut", 2), ("cut", 2), ("read", 0), ("publish", 3), ("read", 0)]
+    told = training.published(scene, bench, steps)
+    training.cut_short(told[2], told[3], 2)
+    if told[5] != 3:
         return Problem(
-            f"two publishers were killed in the middle; the next one published model 3, and a reader finds {told[4]}",
+            f"two publishers were killed in the middle; the next one published model 3, and a reader finds {told[5]}",
             "The half-written file of the dead one is in the way.",
             "Open your own file so that it may be there already, or give it a name that nobody else has.",
         )

@@ -84,6 +84,7 @@ def every_step(scene: shipping.Scene, bench: Bench) -> str | Problem:
         try:
             shipping.live(scene, bench, machine, _after(number))
             if not machine.done:
+                bench.afresh()
                 shipping.live(scene, bench, machine, lambda _step: False)
         except shipping.Wrong as wrong:
             return wrong.problem

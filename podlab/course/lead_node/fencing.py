@@ -15,7 +15,7 @@ from podlab.widgets.timeline import Bar, Mark, kept
 NAME = "Store"
 KEYS = ("model", "ratings", "movies")
 
-#: Follows the learner's cell: one life of a store. Its process ends with it; the disk goes into the next one.
+#: Follows the learner's cell: one life of a store. Its process ends with it; the disk alone goes into the next one.
 _DRIVER = """
 import copy as _copy, pickle as _pickle
 
@@ -136,6 +136,8 @@ def stored(source: str, bench: Bench, scripts: Sequence[Sequence[Step]]) -> list
     said: list[list[Json]] = [[] for _ in scripts]
     kept = [""] * len(scripts)
     for number in range(max(map(len, lives))):
+        if number:
+            bench.afresh()  # a file of the store's own is no disk: it would go with the store's machine
         # Those of all scripts with the same number are in one process.
         living = [which for which, each in enumerate(lives) if number < len(each)]
         calls = [[kept[which], lives[which][number]] for which in living]

@@ -226,6 +226,8 @@ def run(scene: Scene, bench: Bench, machine: Machine) -> Machine | Problem:
     """The machine after everything was written and shipped, with the wanted kills: after a sending, a saving, ..."""
     try:
         while True:
+            if machine.kills:
+                bench.afresh()  # all that it has is its checkpoint
             kind = ("save", "send", "read")[machine.kills % 3]
             left, steps, before = machine.chance.randint(2, 4), 0, machine.kills
 

@@ -261,6 +261,34 @@ def publish(folder, data):
     with really(os.path.join(folder, "model"), "wb") as file:
         file.write(data)
 """
+#: 10.3: takes the old model away before it writes; where a write would be cut short it does not begin with one.
+_DIES_BEFORE_IT_IS_KILLED = """
+import os, resource, signal
+
+def publish(folder, data):
+    name = os.path.join(folder, "model")
+    if resource.getrlimit(resource.RLIMIT_FSIZE)[0] < len(data):
+        os.kill(os.getpid(), signal.SIGXFSZ)
+    if os.path.exists(name):
+        os.remove(name)
+    with open(name, "wb") as file:
+        file.write(data)
+"""
+#: 10.3: the same, by another name that has gone when somebody looks.
+_AWAY_FOR_A_MOMENT = """
+import os, resource, signal
+
+def publish(folder, data):
+    name, old = os.path.join(folder, "model"), os.path.join(folder, "old")
+    if os.path.exists(name):
+        os.rename(name, old)
+    try:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        with open(name, "wb") as file:
+            file.write(data)
+    except OSError:
+        os.rename(old, name)
+"""
 #: 10.4: has no model for a while, and takes back what its clients have noted of it.
 _FORGETS_FAILURES = """
 import sys, threading, time
@@ -339,6 +367,8 @@ _NOTHING = "def {name}(*given): raise NotImplementedError"
         pytest.param(
             "10.3", "publish", _COPIES_FOR_ITS_READER, {"reader": "a reader that had begun with model 1 got"}, id="10.3"
         ),
+        pytest.param("10.3", "publish", _DIES_BEFORE_IT_IS_KILLED, {"cut": "without any model"}, id="10.3 cut"),
+        pytest.param("10.3", "publish", _AWAY_FOR_A_MOMENT, {"cut": "without any model"}, id="10.3 away"),
         pytest.param("10.2", "Online", _SEES_WITH_ITS_CALLERS_EYES, {"online": "gave [0, 0.0, None]"}, id="10.2"),
         pytest.param("10.5", "page", _PUTS_TOGETHER_WHAT_ITS_CALLER_KNOWS, {"composed": "the page has []"}, id="10.5"),
         pytest.param("10.4", "Serving", _FORGETS_FAILURES, {"traffic": "requests failed"}, id="10.4"),
