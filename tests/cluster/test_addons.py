@@ -288,13 +288,8 @@ ODD = """
 """
 
 
-#: containerd leaves last words half a line, of which vlagent waits for the rest, and a line of 10 MB whole.
+#: containerd leaves a line of 10 MB whole, which vlagent does not take.
 SHIPPED_WHOLE = PROVIDER == "embedded"
-
-
-def last_words(nonce: str) -> set[str]:
-    """What is shipped of them."""
-    return {f"no line break {nonce}"} if SHIPPED_WHOLE else set()
 
 
 def test_of_odd_lines_none_is_lost_where_the_node_helps_and_else_it_is_counted(
@@ -305,7 +300,7 @@ def test_of_odd_lines_none_is_lost_where_the_node_helps_and_else_it_is_counted(
     left_out = lambda: sum(told(api, 9429, "vl_too_long_lines_skipped_total").values())  # noqa: E731
     before = left_out()
     kubectl(shared, "create", "-n", namespace, "-f", "-", stdin=pod("odd", ODD.format(nonce=nonce)))
-    assert found(logging, nonce, 4 + len(last_words(nonce))) == 4 + len(last_words(nonce))
+    assert found(logging, nonce, 5) == 5
     # Lines can be counted a moment before they can be shown: their stream has to be known, too.
     lines = until(lambda: logging.query(f'"{nonce}"'), "the lines being shown", timeout=PATIENCE)
     assert {line["_msg"] for line in lines} == {
@@ -313,7 +308,7 @@ def test_of_odd_lines_none_is_lost_where_the_node_helps_and_else_it_is_counted(
         f"bytes {nonce} \x00\x07\ufffd\ufffd \ufffd end",
         f'{{"message": "broken {nonce}", "n": ',
         f"carriage {nonce}",
-        *last_words(nonce),
+        f"no line break {nonce}",
     }
     assert kubectl(shared, "logs", "-n", namespace, "odd", "--tail=1") == f"no line break {nonce}"
 
@@ -327,6 +322,53 @@ def test_of_odd_lines_none_is_lost_where_the_node_helps_and_else_it_is_counted(
     else:
         until(lambda: left_out() > before, "the line of 10 MB being counted", timeout=PATIENCE, interval=0.3)
         assert long() == 0
+
+
+LEAVES = """
+    import os, time
+    def leave(pod, words):
+        log = f"/var/log/{nonce}-{{pod}}.log"
+        with open(log, "w") as file:
+            for text, tag in (("whole", "F"), ("no line ", "P"), (words + " {nonce}", "P")):
+                stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime())
+                file.write(f"{{stamp}}.{{time.time_ns() % 10**9:09}}Z stdout {{tag}} {{text}}\\n")
+        os.symlink(log, f"/var/log/containers/{{pod}}_{namespace}_main-{{0:064x}}.log")
+    leave("leaver", "break")
+    leave("nobody", "end")
+    time.sleep(3600)
+"""
+CLEARS = """
+import os
+os.unlink(f"/var/log/containers/{pod}_{namespace}_main-{{0:064x}}.log")
+os.unlink("/var/log/{nonce}-{pod}.log")
+"""
+
+
+def test_last_words_that_a_runtime_leaves_half_a_line_are_found(logging, shared, namespace, kubectl) -> None:
+    """Logs as containerd's, of a pod that is gone, and of one that is there: these words come when the log goes."""
+    nonce = f"{namespace}-leaves"
+    made = json.loads(pod("leaver", LEAVES.format(nonce=nonce, namespace=namespace), labels={"app": "leaver"}))
+    made["spec"]["containers"][0]["volumeMounts"] = [{"name": "logs", "mountPath": "/var/log"}]
+    made["spec"]["volumes"] = [{"name": "logs", "hostPath": {"path": "/var/log"}}]
+    kubectl(shared, "create", "-n", namespace, "-f", "-", stdin=json.dumps(made))
+
+    def clear(name: str) -> None:
+        program = CLEARS.format(pod=name, nonce=nonce, namespace=namespace)
+        kubectl(shared, "exec", "-n", namespace, "leaver", "--", "python3", "-c", program)
+
+    try:
+        assert found(logging, nonce, 1) == 1
+        (line,) = until(lambda: logging.query(f'"{nonce}"'), "the line being shown", timeout=PATIENCE)
+        assert line["_msg"] == f"no line end {nonce}" and line["kubernetes.pod_name"] == "nobody"
+    finally:
+        clear("leaver")
+        clear("nobody")
+    assert found(logging, nonce, 2) == 2
+    query = f'"no line break {nonce}"'
+    (line,) = until(lambda: logging.query(query), "the line being shown", timeout=PATIENCE)
+    assert line["_msg"] == f"no line break {nonce}" and line["kubernetes.pod_labels.app"] == "leaver"
+    assert line["kubernetes.pod_node_name"] in shared.nodes.names()
+    assert sum(told(Api.connect(shared.kubeconfig), 9430, "spool_refused_blocks_total").values()) == 0
 
 
 FAILS = """
@@ -594,14 +636,14 @@ def test_odd_lines_wait_while_opensearch_is_full_and_then_come_each_with_what_ca
         want(None)
         until(lambda: not read_only(), "the index taking lines again", timeout=2 * PATIENCE, interval=0.5)
         store.ask("PUT", "_cluster/settings", {"transient": {"cluster.info.update.interval": None}})
-    seen(store, nonce, 8 + len(last_words(nonce)))
+    seen(store, nonce, 9)
     found = {line["message"]: line for line in store.lines({"match_phrase": {"message": nonce}})}
     assert found.keys() == {
         f"before {nonce}",
         f"bytes {nonce} \x00\x07\ufffd\ufffd \ufffd end",
         f'{{"message": "broken {nonce}", "n": ',
         f"carriage {nonce}",
-        *last_words(nonce),
+        f"no line break {nonce}",
         *(f"fields {number} {nonce}" for number in range(4)),
     }
     if SHIPPED_WHOLE:

@@ -12,6 +12,9 @@ go on is kept until that has gone on, and as long as the other blocks of the eve
 
 Without room for more (MOST bytes, or a full disk) blocks are refused, and the shipper keeps them. GET /metrics counts.
 
+What vlagent keeps for ever, since it waits for the rest of a line whose container has ended, is taken from the node's
+LOGS (last_words.py), as if it had come in a block of the path LINES.
+
 It also picks the place where the next shipper begins. vlagent notes how far it has read, not what it has handed on, so
 its newest note is too new for a successor: what it had in memory would be missing. The note before that is a minute
 older, and all that it covers is here when the spool has made some rounds since the newest. vlagent's command copies it
@@ -21,6 +24,7 @@ back before each start.
 from __future__ import annotations
 
 import contextlib
+import functools
 import http.client
 import ipaddress
 import os
@@ -36,10 +40,12 @@ from pathlib import Path
 from typing import Protocol
 
 try:
-    from podlab.addons.programs import multiline
+    from podlab.addons.programs import in_cluster, last_words, multiline
     from podlab.addons.programs.opensearch_store import OpenSearch
     from podlab.addons.programs.packing import packed, unpacked
 except ImportError:  # in a pod the programs lie side by side
+    import in_cluster  # type: ignore[no-redef]
+    import last_words  # type: ignore[no-redef]
     import multiline  # type: ignore[no-redef]
     from opensearch_store import OpenSearch  # type: ignore[no-redef]
     from packing import packed, unpacked  # type: ignore[no-redef]
@@ -449,6 +455,17 @@ def serve(spool: Spool, address: tuple[str, int]) -> ThreadingHTTPServer:
     return ThreadingHTTPServer(address, Handler)
 
 
+def words_of(logs: Path, home: Path, spool: Spool, path: str) -> last_words.LastWords:
+    """The last words in a node's logs, but those of this pod's namespace, which are not shipped either."""
+    own = (in_cluster.ACCOUNT / "namespace").read_text().strip()
+
+    def take(path: str, body: bytes) -> str:
+        return spool.take(path, body, len(body))
+
+    note, get = home / "last_words.json", in_cluster.ApiServer().get
+    return last_words.LastWords(logs, note, get, take, path, excluded=frozenset({own}))
+
+
 def main() -> None:
     """Take, keep and send until the pod ends."""
     home = Path(os.environ["FOLDER"])
@@ -460,6 +477,9 @@ def main() -> None:
     ended = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: ended.set())
     threading.Thread(target=serve(spool, ("", PORT)).serve_forever, daemon=True).start()
+    if logs := os.environ.get("LOGS"):
+        made = functools.partial(words_of, Path(logs), home, spool, os.environ.get("LINES", "/"))
+        threading.Thread(target=last_words.follow, args=(made, ended), daemon=True).start()
     while not ended.is_set():
         spool.round()
     # The shipper ends at the same time, and hands on what it has. No more lines come: what is open is whole.
