@@ -271,7 +271,8 @@ class LastWords:
             try:
                 if name in listed:
                     self._follow(log)
-                elif self._part(log):
+                else:
+                    self._part(log)
                     del self._logs[name]
             except Refused:
                 self._tell("last words wait: the spool takes no more")
@@ -306,14 +307,13 @@ class LastWords:
         if (log.half or not (log.complete or log.foreign)) and now >= log.ask_at and self._ask(log) and log.half:
             self._hand_on(log)
 
-    def _part(self, log: Log) -> bool:
-        """The link to a log is gone, and so is its container: hand on what it said last. True: it may be forgotten."""
+    def _part(self, log: Log) -> None:
+        """The link to a log is gone, and so is its container: hand on what it said last."""
         if log.file >= 0 and not log.foreign and self._halves(log, BACK):
             if not log.complete:
                 self._ask(log)
             self._hand_on(log)
         log.close()
-        return True
 
     def _open(self, log: Log) -> None:
         log.close()
