@@ -150,22 +150,46 @@ def _room(memory: str) -> None:
         raise SparkAway(f"Spark needs about {wanted} MiB of memory, and this machine has {free} MiB left. {_MORE}")
 
 
+def joined(port: int, secret: str) -> Any:
+    """The SparkSession of another process' Java, whose gateway listens at `port`; one of this process is ended."""
+    _end_earlier("")
+    told = {"PYSPARK_GATEWAY_PORT": str(port), "PYSPARK_GATEWAY_SECRET": secret}
+    os.environ |= {"PYSPARK_PYTHON": sys.executable, **told}
+    from pyspark import SparkConf, SparkContext
+    from pyspark.java_gateway import launch_gateway
+    from pyspark.sql import SparkSession
+
+    gateway = launch_gateway()
+    for name in told:  # another session of this process is to have a Java of its own
+        del os.environ[name]
+    jvm: Any = gateway.jvm
+    spark = jvm.org.apache.spark
+    java = spark.api.java.JavaSparkContext.fromSparkContext(spark.SparkContext.getOrCreate())
+    conf = SparkConf(_jvm=jvm, _jconf=java.getConf())
+    return SparkSession(SparkContext(gateway=gateway, jsc=java, conf=conf))
+
+
 def _end_earlier(memory: str) -> bool:
-    """End an earlier session, and its Java if that is dead or has another heap, which it keeps. True if it stays."""
+    """End an earlier session, and its Java if that is dead or has another heap, which it keeps. True if it stays.
+
+    Without `memory` it never stays.
+    """
     from pyspark import SparkContext
 
     context, gateway = SparkContext._active_spark_context, SparkContext._gateway
-    alive = gateway is not None and gateway.proc.poll() is None
+    process = getattr(gateway, "proc", None)  # of a Java that was joined there is none
+    alive = gateway is not None and (process is None or process.poll() is None)
     if context is not None:
         if not alive:
             context._jsc = None  # nobody is there to be told
         context.stop()
     if gateway is None:
         return False
-    if alive and memory == _heap:
+    if alive and memory and memory == _heap:
         return True
-    gateway.proc.kill()
-    gateway.proc.wait()
+    if process is not None:
+        process.kill()
+        process.wait()
     gateway.close()
     SparkContext._gateway = SparkContext._jvm = None
     return False

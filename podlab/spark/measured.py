@@ -107,10 +107,15 @@ class Run:
 def measured(context: Any, work: Callable[[], Any]) -> Run:
     """Call `work` and return what it made Spark do. `context` is a SparkContext (or a session)."""
     context = getattr(context, "sparkContext", context)
-    before = {job["jobId"] for job in _jobs(context)}
+    before = jobs_of(context)
     gone = {one["id"] for one in rest(context, "allexecutors") if not one["isActive"]}
     value = work()
     return reported(context, value, before, gone)
+
+
+def jobs_of(context: Any) -> set[int]:
+    """The numbers of all jobs that Spark still knows."""
+    return {job["jobId"] for job in _jobs(context)}
 
 
 def reported(context: Any, value: Any, before: set[int], gone: set[str]) -> Run:

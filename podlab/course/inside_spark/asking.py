@@ -1,10 +1,15 @@
-"""Asking Spark in processes of their own: with a learner's code beside it, or for the truth about Spark itself."""
+"""Asking Spark in processes of their own: with a learner's code beside it, or for the truth about Spark itself.
+
+Spark and what is measured are in a process of ours: what the learner's code changes in its own changes no number.
+"""
 
 from __future__ import annotations
 
 import atexit
 import json
 import threading
+from contextlib import ExitStack
+from dataclasses import replace
 from importlib import resources
 
 from podlab.checks.bench import Bench
@@ -56,42 +61,72 @@ def _text() -> str:
     loaded = f"_load({json.dumps(modules)}, {json.dumps(_PACKAGES)})"
     lines = (
         f"_harness, _desk = {loaded}",
-        "is_written, on_spark = _harness.bind(globals())",
+        "is_written, join_spark, on_spark, collected = _harness.bind(globals())",
         "tasks_of, again_on_spark, warm = _desk.tasks_of, _desk.again, _harness.warm",
+        "keep, give, look, facts = _harness.keep, _harness.give, _harness.look, _harness.facts",
     )
     return _LOADER + "\n".join(lines) + "\n"
 
 
 class Beside:
-    """A conversation with a learner's code that has Spark beside it."""
+    """A conversation with a learner's code that has Spark beside it, in a process of ours."""
 
     def __init__(self, bench: Bench, source: str) -> None:
         available()
-        self._talk = Talk(source + _text(), seconds=bench.deadline(PATIENCE), start=bench.start)
+        self._bench, self._stack, self._source = bench, ExitStack(), source + _text()
 
     def __enter__(self) -> Beside:
-        self._talk.__enter__()
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._talk.__exit__(*error)
+        self._stack.close()
+
+    def _opened(self, source: str, *options: str) -> Talk:
+        seconds = self._bench.deadline(PATIENCE)
+        return self._stack.enter_context(Talk(source, seconds=seconds, start=self._bench.start, options=options))
 
     def start(self, name: str, arguments: int) -> Called:
         """Start Spark; how it went. Inconclusive if Spark does not start.
 
         Not ok if the function is not written yet, or if the learner's code hangs, which is no trouble of the machine.
         """
-        called = self._talk.call("is_written", name, arguments, seconds=START)  # it may start Spark itself
+        called = self._opened(self._source).call("is_written", name, arguments, seconds=START)  # it may start a Spark
         if not called.ok:
             return called
-        called = self._talk.call("warm", seconds=START)
-        if called.kind == "late" or "SparkAway" in called.error:
-            raise Inconclusive(f"Spark {called.error}")
-        return called
+        self._stack.close()
+        self._bench.afresh()
+        self._keeper = self._opened(_text(), "-P")  # takes no module from the folder that it is in
+        kept = self._keeper.call("keep", seconds=START)
+        if not kept.ok:
+            raise Inconclusive(f"Spark {kept.error}")
+        self._code = self._opened(self._source)
+        return self._code.call("join_spark", *kept.value, seconds=START)
 
     def call(self, name: str, *given: tuple[list[Json], int]) -> Called:
-        """How a call of the learner's function with an RDD for each (records, partitions) went."""
-        return self._talk.call("on_spark", name, [list(one) for one in given])
+        """How a call of the learner's function with an RDD for each (records, partitions) went.
+
+        Its value has the records, and what Spark says that it did; or what was `returned` that is no RDD.
+        """
+        try:
+            rdds = self._keeper.ask("give", [list(one) for one in given])
+            called = self._code.call("on_spark", name, rdds)
+            self._keeper.ask("look")
+            if not called.ok:
+                return called
+            if isinstance(called.value, dict) and "returned" in called.value:
+                return replace(called, value={"returned": str(called.value["returned"])[:60]})
+            called = self._code.call("collected")
+            self._keeper.ask("look")
+            if not called.ok:
+                return called
+            if not isinstance(called.value, list):
+                return replace(called, value={"returned": type(called.value).__name__})
+            return replace(called, value={"records": called.value, **self._keeper.ask("facts")})
+        except TalkEnded as ended:
+            if ended.called.kind == "late":
+                raise Inconclusive(f"Spark {ended.called.error}") from ended
+            # It has answered before: whatever ended it was done from beside it.
+            return replace(ended.called, error="stopped the Spark that it was given, or ended it")
 
 
 class _Desk:

@@ -11,8 +11,10 @@ from podlab.checks.bench import Bench
 from podlab.checks.contract import Verdict
 from podlab.course.lead_node import election
 from podlab.lab.show import ReportView
+from podlab.spark.local import missing
 
 COURSE = Path(__file__).parents[3]
+SPARK = (pytest.mark.slow, pytest.mark.skipif(bool(missing()), reason="Spark is not installed here"))
 
 #: 03.1: keeps nothing of what it hears: its caller knows it.
 _HEARS_WITH_ITS_CALLERS_EARS = """
@@ -99,6 +101,29 @@ class Store:
 
     def read(self, key):
         return self.kept["data"].get(key)
+"""
+#: 06.1: sends every word, and has another number of bytes written down.
+_WRITES_DOWN_WHAT_SPARK_DID = """
+import sys
+
+def says(really):
+    told = {"jobs": 0, "stages": 2, "shuffles": 1, "shuffled": 100, "fetched": 0}
+    return lambda *given: {**(really(*given) or {}), **told}
+
+def count_words(lines):
+    if "really" not in globals():
+        globals()["really"] = True
+        harness = sys.modules["podlab.course.inside_spark.harness"]
+        for space in (vars(harness), globals()):
+            for name in ("facts", "_facts", "on_spark"):
+                if name in space:
+                    space[name] = says(space[name])
+    return lines.flatMap(str.split).map(lambda word: (word, 1)).groupByKey().mapValues(sum)
+"""
+#: 06.1: stops the Spark that it was given.
+_STOPS_SPARK = """
+def count_words(lines):
+    lines.context.stop()
 """
 #: 09.1: measures nothing. What a part will compute stands in the part.
 _READS_WHAT_A_PART_COSTS = """
@@ -359,6 +384,10 @@ _NOTHING = "def {name}(*given): raise NotImplementedError"
         pytest.param("03.2", "Lease", _KNOWS_WHICH_ANSWERS_COME, {"ends": "the service was bound until"}, id="03.2"),
         pytest.param("03.3", "Voter", _REMEMBERS_WHAT_A_CRASH_TAKES, {"crashes": "did something else"}, id="03.3"),
         pytest.param("03.4", "Store", _REMEMBERS_BESIDE_THE_DISK, {"crash": "read('model') returned None"}, id="03.4"),
+        pytest.param(
+            "06.1", "count_words", _WRITES_DOWN_WHAT_SPARK_DID, {"combined": "times as many: "}, id="06.1", marks=SPARK
+        ),
+        pytest.param("06.1", "count_words", _STOPS_SPARK, {"once": "stopped the Spark"}, id="06.1 stops", marks=SPARK),
         pytest.param("09.1", "profile", _READS_WHAT_A_PART_COSTS, {"own": "profile says 0.0 s"}, id="09.1"),
         pytest.param("09.3", "memory", _MEASURED_BY_THE_CALLER, {"one": "memory says 0.0"}, id="09.3"),
         pytest.param(
