@@ -219,7 +219,7 @@ lab.predict("until recommendations are back", None, "s")
 harm("serving", wedged=False)
 began = time.perf_counter()
 until(lambda: visit()[2], "recommendations on the page", timeout=120)
-lab.reconcile("until recommendations are back", round(time.perf_counter() - began, 2))
+print(lab.reconcile("until recommendations are back", round(time.perf_counter() - began, 2)))
 graph.look()
 print(graph.summary())
 

@@ -79,7 +79,7 @@ spec:
 # them will be yours?
 
 # %%
-lab.predict("writes in all", None)
+print(lab.predict("writes in all", None))
 lab.predict("writes of yours", None)
 
 # %%
@@ -130,7 +130,7 @@ print(f"Pod {pod['metadata']['name']}\n  of {owner['kind']} {owner['name']}\n  o
 # `"yes"` or `"no"`. You wrote one object: how many Deployments, ReplicaSets and pods will there be in all?
 
 # %%
-lab.predict("the same pod again", None)
+print(lab.predict("the same pod again", None))
 lab.predict("objects after a deletion", None, "objects")
 
 # %%

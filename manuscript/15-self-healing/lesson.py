@@ -141,7 +141,7 @@ m
 # numbers of the probe are all you need for a good guess. And how many restarts will the three replicas have together?
 
 # %%
-lab.predict("time to recovery", None, "s")
+print(lab.predict("time to recovery", None, "s"))
 lab.predict("restarts of all three", None, "restarts")
 
 # %%

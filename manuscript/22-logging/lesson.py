@@ -294,7 +294,7 @@ print(event["_msg"])
 # come twice?
 
 # %%
-lab.predict("missing", None)
+print(lab.predict("missing", None))
 lab.predict("twice", None)
 
 # %%

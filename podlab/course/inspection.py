@@ -150,6 +150,9 @@ def lesson(document: Document) -> Iterator[Problem]:
     predictions = sum("lab.predict(" in cell.source for cell in codes)
     if predictions < PREDICTIONS:
         yield Problem(where, f"asks for {predictions} predictions; {PREDICTIONS} are the fewest.")
+    for number, cell in _numbered(document, "code"):
+        if re.search(r"^lab\.(predict|reconcile)\(.*\n(?=\S)", cell.source.rstrip() + "\n", re.MULTILINE):
+            yield Problem(number, "has a prediction whose answer nobody sees. Put it last, or in print(...).")
     everything = "\n".join(cell.source for cell in cells if cell.kind == "markdown")
     for section in SECTIONS:
         if section not in everything:

@@ -54,8 +54,10 @@ function render({ model, el, signal }) {
       svg.append(shape("text", { x: 4, y: base - 4, "font-size": 11, fill: "currentColor", text: `${row.name.slice(-24)}` }));
       for (const outage of row.outages) {
         const stop = outage.end ?? until;
+        // At the right edge the words would lie on the number of restarts.
+        const beside = x(outage.start) > width - 80 ? { x: x(outage.start) - 3, "text-anchor": "end" } : { x: x(outage.start) + 2 };
         svg.append(shape("rect", { x: x(outage.start), y: base - 22, width: Math.max(2, x(stop) - x(outage.start)), height: 22, ...OUTAGE }));
-        svg.append(shape("text", { x: x(outage.start) + 2, y: base - 11, "font-size": 10, fill: "currentColor", text: outage.end === null ? "…" : `${(outage.end - outage.start).toFixed(1)} s` }));
+        svg.append(shape("text", { ...beside, y: base - 11, "font-size": 10, fill: "currentColor", text: outage.end === null ? "…" : `${(outage.end - outage.start).toFixed(1)} s` }));
       }
       let path = `M ${x(row.born)} ${y(first)}`;
       for (const [at, count] of row.steps.slice(1)) path += ` H ${x(at)} V ${y(count)}`;

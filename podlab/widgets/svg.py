@@ -106,11 +106,14 @@ def stairs(view: Mapping[str, Any]) -> str:
         for outage in row["outages"]:
             stop = until if outage["end"] is None else outage["end"]
             told = "…" if outage["end"] is None else f"{outage['end'] - outage['start']:.1f} s"
+            # At the right edge the words would lie on the number of restarts.
+            at = x(outage["start"])
+            beside = f'x="{at - 3}" text-anchor="end"' if at > WIDTH - 80 else f'x="{at + 2}"'
             parts.append(
-                f'<rect x="{x(outage["start"])}" y="{base - 22}" height="22" '
-                f'width="{max(2.0, x(stop) - x(outage["start"])):.1f}" fill="#e69f00" fill-opacity="0.45" '
+                f'<rect x="{at}" y="{base - 22}" height="22" '
+                f'width="{max(2.0, x(stop) - at):.1f}" fill="#e69f00" fill-opacity="0.45" '
                 f'stroke="#7a5400" stroke-dasharray="3 2"/>'
-                f'<text x="{x(outage["start"]) + 2}" y="{base - 11}" font-size="10">{told}</text>'
+                f'<text {beside} y="{base - 11}" font-size="10">{told}</text>'
             )
         path = f"M {x(row['born'])} {y(first)}"
         path += "".join(f" H {x(at)} V {y(count)}" for at, count in row["steps"][1:])

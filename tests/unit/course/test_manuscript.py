@@ -152,6 +152,7 @@ SPOILS = {
     "stale notebook": ("notebooks/15-self-healing.ipynb", "Self-healing", "Self-wounding", "Run `make build`"),
     "stale release": ("release/15-self-healing/15-self-healing.ipynb", "Self-healing", "X", "Run `make release`"),
     "shouting": (LESSON, "Nothing was healed.", "Nothing was healed!", "exclamation"),
+    "an unseen answer": (LESSON, 'print(lab.predict("time to recovery", None, "s"))', 'lab.predict("x", 1)', "nobody"),
     "dead link": ("manuscript/00-start-here/lesson.py", "(15-self-healing.ipynb)", "(16.ipynb)", "does not exist"),
     "link to no heading": (
         "manuscript/00-start-here/lesson.py",
