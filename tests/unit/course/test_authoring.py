@@ -31,7 +31,8 @@ def test_the_worked_example_tells_right_from_wrong(tmp_path):
     assert found.keys() == {"start", "reference", "alternative", "wrong"}
     for kind, case in found.items():
         given = answers.collect([exercise], case.names)["17.1"]
-        report = runner.run(exercise, given, lambda: Bench(seed=1))
+        # What fails here is known to: a busy machine is no reason to look again.
+        report = runner.run(exercise, given, lambda: Bench(seed=1), convinced=lambda _lines: True)
         assert report.passed is (kind in ("reference", "alternative")), kind
         for check, words in case.fails.items():
             assert words in report.result(check).cause
