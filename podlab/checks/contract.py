@@ -36,7 +36,10 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True)
 class Result:
-    """One check's outcome, in words for the learner. `evidence` holds JSON facts: uids, counts, times."""
+    """One check's outcome, in words for the learner. `evidence` holds JSON facts: uids, counts, times.
+
+    `certain`: the state of the machine has no part in it, so that a failure on a busy one is believed at once.
+    """
 
     verdict: Verdict
     expected: str
@@ -44,6 +47,7 @@ class Result:
     cause: str = ""
     next_step: str = ""
     evidence: Mapping[str, Json] = field(default_factory=dict)
+    certain: bool = False
 
     def __post_init__(self) -> None:
         if not isinstance(self.verdict, Verdict):
@@ -60,9 +64,11 @@ def passed(expected: str, observed: str, **evidence: Json) -> Result:
     return Result(Verdict.PASS, expected, observed, evidence=evidence)
 
 
-def failed(expected: str, observed: str, *, cause: str, next_step: str, **evidence: Json) -> Result:
+def failed(
+    expected: str, observed: str, *, cause: str, next_step: str, certain: bool = False, **evidence: Json
+) -> Result:
     """A Result with the verdict FAIL: what was expected and observed, the likely cause, the next command."""
-    return Result(Verdict.FAIL, expected, observed, cause, next_step, evidence)
+    return Result(Verdict.FAIL, expected, observed, cause, next_step, evidence, certain)
 
 
 class Inconclusive(Exception):

@@ -62,9 +62,9 @@ def run(
     `world()` opens a fresh world for each attempt. An attempt is repeated while one of its lines was
     inconclusive, and while a failure came from a machine that got much slower during the run, each time
     once the machine is calm or PATIENCE is over. What fails on a crowded machine counts once it has failed
-    twice in a row. After the last attempt such lines are infrastructure errors, which are never scored.
-    Nothing here raises on a bad answer. `longest`: seconds, on an idle machine, after which a check or the
-    setting of the scene is ended as the machine's trouble; only the main thread can be. `convinced(lines)`:
+    twice in a row, unless it is certain. After the last attempt such lines are infrastructure errors, which are
+    never scored. Nothing here raises on a bad answer. `longest`: seconds, on an idle machine, after which a check
+    or the setting of the scene is ended as the machine's trouble; only the main thread can be. `convinced(lines)`:
     whether these failures are believed at once, since no machine makes them; for answers that are known.
     """
     exercise = exercise if hidden else exercise.visible()
@@ -127,13 +127,14 @@ BUSY = "the machine was so busy while the checks ran that a failure says little"
 
 
 def _count(lines: Sequence[Line], streaks: Counter[str]) -> float:
-    """Count what has failed and forget what has passed; the shortest streak of what has failed now."""
+    """Count what has failed and forget what has passed; the shortest streak of what has failed now and may not hold."""
     for line in lines:
         if line.result.verdict is Verdict.FAIL:
             streaks[line.check] += 1
         elif line.result.verdict is Verdict.PASS:
             del streaks[line.check]
-    return min((streaks[line.check] for line in lines if line.result.verdict is Verdict.FAIL), default=math.inf)
+    doubtful = [line for line in lines if line.result.verdict is Verdict.FAIL and not line.result.certain]
+    return min((streaks[line.check] for line in doubtful), default=math.inf)
 
 
 def _lines(exercise: Exercise, answer: Answer, world: World | Bench, say: Say, longest: float | None) -> list[Line]:
@@ -173,6 +174,7 @@ def _one(check: Check, scene: object, world: World | Bench, before: Sequence[Lin
                 f"“{earlier.title}” has not passed, so nothing can be shown here",
                 cause=earlier.result.cause,
                 next_step=f"First see to “{earlier.title}”.",
+                certain=earlier.result.certain,
             )
         if earlier.result.verdict is not Verdict.PASS:
             return Result(earlier.result.verdict, check.title, earlier.result.observed)

@@ -49,6 +49,7 @@ def judged(expected: str) -> Callable[[Callable[[Any, Any], str | Problem]], Che
                         f"{trouble.shown} is not written yet",
                         cause="The cell still says that it is not implemented.",
                         next_step="Write the function in place of the line that raises NotImplementedError.",
+                        certain=True,
                     )
                 return trouble.called.trouble(expected, trouble.shown)
             if isinstance(found, Problem):

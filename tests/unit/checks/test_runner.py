@@ -269,6 +269,16 @@ def test_a_failure_that_is_known_is_believed_at_once_whatever_the_machine_does(c
     assert run(exercise(good, bad), convinced=lambda _lines: False).attempts == 2
 
 
+def test_a_certain_failure_is_believed_at_once_and_so_is_what_needs_that_check(crowded):
+    def unwritten(scene, world):
+        return failed("x", "not written", cause="c", next_step="n", certain=True)
+
+    report = run(exercise(good, unwritten, bad, needs={"bad": ["unwritten"]}), Worlds(Surroundings(steady=False)))
+    assert report.attempts == 1 and report.result("bad").certain
+    doubted = run(exercise(bad, unwritten))
+    assert doubted.attempts == 2 and doubted.score == 0.0
+
+
 def test_what_is_known_says_nothing_where_a_check_proved_nothing(crowded):
     def unclear(scene, world):
         raise Inconclusive("no answer")
