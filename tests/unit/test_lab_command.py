@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from podlab import waiting
+from podlab.checks import runner
 from podlab.commands import lab
 from podlab.course import workspace
 from podlab.errors import EnvironmentUnsuitable, UsageError
@@ -196,3 +197,21 @@ def _server(runtime: Path, process: subprocess.Popen[str]) -> dict | None:
             with urllib.request.urlopen(f"{info['url']}api", timeout=5):
                 return info
     return None
+
+
+#: As nbgrader's server extension for JupyterLab's Validate button reads its settings.
+_PATIENCE = """
+from nbgrader.apps import NbGrader
+from nbgrader.preprocessors import Execute
+app = NbGrader()
+app.load_config_file()
+print(Execute(config=app.config).timeout)
+"""
+
+
+def test_the_validate_button_waits_for_a_check_that_waits_for_a_calm_machine(tmp_path):
+    settings = lab.surroundings({"HOME": str(tmp_path), "PODLAB_KUBECONFIG": "/mine"}, "default", None)
+    done = subprocess.run(
+        [sys.executable, "-c", _PATIENCE], cwd=tmp_path, env=settings, capture_output=True, text=True, check=True
+    )
+    assert int(done.stdout) > 5 * runner.PATIENCE
