@@ -94,6 +94,9 @@ def dockerfile(image: Image) -> Path:
     return paths.committed(f"images/{image.name}") / "Dockerfile"
 
 
+#: The programs of the spool beside vlagent.
+_SHIPPER = ("in_cluster", "last_words", "multiline", "opensearch_store", "packing", "spool")
+
 TABLE: Mapping[str, Addon] = {
     addon.name: addon
     for addon in (
@@ -119,7 +122,7 @@ TABLE: Mapping[str, Addon] = {
                 Image("victoria-logs", "docker.io/victoriametrics/victoria-logs:v1.51.0"),
                 Image("vlagent", "docker.io/victoriametrics/vlagent:v1.51.0"),
             ),
-            programs=("in_cluster", "last_words", "multiline", "opensearch_store", "packing", "spool"),
+            programs=_SHIPPER,
             packages=("zstandard",),
             doors=(
                 "VictoriaLogs: kubectl --namespace logging port-forward service/victoria-logs 9428",
@@ -130,15 +133,7 @@ TABLE: Mapping[str, Addon] = {
             "opensearch",
             "OpenSearch, with Elasticsearch's API, and vlagent on every node, which ships what containers print",
             (Image("vlagent", "docker.io/victoriametrics/vlagent:v1.51.0"),),
-            programs=(
-                "in_cluster",
-                "last_words",
-                "multiline",
-                "opensearch_store",
-                "opensearch_life",
-                "packing",
-                "spool",
-            ),
+            programs=(*_SHIPPER, "opensearch_life"),
             packages=("zstandard",),
             own_image=opensearch.make_image,
             own_official=(opensearch.IMAGE, f"docker.io/opensearchproject/opensearch:{opensearch.VERSION}"),

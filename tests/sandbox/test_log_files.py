@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -21,6 +22,16 @@ pytestmark = pytest.mark.sandbox
 
 async def _larger(path: Path, size: int) -> bool:
     return path.stat().st_size > size
+
+
+async def _told_to_go(node: Node, container: str) -> socket.socket:
+    """Its output, once a container that reads a line before it goes on has been given one."""
+    given, output = await node.runtime.attach(container, stdin=True)
+    assert given is not None
+    given.setblocking(True)
+    given.sendall(b"go\n")
+    given.close()
+    return output
 
 
 async def test_every_line_has_time_stream_and_flag(node: Node) -> None:
@@ -123,11 +134,7 @@ async def test_a_log_folder_that_vanishes_does_not_harm_the_container(node: Node
     )
     shutil.rmtree(folder)
     await node.runtime.reopen_log(container)
-    given, output = await node.runtime.attach(container, stdin=True)
-    assert given is not None
-    given.setblocking(True)
-    given.sendall(b"go\n")
-    given.close()
+    output = await _told_to_go(node, container)
     output.setblocking(True)
     assert await asyncio.to_thread(output.recv, 10)
     output.close()
@@ -175,12 +182,7 @@ async def test_nothing_that_a_pod_puts_in_the_place_of_its_log_leads_out_of_the_
         log.unlink()
         os.mkfifo(log) if trick == "pipe" else log.symlink_to(outside / "0.log")
     await node.runtime.reopen_log(container)
-    given, output = await node.runtime.attach(container, stdin=True)
-    assert given is not None
-    given.setblocking(True)
-    given.sendall(b"go\n")
-    given.close()
-    output.close()
+    (await _told_to_go(node, container)).close()
     assert (await node.runtime.wait_container(container)).status == 3
     assert not list(outside.iterdir())
     log.parent.unlink() if trick == "folder" else log.unlink()

@@ -151,15 +151,17 @@ def _own_time(own: dict[str, str]) -> str:
     return at
 
 
+def _size(text: str) -> int:
+    """Its bytes."""
+    return len(text.encode(errors="replace"))
+
+
 def _fields(words: str) -> dict[str, str] | None:
     """The fields of a line of JSON, those of objects within it by names with dots; None if it is none."""
     found: dict[str, str] = {}
 
     def add(tree: Object, prefix: str) -> None:
-        if (
-            len(prefix.encode(errors="replace")) + max((len(n.encode(errors="replace")) for n in tree), default=0)
-            > NAME
-        ):
+        if _size(prefix) + max(map(_size, tree), default=0) > NAME:
             found[prefix[:-1] or "_msg"] = _written(tree)
             return
         for name, value in tree.items():

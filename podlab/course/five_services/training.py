@@ -25,7 +25,6 @@ PATIENCE = 10.0
 _HAPPENED = {
     "away": "there was a moment without any model",
     "written": "something was written into the file model",
-    "away and written": "there was a moment without any model, and something was written into the file model",
 }
 
 #: Follows the learner's cell.
@@ -229,6 +228,6 @@ def cut(scene: Scene, bench: Bench) -> str | Problem:
     if told[4] != 2:
         return Problem(f"killed after {_CUT} bytes of model 3; then a reader finds {told[4]}", cause, next_step)
     for step in (told[1], told[3]):
-        if happened := " and ".join(step["happened"]):
-            return Problem(f"while a new model was published, {_HAPPENED[happened]}", cause, next_step)
+        if happened := ", and ".join(_HAPPENED[each] for each in step["happened"]):
+            return Problem(f"while a new model was published, {happened}", cause, next_step)
     return "killed in the middle; model 2 is whole"

@@ -68,6 +68,7 @@ def give(given: list[Any]) -> list[str]:
     """Begin a trial: an RDD for each (records, partitions), by the names that Java's gateway has for them."""
     global _trial
     rdds = [context().parallelize([_paired(one) for one in records], parts) for records, parts in given]
+    # They are kept: Java's gateway forgets the names of what nobody here has any more.
     _trial = _Trial(rdds, jobs_of(context()))
     return [rdd._jrdd._target_id for rdd in rdds]
 
