@@ -13,6 +13,7 @@ import tarfile
 import tempfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -50,15 +51,22 @@ def save(layout: ImageLayout, references: Sequence[Reference], file: Path, progr
     """Write images to a tar file, whole or not at all; returns its size in bytes. Every blob is verified."""
     with layout.in_use():
         images = {reference: _stored(layout, reference) for reference in references}
-        try:
-            with paths.whole_file(file, "wb") as out, tarfile.open(fileobj=out, mode="w") as archive:
-                _write(layout, images, archive, progress)
-        except OSError as error:
-            raise ImageError(
-                f"{file} cannot be written: {error.strerror or error}.",
-                hint="If its disk is full, make room, or take another: by -o, and for podlab's folders by PODLAB_HOME.",
-            ) from error
+        with new(file) as archive:
+            _write(layout, images, archive, progress)
     return file.stat().st_size
+
+
+@contextmanager
+def new(file: Path) -> Iterator[tarfile.TarFile]:
+    """A tar file to fill, which is there whole or not at all; ImageError if it cannot be written."""
+    try:
+        with paths.whole_file(file, "wb") as out, tarfile.open(fileobj=out, mode="w") as archive:
+            yield archive
+    except OSError as error:
+        raise ImageError(
+            f"{file} cannot be written: {error.strerror or error}.",
+            hint="If its disk is full, make room, or take another: by -o, and for podlab's folders by PODLAB_HOME.",
+        ) from error
 
 
 def _stored(layout: ImageLayout, reference: Reference) -> Image:
@@ -74,18 +82,6 @@ def _stored(layout: ImageLayout, reference: Reference) -> Image:
 def _write(
     layout: ImageLayout, images: Mapping[Reference, Image], archive: tarfile.TarFile, progress: Progress
 ) -> None:
-    entries = [
-        replace(
-            image.descriptor,
-            annotations={oci.REFERENCE_NAME: reference.tag or "", CONTAINERD_NAME: str(reference)},
-        )
-        for reference, image in images.items()
-    ]
-    index = {
-        "schemaVersion": 2,
-        "mediaType": oci.INDEX,
-        "manifests": [entry.write() for entry in entries],
-    }
     by_image: dict[str, tuple[Image, list[str]]] = {}
     for reference, image in images.items():
         by_image.setdefault(image.digest, (image, []))[1].append(reference.familiar)
@@ -97,8 +93,7 @@ def _write(
         }
         for image, names in by_image.values()
     ]
-    _add(archive, "oci-layout", canonical_json({"imageLayoutVersion": "1.0.0"}))
-    _add(archive, "index.json", canonical_json(index))
+    add_index(archive, {reference: image.descriptor for reference, image in images.items()})
     _add(archive, "manifest.json", canonical_json(docker))
     blobs = {
         blob.digest: blob
@@ -106,14 +101,38 @@ def _write(
         for blob in (image.descriptor, image.config_descriptor, *image.layers)
     }
     for digest in sorted(blobs):
-        info = tarfile.TarInfo(_blob_name(digest))
-        info.size, info.mode, info.mtime = blobs[digest].size, 0o644, FIXED_TIME
-        with layout.open_blob(digest) as blob:
-            try:
-                archive.addfile(info, blob)
-            finally:  # a blob that is cut off ends too early for the archive, too
-                blob.verify()
+        add_blob(archive, layout, blobs[digest])
         progress(digest, blobs[digest].size)
+
+
+def add_index(archive: tarfile.TarFile, images: Mapping[Reference, Descriptor]) -> None:
+    """Begin an OCI layout of these manifests."""
+    entries = [
+        replace(manifest, annotations={oci.REFERENCE_NAME: reference.tag or "", CONTAINERD_NAME: str(reference)})
+        for reference, manifest in images.items()
+    ]
+    index = {"schemaVersion": 2, "mediaType": oci.INDEX, "manifests": [entry.write() for entry in entries]}
+    _add(archive, "oci-layout", canonical_json({"imageLayoutVersion": "1.0.0"}))
+    _add(archive, "index.json", canonical_json(index))
+
+
+def add_blob(archive: tarfile.TarFile, layout: ImageLayout, blob: Descriptor) -> None:
+    """Add a blob of the store, which is verified on the way."""
+    info = tarfile.TarInfo(_blob_name(blob.digest))
+    info.size, info.mode, info.mtime = blob.size, 0o644, FIXED_TIME
+    with layout.open_blob(blob.digest) as content:
+        try:
+            archive.addfile(info, content)
+        finally:  # a blob that is cut off ends too early for the archive, too
+            content.verify()
+
+
+def add_document(archive: tarfile.TarFile, document: object, media_type: str) -> Descriptor:
+    """Add a manifest or a configuration that is in no store."""
+    data = canonical_json(document)
+    descriptor = Descriptor(media_type, oci.digest_of(data), len(data))
+    _add(archive, _blob_name(descriptor.digest), data)
+    return descriptor
 
 
 def _blob_name(digest: str) -> str:

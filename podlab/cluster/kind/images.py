@@ -1,23 +1,24 @@
 """Images of the local store on kind's nodes, which have no `/usr` of this machine to borrow.
 
-The bundled images are made once per runtime from the Dockerfiles in `cluster/images`; what stands on them is built
-again on top of those from its own layers.
+The bundled images are made once per runtime from the Dockerfiles in `cluster/images`; what stands on them is put on
+top of those with its own layers.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import re
 import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from podlab import paths
+from podlab.cluster.kind import upon
 from podlab.cluster.kind.runtime import Runtime, failure, reason
 from podlab.errors import ClusterError, EnvironmentUnsuitable, ImageError
 from podlab.images import catalogue
@@ -32,9 +33,6 @@ BASES: Mapping[str, tuple[str, ...]] = {"python": ("latest", "3"), "toolbox": ("
 RECIPE_LABEL = f"{catalogue.LABEL_PREFIX}recipe"
 #: Seconds for kind to load an archive into the nodes.
 LOAD = 900.0
-#: What the images that podlab writes may say in their configuration, and the instruction that says it again.
-_LISTS = {"Entrypoint": "ENTRYPOINT", "Cmd": "CMD"}
-_WORDS = {"WorkingDir": "WORKDIR", "User": "USER", "StopSignal": "STOPSIGNAL"}
 
 
 def carry_bases(runtime: Runtime, program: Path, cluster: str, say: Any) -> None:
@@ -138,27 +136,41 @@ def _load(runtime: Runtime, program: Path, cluster: str, archive: Path, names: S
 def carry(runtime: Runtime, program: Path, cluster: str, *references: str) -> None:
     """Load images of the local store into every node; ImageError if the store lacks one.
 
-    A complete image goes as it is. One upon a bundled image is built again upon the bundled image of the nodes.
+    A complete image goes as it is. One upon a bundled image stands on the bundled image of the nodes there.
     """
     layout = ImageLayout(paths.cache() / "images")
-    whole, built = [], []
-    for reference in references:
-        wanted = Reference.parse(reference)
+    whole: list[Reference] = []
+    upon_bases: dict[str, dict[Reference, Image]] = {}
+    for wanted in map(Reference.parse, references):
         image = _stored(layout, wanted)
-        if image.labels.get(catalogue.BASE_LABEL):
-            with _scratch() as context:
-                write_context(layout, image, context)
-                runtime.run("build", "--tag", str(wanted), str(context), timeout=600.0)
-            built.append(str(wanted))
+        if base := image.labels.get(catalogue.BASE_LABEL):
+            upon_bases.setdefault(base, {})[wanted] = image
         else:
             whole.append(wanted)
-    if built:
-        load(runtime, program, cluster, *built)
-    if whole:
-        with _scratch() as folder:
-            archive = folder / "image.tar"
+    with _scratch() as folder:
+        archive = folder / "image.tar"
+        for base, images in upon_bases.items():
+            upon.save(layout, images, _base(runtime, program, cluster, base), archive)
+            _load(runtime, program, cluster, archive, [one.familiar for one in images])
+        if whole:
             save(layout, whole, archive, lambda _what, _bytes: None)
             _load(runtime, program, cluster, archive, [one.familiar for one in whole])
+
+
+def _base(runtime: Runtime, program: Path, cluster: str, base: str) -> upon.Base:
+    """A bundled image of the nodes. A kubelet deletes images that no pod uses when its disk is nearly full: where it is
+    not on every node, it is loaded again.
+    """
+    nodes = [_ctr(runtime, node.name) for node in runtime.nodes(cluster)]
+    names = [_full(base, tag) for tag in BASES[base]]
+    known = {upon.target(ctr, names[-1]) for ctr in nodes}
+    if len(known) != 1 or "" in known:
+        load(runtime, program, cluster, *names)
+    return upon.read_base(nodes[0], names[-1])
+
+
+def _ctr(runtime: Runtime, node: str) -> upon.Ctr:
+    return partial(runtime.run, "exec", node, "ctr", "--namespace=k8s.io")
 
 
 def _stored(layout: ImageLayout, wanted: Reference) -> Image:
@@ -170,41 +182,3 @@ def _stored(layout: ImageLayout, wanted: Reference) -> Image:
             f"There is no image {wanted.familiar} in the store.", hint="`podlab image list` shows what there is."
         )
     return read_image(layout, descriptor, shown=wanted.familiar)
-
-
-def write_context(layout: ImageLayout, image: Image, context: Path) -> None:
-    """Write the build context (Dockerfile and layers) that makes `image` in a runtime that has the bundled ones."""
-    base = image.labels.get(catalogue.BASE_LABEL)
-    own = image.layers[1:] if base else image.layers
-    for number, layer in enumerate(own):
-        with layout.open_blob(layer.digest) as blob, (context / f"layer-{number}.tar").open("wb") as file:
-            shutil.copyfileobj(blob, file)
-            blob.verify()
-    (context / "Dockerfile").write_text(dockerfile(image.settings, base, len(own)))
-
-
-def dockerfile(settings: Mapping[str, Any], base: str | None, layers: int) -> str:
-    """The Dockerfile that makes an image of these settings from `layers` tar files upon a bundled image."""
-    lines = [f"FROM {_full(base, BASES[base][-1])}" if base else "FROM scratch"]
-    lines += [f"ADD layer-{number}.tar /" for number in range(layers)]
-    for entry in settings.get("Env") or []:
-        key, _, value = entry.partition("=")
-        if not (base and key == "PATH"):
-            lines.append(f"ENV {key}={_literal(value)}")
-    for key, value in (settings.get("Labels") or {}).items():
-        if not key.startswith(catalogue.LABEL_PREFIX):
-            lines.append(f"LABEL {_literal(key)}={_literal(value)}")
-    lines += [f"EXPOSE {port}" for port in settings.get("ExposedPorts") or {}]
-    lines += [f"{word} {_escaped(settings[key])}" for key, word in _WORDS.items() if settings.get(key)]
-    # CMD after ENTRYPOINT, which would reset it.
-    lines += [f"{word} {json.dumps(settings[key])}" for key, word in _LISTS.items() if settings.get(key)]
-    return "\n".join(lines) + "\n"
-
-
-def _escaped(value: str) -> str:
-    """A value of which an instruction expands nothing."""
-    return re.sub(r'([\\"$])', r"\\\1", value)
-
-
-def _literal(value: str) -> str:
-    return f'"{_escaped(value)}"'

@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 
 from podlab.cluster.kind import runtime
+from podlab.images.image import Image
+from podlab.images.layout import ImageLayout
 
 #: Does what podlab asks of docker, podman and nerdctl. Told to be `down`, it says so and does nothing.
 _RUNTIME = """
@@ -52,8 +54,15 @@ match arguments:
             print(answer.read_text())
         else:
             sys.exit(f"no such image: {name}")
-    case ["save", *_, "--output", file, _, _, _, _]:
-        pathlib.Path(file).write_text("images")
+    case ["exec", node, "ctr", "--namespace=k8s.io", "images", "ls", wanted]:
+        print("REF TYPE DIGEST SIZE PLATFORMS LABELS")
+        name, known = wanted.removeprefix("name=="), state / "known" / node
+        if known.exists():
+            print(name, "application/vnd.oci.image.manifest.v1+json", known.read_text(), "1 MiB linux/amd64 -")
+    case ["exec", _, "ctr", "--namespace=k8s.io", "content", "get", digest]:
+        print((state / "content" / digest).read_text())
+    case ["save", *words]:
+        pathlib.Path(words[words.index("--output") + 1]).write_text("images")
     case ["start", name] if (state / "taken").exists():
         sys.exit(f"Error response from daemon: {name}: {(state / 'taken').read_text()}\\nfailed to start containers")
     case ["build" | "tag" | "unpause" | "start", *_]:
@@ -114,6 +123,9 @@ match sys.argv[1:]:
             sys.exit("ERROR: failed to load image: exit status 1")
         with (state / "log").open("a") as log:
             log.write(f"kind load {name}\\n")
+        (folder / "loaded.tar").write_bytes(pathlib.Path(file).read_bytes())
+        for node in (state / "known").iterdir() if (state / "known").exists() else []:
+            node.write_text((folder / "base").read_text())
 """
 
 
@@ -146,6 +158,22 @@ class Machine:
     def uninstall(self, name: str) -> None:
         """Take a runtime from the PATH; its containers stay."""
         (self._folder / "bin" / name).unlink()
+
+    def hold(self, runtime: str, nodes: list[str], image: Image, layout: ImageLayout) -> None:
+        """Let nodes have an image under every name; those of them that lose it get it with the next load."""
+        state = self._folder / runtime
+        for part in ("known", "content"):
+            (state / part).mkdir()
+        for node in nodes:
+            (state / "known" / node).write_text(image.digest)
+        for digest in (image.digest, image.id):
+            (state / "content" / digest).write_bytes(layout.read_blob(digest))
+        (self._folder / "base").write_text(image.digest)
+
+    @property
+    def loaded(self) -> Path:
+        """The archive that kind loaded last."""
+        return self._folder / "loaded.tar"
 
     def mood(self, mood: str) -> None:
         """What kind does from now on."""

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import shutil
-import subprocess
-import tempfile
 from collections.abc import Collection
 from ipaddress import IPv4Network
 from pathlib import Path
@@ -17,16 +14,12 @@ from hypothesis import strategies as st
 
 from podlab.addons.catalogue import find
 from podlab.addons.objects import objects
-from podlab.cluster.kind import configuration, faults, images, runtime
+from podlab.cluster.kind import configuration, faults, runtime
 from podlab.cluster.kind.provider import _STEP, _TRACE, KindProvider, kind_name
 from podlab.cluster.kind.runtime import Node, Runtime
 from podlab.cluster.provider import ClusterSpec
 from podlab.commands.movies_pods import SITE_PORT
 from podlab.errors import ClusterError, EnvironmentUnsuitable, UsageError
-from podlab.images.build import build
-from podlab.images.image import read_image
-from podlab.images.layout import ImageLayout
-from podlab.images.reference import Reference
 
 
 def rendered(spec: ClusterSpec, image: str | None = None, taken: Collection[int] = ()) -> configuration.Configuration:
@@ -253,56 +246,6 @@ def test_only_known_faults_and_nodes() -> None:
 
 def test_the_name_in_kind_says_whose_it_is() -> None:
     assert kind_name("default") == "podlab-default"
-
-
-def test_an_image_of_the_store_becomes_a_dockerfile_upon_the_base(tmp_path: Path) -> None:
-    context, layout, out = tmp_path / "context", ImageLayout(tmp_path / "store"), tmp_path / "out"
-    context.mkdir()
-    out.mkdir()
-    (context / "hello.py").write_text("print('hello')\n")
-    (context / "Dockerfile").write_text(
-        'FROM scratch\nCOPY hello.py /app/\nENV GREETING="a b"\nWORKDIR /app\nEXPOSE 8080\nUSER 1000\n'
-        'ENTRYPOINT ["python3"]\nCMD ["hello.py"]\nLABEL who=me\n'
-    )
-    reference = Reference.parse("test/hello:1")
-    build(layout, context, [reference])
-    image = read_image(layout, layout.images()[str(reference)], shown=reference.familiar)
-    images.write_context(layout, image, out)
-    text = (out / "Dockerfile").read_text().splitlines()
-    assert text[0] == "FROM scratch"
-    assert 'ENV GREETING="a b"' in text and "WORKDIR /app" in text and "USER 1000" in text
-    assert "EXPOSE 8080/tcp" in text and 'LABEL "who" "me"' not in text
-    assert text.index('ENTRYPOINT ["python3"]') < text.index('CMD ["hello.py"]')
-    layers = [line.split()[1] for line in text if line.startswith("ADD ")]
-    listed = subprocess.run(["tar", "-tf", str(out / layers[-1])], capture_output=True, text=True, check=True).stdout
-    assert layers and "app/hello.py" in listed
-
-
-def test_entrypoint_and_words_of_an_image_on_a_base() -> None:
-    settings = {"Env": ["PATH=/x", "A=1"], "Labels": {"who": "me"}, "Cmd": ["a"]}
-    text = images.dockerfile(settings, "python", 1)
-    assert text.startswith("FROM docker.io/podlab/python:3\nADD layer-0.tar /\n")
-    assert "PATH" not in text and 'ENV A="1"' in text and f"CMD {json.dumps(['a'])}" in text
-
-
-AWKWARD = ["$HOME", "a\\\\$b", 'say "x"', "é", "${PATH:-y}", "'$x'", "\\\\n", "a=b c"]
-
-
-@given(st.lists(st.sampled_from(AWKWARD) | st.text(st.characters(codec="utf-8", exclude_categories=["C", "Z"]))))
-def test_values_come_through_a_dockerfile_as_they_are(values: list[str]) -> None:
-    variables = [f"V{number}={value}" for number, value in enumerate(values)]
-    labels = {f"l{number}": value for number, value in enumerate(values)}
-    settings = {"Env": variables, "Labels": labels, "WorkingDir": "/a$b"}
-    with tempfile.TemporaryDirectory() as name:
-        layout, context = ImageLayout(Path(name) / "store"), Path(name) / "context"
-        context.mkdir()
-        (context / "Dockerfile").write_text(images.dockerfile(settings, None, 0))
-        reference = Reference.parse("test/x:1")
-        build(layout, context, [reference])
-        made = read_image(layout, layout.images()[str(reference)], shown="x").settings
-    assert made["WorkingDir"] == "/a$b"
-    assert [one for one in made.get("Env") or [] if one.startswith("V")] == variables
-    assert {key: value for key, value in (made.get("Labels") or {}).items() if key in labels} == labels
 
 
 @pytest.mark.parametrize(
