@@ -106,7 +106,7 @@ def _write(
 
 
 def add_index(archive: tarfile.TarFile, images: Mapping[Reference, Descriptor]) -> None:
-    """Begin an OCI layout of these manifests."""
+    """Add what makes an archive an OCI layout of these manifests."""
     entries = [
         replace(manifest, annotations={oci.REFERENCE_NAME: reference.tag or "", CONTAINERD_NAME: str(reference)})
         for reference, manifest in images.items()
