@@ -71,8 +71,9 @@ def cluster_for() -> Iterator[Give]:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The answers, which are checked meanwhile, are looked at last."""
-    items.sort(key=is_an_answer)
+    """The answers, which are checked meanwhile, are looked at last, in the order in which the desk begins."""
+    answers = sorted(filter(is_an_answer, items), key=lambda item: item.callspec.params["case"].exercise, reverse=True)
+    items[:] = [*(item for item in items if not is_an_answer(item)), *answers]
 
 
 def is_an_answer(item: pytest.Item) -> TypeGuard[pytest.Function]:
