@@ -70,10 +70,16 @@ class Desk:
         check = partial(runner.run, exercise, answer, hidden=True, convinced=partial(fails_as_told, case))
         if not exercise.cluster:
             return check(lambda: Bench(seed=seed))
-        with self.place(exercise) as name, self.turnstile.passed(case_name(case)):
-            cluster = self.cluster_for(name)
-            api, nodes = Api.connect(cluster.kubeconfig), faults.of_cluster(cluster.name)
-            return check(lambda: World(api, seed=seed, cluster=cluster.name, nodes=nodes))
+        with self.place(exercise) as name:
+            cluster = self.cluster_for(name)  # the machine is no measure of how many can be inside before it is up
+            with self.turnstile.passed(case_name(case)):
+                return check(partial(self.world, cluster, seed))
+
+    @staticmethod
+    def world(cluster: Cluster, seed: int) -> World:
+        """A namespace of its own on the cluster."""
+        api, nodes = Api.connect(cluster.kubeconfig), faults.of_cluster(cluster.name)
+        return World(api, seed=seed, cluster=cluster.name, nodes=nodes)
 
     @contextlib.contextmanager
     def place(self, exercise: Exercise) -> Iterator[str]:
