@@ -18,7 +18,8 @@ FEW = 4
 class Turnstile:
     """Lets another job begin when the machine is calm: many side by side that mostly wait, and few that compute."""
 
-    def __init__(self) -> None:
+    def __init__(self, few: int = FEW) -> None:
+        self._few = few
         self._entrance = threading.Lock()
         self._inside: list[str] = []
 
@@ -27,7 +28,7 @@ class Turnstile:
         """Be inside; a few always may."""
         with self._entrance:
             until(
-                lambda: len(self._inside) < FEW or calm.pressure(LOOK) <= calm.MOST,
+                lambda: len(self._inside) < self._few or calm.pressure(LOOK) <= calm.MOST,
                 f"a calm machine for {name}",
                 timeout=3600,
                 interval=0,
