@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -94,12 +94,15 @@ class Probe:
 
 @dataclass(frozen=True)
 class Component:
-    """One line of the table. `port`: whether it listens on a loopback port of its own."""
+    """One line of the table. `port`: whether it listens on a loopback port of its own; `environment`: what it alone
+    is told by variables.
+    """
 
     name: str
     arguments: Callable[[Context], list[str]]
     probe: Callable[[Context], Probe]
     port: bool = True
+    environment: Mapping[str, str] = field(default_factory=dict)
 
 
 def _etcd(c: Context) -> list[str]:
@@ -201,10 +204,18 @@ def _scheduler(c: Context) -> list[str]:
     return _client(c, "kube-scheduler")
 
 
+#: The API server has half of the control plane's memory. Go collects its garbage when the heap has grown by 60 % rather
+#: than by 100 %: 35 MiB less of it, at the price of collecting more often.
+_THRIFTY = {"GOGC": "60"}
 #: In the order of their start. kube-controller-manager and kube-scheduler wait for the API server's roles.
 TABLE: tuple[Component, ...] = (
     Component("etcd", _etcd, lambda c: Probe("/health", socket=c.etcd_socket), port=False),
-    Component("kube-apiserver", _api_server, lambda c: Probe("/readyz", port=c.ports["kube-apiserver"])),
+    Component(
+        "kube-apiserver",
+        _api_server,
+        lambda c: Probe("/readyz", port=c.ports["kube-apiserver"]),
+        environment=_THRIFTY,
+    ),
     Component(
         "kube-controller-manager",
         _controller_manager,

@@ -51,6 +51,11 @@ class Ports:
         return holder.getsockname()[1]
 
 
+def _environment(name: str) -> dict[str, str]:
+    """The environment of a component, or of another program of the start."""
+    return environment(BY_NAME[name].environment if name in BY_NAME else None)
+
+
 def _free(port: int) -> bool:
     """Whether nobody has bound `port`; asked without sharing, which a rival's socket might allow."""
     with socket.socket() as probe:
@@ -150,7 +155,7 @@ class ControlPlane:
 
     def _launch(self, name: str, argv: Callable[[], list[str]], folder: Path) -> None:
         try:
-            self._early[name] = launch(argv(), environment(), folder, self.folder.log(name))
+            self._early[name] = launch(argv(), _environment(name), folder, self.folder.log(name))
         except OSError:
             pass  # its step starts it again and says what is wrong
 
@@ -217,7 +222,7 @@ class ControlPlane:
             if early := self._adopted.pop(name, None):
                 return early
             # etcd's peer socket has a relative name: a URL cannot carry a path there.
-            return spawn(self._reaper, self._argv(name), environment(), self.context.run, log)
+            return spawn(self._reaper, self._argv(name), _environment(name), self.context.run, log)
 
         return Kept(name, start, log)
 
