@@ -271,7 +271,7 @@ def test_configuration_by_environment_and_files(pods: Pods) -> None:
     secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "s"}, "stringData": {"key": "hush"}}
     main = container(
         script="echo $COLOR $KEY $WHO $ALL; cat /c/color /s/key /p/labels; ls -l /s/key | cut -c1-10; "
-        "cat /var/run/secrets/kubernetes.io/serviceaccount/namespace; echo x > /c/color",
+        "cat /var/run/secrets/kubernetes.io/serviceaccount/namespace; { echo x > /c/color; } 2>&1",  # in this order
         env=[
             {"name": "COLOR", "valueFrom": {"configMapKeyRef": {"name": "c", "key": "color"}}},
             {"name": "KEY", "valueFrom": {"secretKeyRef": {"name": "s", "key": "key"}}},
