@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import xml.etree.ElementTree as ElementTree
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -65,7 +66,7 @@ def taken(report: Path) -> tuple[str, dict[str, str]]:
 
 
 def section(columns: Mapping[str, Column]) -> str:
-    """The part of the page: a row for each module, then every test that has not the same outcome everywhere."""
+    """The part of the page: a row for each module, then what failed, and why tests were passed over."""
     if not columns:
         return f"{_TITLE}\n\nNo run is recorded yet.\n"
     told = [f"- {name}: {column['commit']}" for name, column in columns.items()]
@@ -77,19 +78,40 @@ def section(columns: Mapping[str, Column]) -> str:
         rows.append(f"| {module} | {' | '.join(cells)} |")
     rows.append(f"| all | {' | '.join(_count(column['tests'], '') for column in columns.values())} |")
     parts = [_TITLE, "What passed, and on which commit:", "\n".join(told), "\n".join(rows)]
-    outcomes = {name: [column["tests"].get(name, "not run") for column in columns.values()] for name in names}
-    differ = {name: states for name, states in outcomes.items() if len(set(states)) > 1 or "failed" in states}
-    if differ:
-        rows = [f"| test | {' | '.join(columns)} |", "|---|" + "---|" * len(columns)]
-        rows += [f"| {_cell(name)} | {' | '.join(map(_cell, states))} |" for name, states in differ.items()]
-        parts += ["What differs:", "\n".join(rows)]
+    parts += ["A dash: not run there. On the plain runtime `make test-plain` runs what it has a part in."]
+    failed = [(name, where) for name in names for where, column in columns.items() if _state(column, name) == "failed"]
+    if failed:
+        parts += ["What failed:", "\n".join(f"- on {where}: {_cell(name)}" for name, where in failed)]
+    if passed_over := _passed_over(columns, names):
+        rows = ["| not on | why | tests |", "|---|---|---|"]
+        rows += [f"| {where} | {_cell(why)} | {_cell(tests)} |" for (where, why), tests in passed_over.items()]
+        parts += ["What was passed over, and why:", "\n".join(rows)]
     return "\n\n".join(parts) + "\n"
+
+
+def _passed_over(columns: Mapping[str, Column], names: Iterable[str]) -> dict[tuple[str, str], str]:
+    """By cluster and reason, how many tests of which modules; the test itself where it is the only one."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for name in names:
+        for where, column in columns.items():
+            kind, _, why = _state(column, name).partition(": ")
+            if kind == "skipped":
+                found.setdefault((where, why.removeprefix(f"not on {where}: ")), []).append(name)
+    told = {}
+    for key, tests in sorted(found.items()):
+        modules = Counter(name.partition(":")[0] for name in tests)
+        told[key] = tests[0] if len(tests) == 1 else ", ".join(f"{count} of {name}" for name, count in modules.items())
+    return told
+
+
+def _state(column: Column, name: str) -> str:
+    return column["tests"].get(name, "")
 
 
 def _count(tests: Mapping[str, str], module: str) -> str:
     states = [state.partition(":")[0] for name, state in tests.items() if name.startswith(module)]
     counts = [f"{states.count(state)} {state}" for state in ("passed", "skipped", "failed") if state in states]
-    return ", ".join(counts) or "not run"
+    return ", ".join(counts) or "-"
 
 
 def _cell(text: str) -> str:

@@ -233,7 +233,7 @@ JUNIT = """<testsuites><testsuite>{commit}
 </testsuite></testsuites>"""
 
 
-def test_our_own_tests_stand_side_by_side_with_every_difference(monkeypatch, tmp_path):
+def test_our_own_tests_stand_side_by_side_with_what_failed_and_why_others_were_passed_over(monkeypatch, tmp_path):
     main = main_of(monkeypatch, tmp_path)
     said = "<properties><property name='commit' value='abc+'/></properties>"
     (tmp_path / "e.xml").write_text(JUNIT.format(skip="never", failure="", commit=""))
@@ -248,9 +248,12 @@ def test_our_own_tests_stand_side_by_side_with_every_difference(monkeypatch, tmp
     assert "- kind: abc+\n" in text and "- embedded: a commit that was not noted\n" in text
     assert "| test_pods | 1 passed, 1 skipped | 1 passed, 1 skipped |" in text
     assert "| all | 2 passed, 1 skipped | 1 passed, 1 skipped, 1 failed |" in text
-    differs = text.partition("What differs:")[2]
-    assert "| test_streams: test_c | passed | failed |" in differs and "test_a" not in differs
-    assert r"| test_pods: test_b[x\|y] | skipped: never | skipped: not on kind: its nodes |" in differs
+    failed, _, passed_over = text.partition("What failed:")[2].partition("What was passed over, and why:")
+    assert "- on kind: test_streams: test_c" in failed and "test_a" not in failed + passed_over
+    assert r"| kind | its nodes | test_pods: test_b[x\|y] |" in passed_over
+    assert r"| embedded | never | test_pods: test_b[x\|y] |" in passed_over
+    several = {"commit": "x", "tests": dict.fromkeys(("test_a: b", "test_a: c", "test_d: e"), "skipped: why")}
+    assert "| there | why | 2 of test_a, 1 of test_d |" in own_tests.section({"there": several})
     (tmp_path / "no.xml").write_text("nothing")
     with pytest.raises(UsageError, match=r"no\.xml is no JUnit report"):
         own_tests.taken(tmp_path / "no.xml")
