@@ -79,6 +79,11 @@ class Image:
         return self.descriptor.size + self.config_descriptor.size + sum(layer.size for layer in self.layers)
 
 
+def variables(settings: Mapping[str, Any]) -> dict[str, str]:
+    """The environment in an image's execution parameters, by name; the last of a name counts."""
+    return dict(entry.partition("=")[::2] for entry in settings.get("Env") or ())
+
+
 def chain_ids(diff_ids: Sequence[str]) -> list[str]:
     """The chain ID of each layer with all below it, lowest first (hexadecimal; OCI image specification)."""
     chains: list[str] = []

@@ -17,6 +17,7 @@ from podlab.errors import ImageError
 from podlab.images import catalogue, layers
 from podlab.images.context import Context, Found
 from podlab.images.dockerfile import Instruction
+from podlab.images.image import variables
 from podlab.images.layers import Entry
 from podlab.images.layout import Descriptor
 from podlab.images.rooted import look, resolve_by
@@ -47,8 +48,7 @@ class State:
 
     @property
     def variables(self) -> dict[str, str]:
-        pairs = (entry.partition("=") for entry in self.settings.get("Env") or ())
-        return {name: value for name, _, value in pairs}
+        return variables(self.settings)
 
     def kind_of(self, path: str) -> str | None:
         if path in self.made:

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from podlab.errors import ImageError, ImagePullError
 from podlab.images import catalogue
-from podlab.images.image import Image, read_image
+from podlab.images.image import Image, read_image, variables
 from podlab.images.layout import FETCHED, Descriptor, ImageLayout
 from podlab.images.reference import Reference, is_loopback
 from podlab.images.root import RootFileSystem
@@ -222,11 +222,10 @@ class Images:
 
 def configuration(settings: Mapping[str, Any]) -> ImageConfig:
     """The execution parameters of an OCI configuration in our own form."""
-    pairs = (entry.partition("=") for entry in settings.get("Env") or ())
     return ImageConfig(
         entrypoint=_words(settings.get("Entrypoint")),
         command=_words(settings.get("Cmd")),
-        environment={name: value for name, _, value in pairs if name},
+        environment={name: value for name, value in variables(settings).items() if name},
         working_directory=settings.get("WorkingDir") or "/",
         user=settings.get("User") or "",
         exposed_ports=tuple(sorted(settings.get("ExposedPorts") or ())),

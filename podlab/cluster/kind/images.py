@@ -163,10 +163,11 @@ def _base(runtime: Runtime, program: Path, cluster: str, base: str) -> upon.Base
     """
     nodes = [_ctr(runtime, node.name) for node in runtime.nodes(cluster)]
     names = [_full(base, tag) for tag in BASES[base]]
-    known = {upon.target(ctr, names[-1]) for ctr in nodes}
-    if len(known) != 1 or "" in known:
+    known = [upon.target(ctr, names[-1]) for ctr in nodes]
+    if "" in known or len(set(known)) > 1:
         load(runtime, program, cluster, *names)
-    return upon.read_base(nodes[0], names[-1])
+        known = [upon.target(nodes[0], names[-1])]
+    return upon.read_base(nodes[0], names[-1], known[0])
 
 
 def _ctr(runtime: Runtime, node: str) -> upon.Ctr:

@@ -15,7 +15,7 @@ from typing import Any
 from podlab.errors import ClusterError
 from podlab.images import archive, catalogue
 from podlab.images import layout as oci
-from podlab.images.image import Image, for_this_machine, is_index
+from podlab.images.image import Image, for_this_machine, is_index, variables
 from podlab.images.layout import Descriptor, ImageLayout
 from podlab.images.reference import Reference
 
@@ -39,13 +39,12 @@ def target(ctr: Ctr, name: str) -> str:
     return ""
 
 
-def read_base(ctr: Ctr, name: str) -> Base:
-    """A bundled image of a node; ClusterError if it is not there."""
+def read_base(ctr: Ctr, name: str, digest: str) -> Base:
+    """A bundled image of a node, whose `target` is `digest`; ClusterError if it has none."""
 
     def document(digest: str) -> Any:
         return json.loads(ctr("content", "get", digest))
 
-    digest = target(ctr, name)
     if not digest:
         raise ClusterError(
             f"A node has no image {name}.", hint="Make the cluster anew: `podlab cluster down` and `up`."
@@ -92,8 +91,7 @@ def settings(own: Mapping[str, Any], base: Mapping[str, Any]) -> dict[str, Any]:
     merged = {**base, **{key: value for key, value in own.items() if value}}
     if own.get("Entrypoint") and not own.get("Cmd"):
         merged.pop("Cmd", None)
-    env = dict(entry.partition("=")[::2] for entry in base.get("Env") or [])
-    env |= dict(entry.partition("=")[::2] for entry in own.get("Env") or [] if not entry.startswith("PATH="))
+    env = variables(base) | {name: value for name, value in variables(own).items() if name != "PATH"}
     labels = {
         key: value for key, value in (own.get("Labels") or {}).items() if not key.startswith(catalogue.LABEL_PREFIX)
     }

@@ -12,9 +12,12 @@ from typing import Any
 import pytest
 
 from podlab.cluster.kind import runtime
+from podlab.cluster.kind.provider import kind_name
 from podlab.images.image import Image
 from podlab.images.layout import ImageLayout
 
+#: The nodes of the cluster k, for which such a machine's API server answers.
+NODES = [f"{kind_name('k')}-{number}" for number in range(2)]
 #: Does what podlab asks of docker, podman and nerdctl. Told to be `down`, it says so and does nothing.
 _RUNTIME = """
 import json, pathlib, sys

@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 import resource
 import socket
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import yaml
-from fake_containers import Machine, container
+from fake_containers import NODES, Machine, container
 
 from podlab import paths
 from podlab.cluster.folder import ClusterFolder
@@ -23,19 +22,7 @@ from podlab.images.image import architecture
 from podlab.images.layout import ImageLayout
 from podlab.images.reference import Reference
 
-NODES = [f"{kind_name('k')}-{number}" for number in range(2)]
 SPEC = ClusterSpec("k", nodes=2)
-
-
-@pytest.fixture
-def machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Machine]:
-    monkeypatch.setenv("PODLAB_HOME", str(tmp_path / "home"))
-    monkeypatch.delenv(provider.IMAGE_VARIABLE, raising=False)
-    machine = Machine(tmp_path / "machine", monkeypatch)
-    server = machine.serve(NODES)
-    yield machine
-    server.shutdown()
-    server.server_close()
 
 
 def silent(_step: StepReport) -> None:

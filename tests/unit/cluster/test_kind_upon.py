@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import json
 import tarfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
-from fake_containers import Machine
+from fake_containers import NODES, Machine
 from hypothesis import given
 from hypothesis import strategies as st
 
 from podlab import paths
 from podlab.cluster.kind import upon
-from podlab.cluster.kind.provider import KindProvider, kind_name
+from podlab.cluster.kind.provider import KindProvider
 from podlab.cluster.provider import ClusterSpec
 from podlab.errors import ClusterError
 from podlab.images.build import build
@@ -23,7 +23,6 @@ from podlab.images.image import Image, architecture, read_image
 from podlab.images.layout import ImageLayout
 from podlab.images.reference import Reference
 
-NODES = [f"{kind_name('k')}-{number}" for number in range(2)]
 OURS = Reference.parse("ada/hello:1")
 HELLO = (
     'FROM podlab/python\nCOPY hello.py /app/\nENV GREETING="a b"\nWORKDIR /app\nEXPOSE 8080\nUSER 1000\n'
@@ -40,16 +39,6 @@ def made(layout: ImageLayout, folder: Path, reference: Reference, text: str, **f
     (folder / "Dockerfile").write_text(text)
     build(layout, folder, [reference])
     return read_image(layout, layout.images()[str(reference)], shown=reference.familiar)
-
-
-@pytest.fixture
-def machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Machine]:
-    monkeypatch.setenv("PODLAB_HOME", str(tmp_path / "home"))
-    machine = Machine(tmp_path / "machine", monkeypatch)
-    server = machine.serve(NODES)
-    yield machine
-    server.shutdown()
-    server.server_close()
 
 
 def contents(archive: Path) -> dict[str, bytes]:
@@ -139,7 +128,7 @@ def test_an_image_that_runtimes_keep_as_an_index_is_this_machines() -> None:
             return f"REF TYPE\nx other sha256:{'9' * 64}\nname index sha256:{'0' * 64} 1 MiB"
         return json.dumps(store[words[-1]])
 
-    base = upon.read_base(ctr, "name")
+    base = upon.read_base(ctr, "name", upon.target(ctr, "name"))
     assert [layer.size for layer in base.layers] == [3] and base.config == store["sha256:c"]
 
 
