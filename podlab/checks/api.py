@@ -40,6 +40,9 @@ class ApiAway(PodlabError):
     """The API server does not answer: nothing can be said of the cluster."""
 
 
+#: The path of what the API server only hands on, and who answers it.
+_BEHIND = re.compile(r"/api/v1/(?:namespaces/[^/]+/)?(pod|service|node)s/([^/]+)/proxy/")
+
 #: What an authorizer says, whichever it is; what is against a rule of the cluster (a quota, say) is 403 as well.
 _RIGHT = re.compile(r'cannot \S+ resource "|attempting to grant RBAC permissions')
 
@@ -178,6 +181,13 @@ class Api:
             except (urllib3.exceptions.HTTPError, ssl.SSLError, OSError) as error:
                 away = error
                 break
+        behind = _BEHIND.match(path)
+        if behind and isinstance(away, urllib3.exceptions.ReadTimeoutError):
+            kind, what = behind.groups()
+            raise ApiAway(
+                f"The {kind} {what} did not answer within {seconds:g} s, asked through the API server's proxy.",
+                hint="It may be busy, or hang; or else it is the API server itself: see `podlab cluster status`.",
+            ) from away
         raise ApiAway(
             f"The API server at {self.client.configuration.host} does not answer: {_short(away)}.",
             hint=_remedy(self.kubeconfig),

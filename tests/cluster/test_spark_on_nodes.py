@@ -152,7 +152,7 @@ context.stop()
 def tell(made: spark.Application, word: str) -> None:
     """Set one of the events of the driver of HELD."""
     path = f"/api/v1/namespaces/{spark.NAMESPACE}/pods/{made.name}:8099/proxy/set/{word}"
-    assert made.api.raw("GET", path).status == 200
+    assert made.api.raw("GET", path, timeout=PATIENCE).status == 200
 
 
 def wait_for(made: spark.Application, condition, what: str) -> None:

@@ -64,6 +64,12 @@ def test_a_silent_server_is_said_to_be_away(served: Serve) -> None:
         served(None, (200, {})).raw("GET", "/x", timeout=0.2)
 
 
+def test_silence_behind_the_proxy_is_not_said_of_the_api_server(served: Serve) -> None:
+    path = "/api/v1/namespaces/spark/pods/spark-1:4040/proxy/api/v1/applications"
+    with pytest.raises(ApiAway, match=r"^The pod spark-1:4040 did not answer within 0\.2 s"):
+        served(None, (200, {})).raw("GET", path, timeout=0.2)
+
+
 @pytest.mark.parametrize("status", [200, 403])
 def test_a_pod_is_silent_if_only_the_api_server_answers(served: Serve, status: int) -> None:
     assert ask(served(None, (status, {})), "n", "web", "/", timeout=0.2).status == 0
