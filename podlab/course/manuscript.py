@@ -10,6 +10,7 @@ for a few lines, they may say just these: lines `# - old` and then `# + new`, as
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import linecache
 import re
@@ -84,10 +85,7 @@ class Case:
 
 def read(path: Path) -> Document:
     """Read one manuscript file; UsageError names the file and what is wrong in it."""
-    import jupytext
-
-    notebook = jupytext.reads(path.read_text(), fmt="py:percent")
-    cells = list(notebook.cells)
+    cells = list(_cells(path.read_text()))
     about: dict[str, Any] = {}
     if cells and cells[0].cell_type == "raw":
         about = yaml.safe_load(cells.pop(0).source.strip().strip("-")) or {}
@@ -96,6 +94,14 @@ def read(path: Path) -> Document:
             raise UsageError(f"{path} does not say its {need}.", hint="Write it in the header between # --- lines.")
     part: Literal["lesson", "assignment"] = "assignment" if path.stem == "assignment" else "lesson"
     return Document(path, path.parent.name, part, about, tuple(_cell(path, cell) for cell in cells))
+
+
+@functools.lru_cache(maxsize=256)
+def _cells(text: str) -> tuple[Any, ...]:
+    """The cells of a text; they are looked at only. A command reads all texts several times, a second each time."""
+    import jupytext
+
+    return tuple(jupytext.reads(text, fmt="py:percent").cells)
 
 
 def _cell(path: Path, cell: Any) -> Cell:

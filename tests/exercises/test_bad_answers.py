@@ -25,18 +25,21 @@ from podlab.lab.show import ReportView
 
 COURSE = Path(__file__).parents[2]
 HIDDEN = COURSE / "autograder" / "hidden"
+#: They are read once: jupytext takes seconds for all of them.
+DOCUMENTS = manuscript.documents(COURSE / "manuscript")
 #: All that is handed in as a function, a class or a program, in the chapters whose programs are on this machine.
 WRITTEN = [
     exercise
-    for document in manuscript.documents(COURSE / "manuscript")
+    for document in DOCUMENTS
     if document.part == "assignment" and not needs.missing(document.about)
     for exercise in registry.chapter(str(document.about["chapter"]), HIDDEN).values()
     if {item.kind for item in exercise.handed_in} & {"function", "program"}
 ]
 HERE = [exercise for exercise in WRITTEN if not exercise.cluster]
 ON_A_CLUSTER = [exercise for exercise in WRITTEN if exercise.cluster]
-#: What is called where a Spark may start has ten minutes for it, hasty or not.
-WAITED_FOR = [exercise for exercise in HERE if exercise.id not in ("06.1", "06.4")]
+#: Each look at these starts a Spark, which takes half a minute; ten minutes are waited for it, hasty or not.
+ON_SPARK = {"06.1", "06.4"}
+WAITED_FOR = [exercise for exercise in HERE if exercise.id not in ON_SPARK]
 #: One call, many calls on records, a class that is talked to: the ways in which answers are run.
 WAYS = {"01.1", "05.1", "05.4"}
 #: What is to be one of several texts; and, on a cluster, what is to be a manifest's or a table's plain value.
@@ -74,6 +77,8 @@ GIFTS = {
     "gives lists in lists": "return [[1, None], {'a': [2]}]",
     "empties its input": "[one.clear() for one in given if hasattr(one, 'clear')]\nreturn given[0] if given else []",
 }
+#: What is tried without a cluster, where it is not FORGES and all GIFTS.
+TRIED = {each: [*BODIES, *GIFTS] for each in WAYS} | {each: [FORGES, "gives lists in lists"] for each in ON_SPARK}
 #: What is tried on a cluster, where it is not all GIFTS; a number of 00.2 is compared after a story of half a minute.
 THERE = {"00.2": ["exits"], "14.2": ["exits", "gives nothing", *GIFTS], "16.2": ["exits", "gives nothing", *GIFTS]}
 HANGS = "import time\nwhile True: time.sleep(1)"
@@ -103,7 +108,7 @@ class HastyWorld(Hasty, World):
 
 def source(exercise: Exercise, name: str, body: str) -> str:
     """The function `name`, or the class with the base and the methods of the reference, doing `body` in each."""
-    document = next(one for one in manuscript.documents(COURSE / "manuscript") if exercise.id in one.exercises)
+    document = next(one for one in DOCUMENTS if exercise.id in one.exercises)
     tree = ast.parse(document.answer(exercise.id).source)
     imports = [ast.unparse(node) for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)]
     thing = next(node for node in tree.body if getattr(node, "name", "") == name)
@@ -164,7 +169,7 @@ def named(pairs: Sequence[tuple[Exercise, str]]) -> list[object]:
 
 @pytest.mark.parametrize(
     ("exercise", "what"),
-    named([(each, what) for each in HERE for what in ([*BODIES, *GIFTS] if each.id in WAYS else [FORGES, *GIFTS])]),
+    named([(each, what) for each in HERE for what in TRIED.get(each.id, [FORGES, *GIFTS])]),
 )
 def test_a_bad_answer_is_told_what_it_does(exercise: Exercise, what: str) -> None:
     is_told_what_it_does(judged(exercise, bad(exercise, what), lambda: Bench(seed=1)))

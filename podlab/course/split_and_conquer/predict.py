@@ -19,7 +19,7 @@ MANY = 16
 #: How far off a prediction may be, as a share of what was measured.
 TOLERANCE = 0.1
 #: How much slower than told the job is run, tried in this order.
-PACES = (1.0, 3.0, 9.0)
+PACES = (1.0, 3.0, 9.0, 27.0)
 
 
 @dataclass(frozen=True)
