@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from podlab.checks.api import Api, permitted
+from podlab.checks.api import AGAIN, Api, permitted
 from podlab.errors import AddonError, WaitTimeout
 from podlab.waiting import until
 
@@ -71,11 +71,11 @@ class Prometheus:
 
         def log() -> str:
             path = f"/api/v1/namespaces/{NAMESPACE}/pods/prometheus-0/log"
-            answer = api.raw("GET", path, query={"container": "prometheus", "sinceSeconds": "60"})
+            answer = api.raw("GET", path, query={"container": "prometheus", "sinceSeconds": "60"}, again=AGAIN)
             return answer.data.decode("utf-8", "replace") if answer.status == 200 else ""
 
         def own_rules() -> Mapping[str, str]:
-            answer = api.raw("GET", f"/api/v1/namespaces/{NAMESPACE}/configmaps/prometheus-own-rules")
+            answer = api.raw("GET", f"/api/v1/namespaces/{NAMESPACE}/configmaps/prometheus-own-rules", again=AGAIN)
             return (json.loads(answer.data).get("data") or {}) if answer.status == 200 else {}
 
         return cls(exchange, log, own_rules)
@@ -184,7 +184,7 @@ class Prometheus:
 
 def notifications(api: Api) -> list[Object]:
     """What Alertmanager has told the receiver of a cluster, oldest first, each with `received`."""
-    answer = permitted(api.raw("GET", _path("alert-receiver", 80, "notifications")))
+    answer = permitted(api.raw("GET", _path("alert-receiver", 80, "notifications"), again=AGAIN))
     if answer.status != 200:
         raise AddonError(
             f"The receiver of alerts does not answer (status {answer.status}).",

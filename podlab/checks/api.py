@@ -268,6 +268,7 @@ class Api:
             query=query,
             body=document,
             content_type="application/apply-patch+yaml",
+            again=AGAIN,  # applied twice it is the same
         )
 
     def delete(self, kind: str, name: str, namespace: str | None = None, *, grace: int | None = None) -> bool:

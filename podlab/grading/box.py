@@ -11,7 +11,7 @@ import json
 import secrets
 import signal
 
-from podlab.checks.api import Api, Object
+from podlab.checks.api import AGAIN, Api, Object
 from podlab.checks.world import LEARNER_ROLE, OURS, PYTHON_IMAGE, make_namespace
 from podlab.errors import WaitTimeout
 from podlab.grading.execution import LARGEST_RESULT, BoxError, Executed, Limits, executed
@@ -53,7 +53,7 @@ def _ended(pod: Object | None) -> Object | None:
 
 def _log(api: Api, name: str) -> str:
     path = f"/api/v1/namespaces/{NAMESPACE}/pods/{name}/log"
-    response = api.raw("GET", path, query={"limitBytes": LARGEST_RESULT})
+    response = api.raw("GET", path, query={"limitBytes": LARGEST_RESULT}, again=AGAIN)
     if response.status >= 400:
         raise BoxError(f"The box's output cannot be read: status {response.status}.")
     return response.data.decode("utf-8", "replace")

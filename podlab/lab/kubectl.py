@@ -8,7 +8,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, TypeVar
 
-from podlab.checks.api import Object, documents
+from podlab.checks.api import AGAIN, Object, documents
 from podlab.checks.world import is_ready, restarts
 from podlab.errors import PodlabError
 from podlab.lab.connection import LabError
@@ -69,7 +69,7 @@ class KubectlVerbs(Place):
         """The last lines that a pod's container wrote; `previous` asks for the container before this one."""
         query = {"tailLines": tail, **({"previous": "true"} if previous else {})}
         path = f"/api/v1/namespaces/{self.namespace}/pods/{pod}/log"
-        response = self.api.raw("GET", path, query=query)
+        response = self.api.raw("GET", path, query=query, again=AGAIN)
         text = response.data.decode("utf-8", "replace")
         if response.status >= 400:
             try:

@@ -25,7 +25,7 @@ from podlab.addons.logs import Logs
 from podlab.addons.objects import objects
 from podlab.addons.opensearch import OpenSearch
 from podlab.addons.prometheus import Prometheus, QueryError, notifications, shown
-from podlab.checks.api import Api, documents
+from podlab.checks.api import AGAIN, Api, documents
 from podlab.cluster import Cluster
 from podlab.cluster.provider import StepReport
 from podlab.commands import movies_pods
@@ -61,7 +61,7 @@ def nothing_is_left(name: str, cluster: Cluster, api: Api) -> None:
     for thing in [*objects(find(name), own=True), *find(name).made()]:
         resource = api.resource(thing["kind"], thing["apiVersion"])
         path = resource.path(thing["metadata"].get("namespace"), thing["metadata"]["name"])
-        assert api.raw("GET", path).status == 404, path
+        assert api.raw("GET", path, again=AGAIN).status == 404, path
     volumes = api.list("PersistentVolume")
     claims = [(volume.get("spec") or {}).get("claimRef") or {} for volume in volumes]
     until(
@@ -196,7 +196,7 @@ def told(api: Api, port: int, name: str, *, addon: str = "logging") -> dict[str,
     found = {}
     for pod in api.list("Pod", addon, labelSelector="app=vlagent"):
         where = f"/api/v1/namespaces/{addon}/pods/{pod['metadata']['name']}:{port}/proxy/metrics"
-        text = api.raw("GET", where).data.decode()
+        text = api.raw("GET", where, again=AGAIN).data.decode()
         values = re.findall(rf"^{name}(?:{{.*?}})? (\S+)$", text, re.MULTILINE)
         found[pod["metadata"]["name"]] = sum(map(float, values))
     return found
@@ -268,7 +268,7 @@ def _room(size: str) -> str:
 
 def _read_only(api: Api) -> str:
     """What the store says: 1 if it has no room, 0 if it has, nothing while it is away."""
-    answer = api.raw("GET", "/api/v1/namespaces/logging/services/victoria-logs:9428/proxy/metrics")
+    answer = api.raw("GET", "/api/v1/namespaces/logging/services/victoria-logs:9428/proxy/metrics", again=AGAIN)
     told = re.search(r"^vl_storage_is_read_only{.*} (\d)$", answer.data.decode(), re.MULTILINE)
     return told[1] if told else ""
 
@@ -464,7 +464,7 @@ def test_lines_of_a_time_that_is_far_from_now_are_left_out_and_counted(logging, 
 
     def dropped() -> dict[str, int]:
         where = "/api/v1/namespaces/logging/services/victoria-logs:9428/proxy/metrics"
-        text = Api.connect(shared.kubeconfig).raw("GET", where).data.decode()
+        text = Api.connect(shared.kubeconfig).raw("GET", where, again=AGAIN).data.decode()
         return {name: int(n) for name, n in re.findall(r'vl_rows_dropped_total\{reason="(\w+)"\} (\d+)', text)}
 
     nonce, before = f"{namespace}-times", dropped()

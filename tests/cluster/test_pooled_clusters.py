@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from podlab import cluster
+from podlab.checks.api import AGAIN
 from podlab.checks.world import make_namespace
 from podlab.grading.own_cluster import OwnCluster, Pool
 
@@ -75,7 +76,9 @@ def test_a_graded_pod_is_under_the_filter_and_its_service_opens_nothing_on_this_
         for kind, item in (("Service", service), ("Pod", pod)):
             room.learner.apply({"apiVersion": "v1", "kind": kind, "metadata": {"name": "web"}, **item}, room.namespace)
         log = f"/api/v1/namespaces/{room.namespace}/pods/web/log"
-        assert room.eventually(lambda: b"Seccomp:\t2" in lent.api.raw("GET", log).data, "the pod's words", 30)
+        assert room.eventually(
+            lambda: b"Seccomp:\t2" in lent.api.raw("GET", log, again=AGAIN).data, "the pod's words", 30
+        )
         with pytest.raises(ConnectionRefusedError):
             socket.create_connection(("127.0.0.1", 30_789), timeout=5)
 

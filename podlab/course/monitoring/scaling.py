@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from importlib import resources
 
 from podlab.addons.programs.object_metrics import quantity
-from podlab.checks.api import Object
+from podlab.checks.api import AGAIN, Object
 from podlab.checks.contract import Answer, Exercise, HandIn, Hint, Inconclusive
 from podlab.checks.traffic import Prober, Record, Window, url
 from podlab.checks.world import OURS, Room, World
@@ -102,7 +102,7 @@ def stage(answer: Answer, world: World) -> Scene:
 def metric(room: Room) -> dict[str, float]:
     """Pod -> viewers, as custom.metrics.k8s.io tells an autoscaler."""
     path = f"/apis/custom.metrics.k8s.io/v1beta2/namespaces/{room.namespace}/pods/*/{METRIC}"
-    answer = room.api.raw("GET", path)
+    answer = room.api.raw("GET", path, again=AGAIN)
     if answer.status != 200:
         return {}
     items = json.loads(answer.data)["items"]

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 import pytest
 import urllib3
 
-from podlab.checks.api import AGAIN, Api, ApiAway, ApiError
+from podlab.checks.api import AGAIN, Api, ApiAway, ApiError, Resource
 from podlab.checks.traffic import ask
 
 Serve = Callable[..., Api]
@@ -89,7 +89,7 @@ def test_nobody_is_asked_twice_where_nobody_listens() -> None:
         api_at(f"http://127.0.0.1:{port}").raw("GET", "/x", again=60)
 
 
-def test_only_what_reads_is_tried_again_and_only_if_nobody_set_a_limit(monkeypatch) -> None:
+def test_what_reads_or_applies_is_tried_again_and_only_if_nobody_set_a_limit(monkeypatch) -> None:
     asked: list[dict[str, float]] = []
 
     def raw(_self, method, path, **options):
@@ -102,6 +102,10 @@ def test_only_what_reads_is_tried_again_and_only_if_nobody_set_a_limit(monkeypat
     api.request("GET", "/x", timeout=3)
     api.request("POST", "/x", body={})
     assert asked == [{"again": AGAIN}, {"timeout": 3}, {"body": {}}]
+    monkeypatch.setattr(Api, "resource", lambda *_words: Resource("v1", "Pod", "pods", True))
+    api.apply({"kind": "Pod", "metadata": {"name": "one"}}, "n")
+    api.delete("Pod", "one", "n")
+    assert [options.get("again") for options in asked[3:]] == [AGAIN, None]
 
 
 def test_a_watch_that_is_refused_is_no_event(served: Serve) -> None:
