@@ -190,38 +190,51 @@ class OpenSearch:
 
     def ask(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
         """The decoded answer of its REST API; QueryError with its own words if it refuses, AddonError if it cannot."""
-        where = f"/api/v1/namespaces/{NAMESPACE}/services/opensearch:9200/proxy/{path.lstrip('/')}"
-        answer = permitted(self._api.raw(method, where, body=body, timeout=60))
-        text = answer.data.decode("utf-8", "replace")
-        try:
-            content = json.loads(text)
-        except ValueError:
-            content = {}
-        if answer.status // 100 != 2:
-            if isinstance(content, dict) and "error" in content:
-                said = refusal(body, content["error"])
-                if answer.status in (400, 404, 405):
-                    raise QueryError(f"OpenSearch refuses the question: {said}")
-                raise AddonError(
-                    f"OpenSearch does not do it (status {answer.status}): {said}",
-                    hint="Its disk or its memory may be full; its log may say more: "
-                    f"kubectl --namespace {NAMESPACE} logs opensearch-0",
-                )
-            raise AddonError(
-                f"OpenSearch does not answer (status {answer.status}).",
-                hint="See `podlab addon status opensearch`; bring it in with `podlab addon enable opensearch`.",
-            )
-        return content
+        return _accepted(body, *self._exchange(method, path, body))
 
     def search(self, body: Mapping[str, Any]) -> Object:
         """What `_search` finds in all lines, if there are any yet: `body` is a question in the query DSL."""
-        found: Object = self.ask("POST", "logs/_search?ignore_unavailable=true", body)
+        question = ("POST", "logs/_search?ignore_unavailable=true", body)
+        status, content = self._exchange(*question)
+        if status == 503 and "error" in content:
+            # An index that was just made, or is back, has no shard that answers for a moment.
+            self._exchange("GET", "_cluster/health/logs?wait_for_status=yellow&timeout=30s")
+            status, content = self._exchange(*question)
+        found: Object = _accepted(body, status, content)
         return found
+
+    def _exchange(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> tuple[int, Any]:
+        """The status, and the decoded answer: {} if it is none of OpenSearch."""
+        where = f"/api/v1/namespaces/{NAMESPACE}/services/opensearch:9200/proxy/{path.lstrip('/')}"
+        answer = permitted(self._api.raw(method, where, body=body, timeout=60))
+        try:
+            return answer.status, json.loads(answer.data.decode("utf-8", "replace"))
+        except ValueError:
+            return answer.status, {}
 
     def lines(self, query: Mapping[str, Any], limit: int = 1000) -> list[Object]:
         """The lines that a query of the DSL finds, oldest first."""
         body = {"query": query, "size": limit, "sort": [{"@timestamp": "asc"}]}
         return [hit["_source"] for hit in self.search(body)["hits"]["hits"]]
+
+
+def _accepted(body: Mapping[str, Any] | None, status: int, content: Any) -> Any:
+    """The content of an answer that is no refusal; QueryError or AddonError for one that is."""
+    if status // 100 == 2:
+        return content
+    if not isinstance(content, dict) or "error" not in content:
+        raise AddonError(
+            f"OpenSearch does not answer (status {status}).",
+            hint="See `podlab addon status opensearch`; bring it in with `podlab addon enable opensearch`.",
+        )
+    said = refusal(body, content["error"])
+    if status in (400, 404, 405):
+        raise QueryError(f"OpenSearch refuses the question: {said}")
+    raise AddonError(
+        f"OpenSearch does not do it (status {status}): {said}",
+        hint="Its disk or its memory may be full; its log may say more: "
+        f"kubectl --namespace {NAMESPACE} logs opensearch-0",
+    )
 
 
 def refusal(body: Mapping[str, Any] | None, error: Any) -> str:

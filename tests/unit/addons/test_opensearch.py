@@ -423,6 +423,28 @@ def test_questions_are_answered_or_refused_with_opensearchs_words() -> None:
         OpenSearch(cluster(503, {"message": "no endpoints"})).search({})
 
 
+def test_a_search_waits_for_the_shard_of_a_new_index_once() -> None:
+    starting = (503, {"error": {"root_cause": [], "reason": "all shards failed"}})
+    found = (200, {"hits": {"hits": [{"_source": {"message": "one"}}]}})
+
+    def searched(*answers: tuple[int, Any]) -> tuple[OpenSearch, list[str]]:
+        coming, paths = iter(answers), []
+
+        def raw(_method: str, path: str, **_more: Any) -> Any:
+            paths.append(path.rpartition("/proxy/")[2].partition("?")[0])
+            status, body = next(coming)
+            return SimpleNamespace(status=status, data=json.dumps(body).encode())
+
+        return OpenSearch(SimpleNamespace(raw=raw)), paths  # type: ignore[arg-type]
+
+    store, paths = searched(starting, (200, {"status": "yellow"}), found)
+    assert store.lines({"match_all": {}}) == [{"message": "one"}]
+    assert paths == ["logs/_search", "_cluster/health/logs", "logs/_search"]
+    store, paths = searched(starting, (408, {"status": "red"}), starting)
+    with pytest.raises(AddonError, match="all shards failed"):
+        store.search({})
+
+
 def test_a_refusal_without_a_word_is_a_refusal() -> None:
     def ask(*_: object) -> tuple[int, bytes]:
         return 200, json.dumps({"items": [{"create": {"status": 400, "error": {"reason": ""}}}]}).encode()
