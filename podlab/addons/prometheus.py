@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 
 from podlab.checks.api import AGAIN, Api, permitted
+from podlab.checks.pods import printed
 from podlab.errors import AddonError, WaitTimeout
 from podlab.waiting import until
 
@@ -70,9 +71,7 @@ class Prometheus:
             return answer.status, answer.data
 
         def log() -> str:
-            path = f"/api/v1/namespaces/{NAMESPACE}/pods/prometheus-0/log"
-            answer = api.raw("GET", path, query={"container": "prometheus", "sinceSeconds": "60"}, again=AGAIN)
-            return answer.data.decode("utf-8", "replace") if answer.status == 200 else ""
+            return printed(api, "prometheus-0", NAMESPACE, container="prometheus", sinceSeconds="60")
 
         def own_rules() -> Mapping[str, str]:
             answer = api.raw("GET", f"/api/v1/namespaces/{NAMESPACE}/configmaps/prometheus-own-rules", again=AGAIN)

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from podlab.addons.programs.object_metrics import quantity
-from podlab.checks.api import AGAIN, Api, permitted
-from podlab.checks.pods import hindrance
+from podlab.checks.api import Api, permitted
+from podlab.checks.pods import hindrance, printed
 from podlab.errors import AddonError, UsageError
 from podlab.images import making
 from podlab.images.packages import copy
@@ -169,8 +169,7 @@ class Application:
 
     def log(self, pod: str) -> str:
         """What one of its pods has printed so far."""
-        answer = self.api.raw("GET", f"/api/v1/namespaces/{NAMESPACE}/pods/{pod}/log", again=AGAIN)
-        return answer.data.decode("utf-8", "replace") if answer.status == 200 else ""
+        return printed(self.api, pod, NAMESPACE)
 
     def rest(self, path: str) -> Any:
         """What the REST interface of the driver says at a path such as "stages"; AddonError if it cannot say it."""

@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 from importlib import resources
 from typing import Any
 
-from podlab.checks.api import AGAIN, Api, Object
-from podlab.checks.pods import hindrance
+from podlab.checks.api import Api, Object
+from podlab.checks.pods import hindrance, printed
 from podlab.checks.world import PYTHON_IMAGE
 from podlab.errors import LaboratoryError, UsageError
 from podlab.waiting import until
@@ -139,8 +139,7 @@ class IndexedJob:
 
     def log(self, pod: str) -> str:
         """What a pod has printed so far."""
-        answer = self.api.raw("GET", f"/api/v1/namespaces/{self.namespace}/pods/{pod}/log", again=AGAIN)
-        return answer.data.decode("utf-8", "replace") if answer.status == 200 else ""
+        return printed(self.api, pod, self.namespace)
 
     def kill(self, pod: str) -> None:
         """End a pod at once, without a word of warning."""

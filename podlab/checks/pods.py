@@ -1,10 +1,15 @@
-"""What keeps a pod from starting, in the words of its status."""
+"""What a pod has printed; what keeps one from starting, in the words of its status."""
 
 from __future__ import annotations
 
-from typing import Any
+from podlab.checks.api import AGAIN, Api, Object
 
-Object = dict[str, Any]
+
+def printed(api: Api, pod: str, namespace: str, **query: str) -> str:
+    """What the container of a pod has printed so far; "" if there is no log."""
+    path = f"/api/v1/namespaces/{namespace}/pods/{pod}/log"
+    answer = api.raw("GET", path, query=query or None, again=AGAIN)
+    return answer.data.decode("utf-8", "replace") if answer.status == 200 else ""
 
 
 def hindrance(pod: Object) -> str:

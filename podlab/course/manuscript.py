@@ -98,7 +98,7 @@ def read(path: Path) -> Document:
 
 @functools.lru_cache(maxsize=256)
 def _cells(text: str) -> tuple[Any, ...]:
-    """The cells of a text; they are looked at only. A command reads all texts several times, a second each time."""
+    """The cells of a text, to be looked at only. All texts take a second, and `podlab check` reads them three times."""
     import jupytext
 
     return tuple(jupytext.reads(text, fmt="py:percent").cells)

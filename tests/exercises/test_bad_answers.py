@@ -25,7 +25,6 @@ from podlab.lab.show import ReportView
 
 COURSE = Path(__file__).parents[2]
 HIDDEN = COURSE / "autograder" / "hidden"
-#: They are read once: jupytext takes seconds for all of them.
 DOCUMENTS = manuscript.documents(COURSE / "manuscript")
 #: All that is handed in as a function, a class or a program, in the chapters whose programs are on this machine.
 WRITTEN = [
