@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import re
 import signal
@@ -9,6 +10,8 @@ import socket
 import subprocess
 import sys
 import urllib.request
+import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,9 +22,18 @@ from podlab.cluster.embedded import binaries
 from podlab.cluster.embedded.binaries import build, download, store
 from podlab.errors import BinaryError, EnvironmentUnsuitable, disk_errors
 
-pytestmark = pytest.mark.filterwarnings("error")
-
 KIND = binaries.PROGRAMS["kind"].version
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left_open() -> Iterator[None]:
+    """Files and connections are closed, and nothing else is warned of; the garbage of tests before is theirs."""
+    gc.collect()
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        yield
+        gc.collect()
+    assert not [str(one.message) for one in said]
 
 
 @pytest.fixture
