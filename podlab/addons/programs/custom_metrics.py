@@ -127,7 +127,8 @@ class Adapter:
             with urllib.request.urlopen(f"{self._prometheus}/api/v1/query", body, timeout=10) as answer:
                 found: Sequence[Object] = json.load(answer)["data"]["result"]
         except urllib.error.HTTPError as error:
-            text = error.read(1000).decode(errors="replace")
+            with error:
+                text = error.read(1000).decode(errors="replace")
             if error.code == 503:  # in plain words: it is only starting, or ends
                 raise Refused(503, "ServiceUnavailable", f"Prometheus does not answer: {text.strip()}") from error
             try:

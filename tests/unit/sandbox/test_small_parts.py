@@ -127,8 +127,8 @@ def test_netlink_attributes_are_padded_and_read_back() -> None:
 
 @pytest.mark.parametrize("name", ["", "sixteen-letters-", "a/b", "a b", "ü" * 8])
 def test_a_link_s_name_must_be_short_and_plain(name: str) -> None:
-    with pytest.raises(ValueError, match="no name for a link"):
-        netlink.Netlink().link(name)
+    with netlink.Netlink() as kernel, pytest.raises(ValueError, match="no name for a link"):
+        kernel.link(name)
 
 
 def test_the_zygote_starts_light() -> None:
