@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import sys
 import time
 from collections.abc import Iterator
@@ -260,12 +261,13 @@ def logs(
             if piece := file.read(65536):
                 sys.stdout.buffer.write(piece)
                 sys.stdout.buffer.flush()
-            elif not follow or not path.exists():
+                continue
+            now = os.fstat(file.fileno())  # of the open file: its name may go at any moment
+            if not follow or not now.st_nlink:
                 return
-            else:
-                if file.tell() > path.stat().st_size:
-                    file.seek(0)  # it was cut
-                pause(0.2)
+            if file.tell() > now.st_size:
+                file.seek(0)  # it was cut
+            pause(0.2)
 
 
 @app.command()

@@ -247,6 +247,21 @@ def test_a_log_is_followed_also_when_it_is_cut_until_it_is_gone(log: Path) -> No
         assert following.wait() == 0
 
 
+@pytest.mark.timeout(120)
+def test_a_log_that_goes_at_any_moment_ends_its_following(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    exists = Path.exists
+
+    def goes_then(path: Path) -> bool:
+        there = exists(path)
+        if path == log:
+            path.unlink(missing_ok=True)
+        return there
+
+    monkeypatch.setattr(Path, "exists", goes_then)
+    monkeypatch.setattr(command, "pause", lambda _seconds: log.unlink(missing_ok=True))
+    assert run("logs", "etcd", "--name", "one", "--follow") == "a line\n"
+
+
 def test_a_log_is_printed(log: Path) -> None:
     assert run("logs", "etcd", "--name", "one") == "a line\n"
     with pytest.raises(UsageError, match="There are etcd"):
