@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from podlab.checks.bench import Bench
 from podlab.checks.contract import Answer, Exercise, HandIn, Refused, Result, failed, passed
 from podlab.checks.talks import TalkEnded
+
+#: What was answered is wrong, however busy the machine is.
+wrong = partial(failed, certain=True)
 
 
 def given(name: str) -> Any:
@@ -44,7 +48,7 @@ def judged(source: str, bench: Bench, pairs: list[tuple[int, int]], right: Any, 
     for value, (count, groups) in zip(found, pairs, strict=True):
         if not whole(value) or not right(value, count, groups):
             shown = f"spread({count}, {groups}) returned {str(value)[:200]}"
-            return failed(words, shown, cause="The remainder is lost or doubled.", next_step="Try spread(7, 3).")
+            return wrong(words, shown, cause="The remainder is lost or doubled.", next_step="Try spread(7, 3).")
     return passed(words, f"right {len(pairs)} times")
 
 
@@ -79,7 +83,7 @@ def conversation(source: str, bench: Bench, steps: list[tuple[str, int]]) -> Res
                 seen.setdefault(key, amount)
                 said = talk.ask("it.add", key, amount)
                 if type(said) is not int or said != sum(seen.values()):
-                    return failed(
+                    return wrong(
                         f"{sum(seen.values())} after add({key!r}, {amount})",
                         f"it said {str(said)[:100]}",
                         cause="A message that came twice was counted twice, or one was lost.",
@@ -112,7 +116,7 @@ CHOICE = Exercise("90.3", "Choice", 10, (HandIn("choice_90_3", "choice"),), give
 def _letter(answer: Any, _bench: Bench) -> Result:
     if type(answer) is str and answer == "b":
         return passed("a letter", "the right one")
-    return failed("the right letter", f"{str(answer)[:50]!r}", cause="Another one is right.", next_step="Read again.")
+    return wrong("the right letter", f"{str(answer)[:50]!r}", cause="Another one is right.", next_step="Read again.")
 
 
 VALUE = Exercise("90.4", "Value", 10, (HandIn("value_90_4", "prediction"),), given("value_90_4"), cluster=False)
@@ -122,7 +126,7 @@ VALUE = Exercise("90.4", "Value", 10, (HandIn("value_90_4", "prediction"),), giv
 def _near(answer: Any, _bench: Bench) -> Result:
     # Nan would pass here, and 400 digits break it: neither may come as far.
     if abs(answer - 42.0) > 2:
-        return failed("about 42", f"{str(answer)[:50]}", cause="It was not measured.", next_step="Measure again.")
+        return wrong("about 42", f"{str(answer)[:50]}", cause="It was not measured.", next_step="Measure again.")
     return passed("about 42", f"{answer}")
 
 
