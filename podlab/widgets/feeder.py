@@ -145,17 +145,19 @@ class Feeder:
 
     def _show(self) -> None:
         stopped = self._stopped
+        unanswered = ""
         while not stopped.is_set():
             fresh = self._news.wait(HEARTBEAT)
             self._news.clear()
             if stopped.is_set():
                 return
-            if not fresh and not self.last_error:
-                # A stream that has frozen looks healthy: ask, so that the age shown is the truth.
+            if not fresh and self.last_error in ("", unanswered):
+                # A stream that has frozen looks healthy: ask, so that the age shown is the truth. Ask again after a
+                # question that failed: the watches may stand all the same, and then nothing else takes its error away.
                 try:
                     self.api.request("GET", "/version", timeout=3)
                     self._hear()
                 except PodlabError as error:
-                    self.last_error = error.message[:300]
+                    self.last_error = unanswered = error.message[:300]
             self.publish()
             stopped.wait(1 / MOST_UPDATES)

@@ -27,6 +27,8 @@ class Server(http.server.ThreadingHTTPServer):
         self.version = 1
         self.lists = 0
         self.away = False
+        #: How many signs of life it refuses.
+        self.dumb = 0
         self.expire = threading.Event()
         self.changed = threading.Condition()
         self.log: list[dict] = []
@@ -63,6 +65,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
             return self.say(
                 {"resources": [{"name": n, "kind": k, "namespaced": s, "singularName": ""} for n, k, s in kinds]}
             )
+        if self.path == "/version" and server.dumb:
+            server.dumb -= 1
+            return self.send_error(503)
         if "watch=true" not in self.path:
             if "/pods" in self.path:
                 server.lists += 1
@@ -75,14 +80,14 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.end_headers()
         self.close_connection = True
         seen = int(self.path.split("resourceVersion=")[1].split("&")[0])
-        while not server.away and "/pods" in self.path:
+        while not server.away:
             with server.changed:
                 for entry in server.log:
-                    if entry["at"] > seen:
+                    if "/pods" in self.path and entry["at"] > seen:
                         seen = entry["at"]
                         self.write({"type": entry["type"], "object": entry["object"]})
                 server.changed.wait(0.05)
-            if server.expire.is_set():
+            if "/pods" in self.path and server.expire.is_set():
                 server.expire.clear()
                 self.write({"type": "ERROR", "object": {"kind": "Status", "code": 410, "metadata": {}}})
                 break
@@ -317,6 +322,14 @@ def test_every_live_picture_says_how_old_it_is_and_what_is_in_the_way_of_news(se
     server.away = False
     until(lambda: not view.view["error"], "the news", timeout=60)
     assert "no news" not in view.to_text()
+
+
+def test_a_sign_of_life_that_failed_is_asked_for_again(server, lab):
+    view = lab.journey()
+    until(lambda: view.source.whole, "the lists", timeout=30)
+    server.dumb = 1
+    until(lambda: view.view["error"], "the error in the view", timeout=30)
+    until(lambda: not view.view["error"], "a sign of life though nothing has changed", timeout=30)
 
 
 def test_a_journey_goes_on_while_nobody_looks(lab, monkeypatch):
