@@ -5,7 +5,7 @@ from __future__ import annotations
 from podlab.checks.bench import Bench
 from podlab.checks.hidden import Hidden
 from podlab.checks.world import World
-from podlab.course.plain import Problem, judged
+from podlab.course.plain import Problem, computed, judged
 from podlab.course.start_here import average, wishes
 
 CHECKS = Hidden()
@@ -13,7 +13,7 @@ add = CHECKS.add
 
 
 @CHECKS("00.1", "popular", "A film that thousands have rated", weight=1)
-@judged("thousands of stars have an average as well")
+@computed("thousands of stars have an average as well")
 def popular(source: str, bench: Bench) -> str | Problem:
     """A list that is longer than Python's stack."""
     stars = [bench.random.randint(1, 5) for _ in range(5_000 + bench.random.randint(0, 500))]

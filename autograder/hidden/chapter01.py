@@ -7,7 +7,7 @@ from typing import Any
 
 from podlab.checks.bench import Bench
 from podlab.checks.contract import Exercise
-from podlab.course.plain import Problem, judged, short
+from podlab.course.plain import Problem, computed, judged, short
 from podlab.course.split_and_conquer import assign, dispatch, predict, split
 from podlab.distributed.farm import amdahl
 
@@ -27,7 +27,7 @@ def add(exercises: dict[str, Exercise]) -> None:
     declare["01.4"]("possible", "The three predictions together are possible", weight=1, hidden=True)(possible)
 
 
-@judged("no items, one piece, and fewer items than pieces are no special cases")
+@computed("no items, one piece, and fewer items than pieces are no special cases")
 def edges(scene: str, bench: Bench) -> str | Problem:
     """Small arguments."""
     cases = [[[], 3], [[7], 1], [[1, 2], 5], [list(range(12)), 12], [[5, 5], 1]]
@@ -44,7 +44,7 @@ def edges(scene: str, bench: Bench) -> str | Problem:
     return f"{len(cases)} small cases are right"
 
 
-@judged("items that are equal, or lists themselves, are kept each")
+@computed("items that are equal, or lists themselves, are kept each")
 def repeated(scene: str, bench: Bench) -> str | Problem:
     """Items that a set would lose, and some that a set cannot hold."""
     cases = [[[1, 1, 1, 2, 2], 2], [[{"user": 1}, {"user": 1}, {"user": 2}], 2], [[[1], [1], []], 3]]
@@ -116,7 +116,7 @@ def gone(scene: dispatch.Scene, bench: Bench) -> str | Problem:
     )
 
 
-@judged("if the longest task comes last, the deal is as good as if it came first")
+@computed("if the longest task comes last, the deal is as good as if it came first")
 def long_last(scene: str, bench: Bench) -> str | Problem:
     """Ascending lengths, the last as long as many others together."""
     chance = bench.random
@@ -134,7 +134,7 @@ def long_last(scene: str, bench: Bench) -> str | Problem:
     )
 
 
-@judged("with fewer tasks than workers, or none, some workers get an empty list")
+@computed("with fewer tasks than workers, or none, some workers get an empty list")
 def few(scene: str, bench: Bench) -> str | Problem:
     """Small arguments."""
     cases = [[[], 3], [[2.0], 4], [[1.0, 5.0], 2]]

@@ -11,14 +11,14 @@ from podlab.course.lead_node import detector, election, fencing, lease, predict
 from podlab.course.lead_node.detector import Story, regular
 from podlab.course.lead_node.fencing import Step
 from podlab.course.lead_node.lease import Trial
-from podlab.course.plain import Problem, judged
+from podlab.course.plain import Problem, computed, judged
 
 CHECKS = Hidden()
 add = CHECKS.add
 
 
 @CHECKS("03.1", "old-news", "A late or repeated heartbeat says nothing about now", weight=2, needs=["killed"])
-@judged("a heartbeat counts only if its number is higher than all that were heard of that node")
+@computed("a heartbeat counts only if its number is higher than all that were heard of that node")
 def old_news(scene: detector.Scene, bench: Bench) -> str | Problem:
     """Heartbeats of a dead node arrive late, and twice."""
     chance = bench.random
@@ -38,7 +38,7 @@ def old_news(scene: detector.Scene, bench: Bench) -> str | Problem:
 
 
 @CHECKS("03.1", "never-heard", "A node that was never heard of is not alive for ever", weight=1, needs=["killed"])
-@judged("a node that has never been heard of has been silent since the detector was made")
+@computed("a node that has never been heard of has been silent since the detector was made")
 def never_heard(scene: detector.Scene, bench: Bench) -> str | Problem:
     """Two nodes, one of which never says anything."""
     story = Story(regular("n1", 1, 0.1, 2.0), nodes=("n1", "n2"))
@@ -54,7 +54,7 @@ def never_heard(scene: detector.Scene, bench: Bench) -> str | Problem:
 
 
 @CHECKS("03.2", "drift", "Clocks that drift apart", weight=2, needs=["holds"])
-@judged("the holder's clock may lose `drift` seconds in a second while the service's gains as much")
+@computed("the holder's clock may lose `drift` seconds in a second while the service's gains as much")
 def drift(source: str, bench: Bench) -> str | Problem:
     """The holder's clock at its slowest, the service's at its fastest."""
     trials = []
@@ -71,7 +71,7 @@ def drift(source: str, bench: Bench) -> str | Problem:
 
 
 @CHECKS("03.2", "late", "An answer to an old question", weight=2, needs=["holds"])
-@judged("an answer lengthens the lease from its own question, not from a newer one")
+@computed("an answer lengthens the lease from its own question, not from a newer one")
 def late(source: str, bench: Bench) -> str | Problem:
     """The last answer that arrives is very late, and newer questions have been lost."""
     trials = []
@@ -105,7 +105,7 @@ def duplicates(scene: election.Scene, bench: Bench) -> str | Problem:
 
 
 @CHECKS("03.4", "whole", "A new leader has fenced off every key", weight=2, needs=["fresh"])
-@judged("a token that came with one key counts for all of them")
+@computed("a token that came with one key counts for all of them")
 def whole(source: str, bench: Bench) -> str | Problem:
     """The new leader has written one key, the former leader comes with another."""
     scripts = []
@@ -125,7 +125,7 @@ def whole(source: str, bench: Bench) -> str | Problem:
 
 
 @CHECKS("03.4", "old", "It is the highest token that counts, not the last", weight=1, needs=["stale"])
-@judged("a late write that was refused does not lower what the store knows")
+@computed("a late write that was refused does not lower what the store knows")
 def old(source: str, bench: Bench) -> str | Problem:
     """Two former leaders, one after the other."""
     token = bench.random.randint(3, 50)

@@ -6,7 +6,7 @@ from podlab.checks.bench import Bench
 from podlab.checks.contract import Exercise
 from podlab.course.map_reduce import backups, coordinator, means, partitioner, words
 from podlab.course.map_reduce.shift import Shift
-from podlab.course.plain import Problem, judged
+from podlab.course.plain import Problem, computed, judged
 
 
 def add(exercises: dict[str, Exercise]) -> None:
@@ -36,14 +36,14 @@ def add(exercises: dict[str, Exercise]) -> None:
     declare["05.5"]("two", "Two are enough", weight=2, hidden=True, needs=["straggler"])(two)
 
 
-@judged("words of 100,000 letters and lines of 20,000 words are no special cases")
+@computed("words of 100,000 letters and lines of 20,000 words are no special cases")
 def huge(scene: words.Scene, bench: Bench) -> str | Problem:
     """A few enormous lines."""
     long_word = "".join(bench.random.choices("abcdefgh", k=100_000))
     return words.job(scene, bench, [[f"{long_word}, again {long_word.upper()}", "good " * 20_000, ""]])
 
 
-@judged("one split or many, empty ones among them, combined or not: the counts are the same")
+@computed("one split or many, empty ones among them, combined or not: the counts are the same")
 def cut_again(scene: words.Scene, bench: Bench) -> str | Problem:
     """The same lines cut in two ways."""
     lines = words.lines(bench.random, 40, [*words.TITLES, *words.TAGS])
@@ -51,7 +51,7 @@ def cut_again(scene: words.Scene, bench: Bench) -> str | Problem:
     return first if isinstance(first, Problem) else words.job(scene, bench, [lines])
 
 
-@judged("what was combined may be combined again, and stand beside values that never were")
+@computed("what was combined may be combined again, and stand beside values that never were")
 def again(scene: means.Scene, bench: Bench) -> str | Problem:
     """Some splits combined twice, some once, some not at all."""
     records = means.ratings(bench.random, 90)
@@ -70,7 +70,7 @@ def again(scene: means.Scene, bench: Bench) -> str | Problem:
     return outcome
 
 
-@judged("a movie with one rating has that rating as its mean, combined or not")
+@computed("a movie with one rating has that rating as its mean, combined or not")
 def single(scene: means.Scene, bench: Bench) -> str | Problem:
     """One record."""
     records = [("Up", 3.5)]
@@ -83,14 +83,14 @@ def single(scene: means.Scene, bench: Bench) -> str | Problem:
     return means.compared(scene, bench, scene.combined(bench, parts[0]), records, "combined in 1 split")
 
 
-@judged("keys such as movie-0042, of one length and with few different characters, are spread as well")
+@computed("keys such as movie-0042, of one length and with few different characters, are spread as well")
 def numbered(scene: str, bench: Bench) -> str | Problem:
     """Even numbers only."""
     keys = [f"movie-{number:05d}" for number in range(0, 6000, 2)]
     return partitioner.balance(scene, bench, keys, bench.random.choice((6, 8)), "numbered keys")
 
 
-@judged("an empty text, other alphabets and a text of 100,000 characters have a reducer too")
+@computed("an empty text, other alphabets and a text of 100,000 characters have a reducer too")
 def any_text(scene: str, bench: Bench) -> str | Problem:
     """Unusual keys."""
     keys = ["", " ", *partitioner.FOREIGN, "x" * 100_000, "\x00\n"]

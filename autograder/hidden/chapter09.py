@@ -5,7 +5,7 @@ from __future__ import annotations
 from podlab.checks.bench import Bench
 from podlab.checks.hidden import Hidden
 from podlab.course.one_process import memory, plan, profile
-from podlab.course.plain import Problem, judged, short
+from podlab.course.plain import Problem, computed, judged, short
 
 CHECKS = Hidden()
 add = CHECKS.add
@@ -43,7 +43,7 @@ def goes_on(scene: str, bench: Bench) -> str | Problem:
 
 
 @CHECKS("09.2", "less-memory", "Which is cheaper", weight=1, needs=["memory"])
-@judged("the way that takes less memory is named; the whole if both take the same")
+@computed("the way that takes less memory is named; the whole if both take the same")
 def less_memory(scene: str, bench: Bench) -> str | Problem:
     """Light and heavy loads, and a tie."""
     cases = [(plan.parts(bench), rate, frame) for rate in (1, 5, 40, 90) for frame in (10, 60)]

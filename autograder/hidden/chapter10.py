@@ -8,7 +8,7 @@ from podlab.checks.bench import Bench
 from podlab.checks.contract import Inconclusive
 from podlab.checks.hidden import Hidden
 from podlab.course.five_services import features, ingestion, pages, serving, training
-from podlab.course.plain import Problem, judged, short
+from podlab.course.plain import Problem, computed, judged, short
 
 CHECKS = Hidden()
 add = CHECKS.add
@@ -57,7 +57,7 @@ def poison(scene: str, bench: Bench) -> str | Problem:
 
 
 @CHECKS("10.2", "late", "Late events, out of order", weight=2, needs=["offline", "online"])
-@judged(
+@computed(
     "an event counts as of its date, whenever it arrives: online and offline give the same for any order of arrival"
 )
 def late(scene: features.Scene, bench: Bench) -> str | Problem:

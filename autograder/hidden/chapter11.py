@@ -5,7 +5,7 @@ from __future__ import annotations
 from podlab.checks.bench import Bench
 from podlab.checks.hidden import Hidden
 from podlab.course.closed_stall import breaker, budget, once_more, page
-from podlab.course.plain import Problem, judged
+from podlab.course.plain import Problem, computed, judged
 
 CHECKS = Hidden()
 add = CHECKS.add
@@ -52,7 +52,7 @@ def nothing_left(scene: str, bench: Bench) -> str | Problem:
 
 
 @CHECKS("11.2", "again", "A trial that fails begins another rest", weight=2, needs=["one-tries"])
-@judged("if the call that tries fails, nobody calls for another `rest` seconds, and then one tries again")
+@computed("if the call that tries fails, nobody calls for another `rest` seconds, and then one tries again")
 def again(scene: str, bench: Bench) -> str | Problem:
     """Three trials that fail, then one that is answered."""
     one = breaker.setting(bench)
@@ -78,7 +78,7 @@ def again(scene: str, bench: Bench) -> str | Problem:
 
 
 @CHECKS("11.2", "hardly-any", "A dead service is hardly called", weight=1, needs=["opens"])
-@judged("of hundreds of calls during an outage hardly any reach the dead service, and soon after it all do")
+@computed("of hundreds of calls during an outage hardly any reach the dead service, and soon after it all do")
 def hardly_any(scene: str, bench: Bench) -> str | Problem:
     """Five calls a second; the service is dead from second 10 to second 60."""
     one, step, calls = breaker.setting(bench), 0.2, 400
@@ -135,7 +135,7 @@ def all_stopped(scene: page.Scene, bench: Bench) -> str | Problem:
 
 
 @CHECKS("11.4", "full", "A long quiet saves up no storm", weight=2, needs=["quiet"])
-@judged("however long nothing failed, the budget never holds more than `most` tries")
+@computed("however long nothing failed, the budget never holds more than `most` tries")
 def full(scene: str, bench: Bench) -> str | Problem:
     """Many calls without a failure, then a hundred failures at once; and again."""
     one = budget.setting(bench)

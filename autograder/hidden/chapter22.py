@@ -10,7 +10,7 @@ from podlab.checks.bench import Bench
 from podlab.checks.contract import Exercise, Result, failed, passed
 from podlab.checks.world import World
 from podlab.course.logs import events, searching, shipping, surviving
-from podlab.course.plain import Problem, judged, short, values
+from podlab.course.plain import Problem, computed, judged, short, values
 
 
 def add(exercises: dict[str, Exercise]) -> None:
@@ -50,7 +50,7 @@ def later(scene: searching.Scene, bench: Bench) -> str | Problem:
     return searching.exactly(scene, scene.incident.begin - 900, scene.incident.end + 1500)
 
 
-@judged("an empty file has no events; a file that begins in the middle of a stack trace loses no line of it")
+@computed("an empty file has no events; a file that begins in the middle of a stack trace loses no line of it")
 def edges(scene: events.Scene, bench: Bench) -> str | Problem:
     """The file before this one was rotated away."""
     word = f"{bench.random.getrandbits(32):08x}"

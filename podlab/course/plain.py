@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import wraps
 from typing import Any
 
@@ -34,8 +34,11 @@ class _Trouble(Exception):
         self.called, self.shown = called, shown
 
 
-def judged(expected: str) -> Callable[[Callable[[Any, Any], str | Problem]], CheckFunction]:
-    """Decorator that makes a check of a function that returns what it observed, or a Problem."""
+def judged(expected: str, *, certain: bool = False) -> Callable[[Callable[[Any, Any], str | Problem]], CheckFunction]:
+    """Decorator that makes a check of a function that returns what it observed, or a Problem.
+
+    `certain`: see `computed`.
+    """
 
     def wrap(function: Callable[[Any, Any], str | Problem]) -> CheckFunction:
         @wraps(function)
@@ -51,14 +54,30 @@ def judged(expected: str) -> Callable[[Callable[[Any, Any], str | Problem]], Che
                         next_step="Write the function in place of the line that raises NotImplementedError.",
                         certain=True,
                     )
-                return trouble.called.trouble(expected, trouble.shown)
+                result = trouble.called.trouble(expected, trouble.shown)
+                return replace(result, certain=certain and trouble.called.kind in ("raised", "unfit", "unusable"))
             if isinstance(found, Problem):
-                return failed(expected, found.observed, cause=found.cause, next_step=found.next_step, **found.evidence)
+                return failed(
+                    expected,
+                    found.observed,
+                    cause=found.cause,
+                    next_step=found.next_step,
+                    certain=certain,
+                    **found.evidence,
+                )
             return passed(expected, found)
 
         return check
 
     return wrap
+
+
+def computed(expected: str) -> Callable[[Callable[[Any, Any], str | Problem]], CheckFunction]:
+    """`judged` where only values decide that the learner's code computes: no machine makes others of them.
+
+    A Problem is believed at once, and so is an error that the code raises; a call that did not come back is not.
+    """
+    return judged(expected, certain=True)
 
 
 def called(bench: Code, source: str, name: str, calls: Sequence[Sequence[Json]], seconds: float = 10) -> list[Called]:

@@ -8,7 +8,7 @@ from typing import Any
 from podlab.checks.bench import Bench
 from podlab.checks.contract import Answer, Exercise, HandIn, Hint, Json
 from podlab.course.closed_stall.once_more import LESSON
-from podlab.course.plain import Problem, judged, made
+from podlab.course.plain import Problem, computed, made
 from podlab.widgets.timeline import Bar, Mark, kept
 
 NAME = "Breaker"
@@ -110,7 +110,7 @@ EXERCISE = Exercise(
 
 
 @EXERCISE.check("opens", "After enough failures nobody calls", weight=3)
-@judged("after `failures` failures in a row, allow is False until `rest` seconds have passed since the last of them")
+@computed("after `failures` failures in a row, allow is False until `rest` seconds have passed since the last of them")
 def opens(scene: str, bench: Bench) -> str | Problem:
     """Before, at and after the last failure."""
     one = setting(bench)
@@ -138,7 +138,7 @@ def opens(scene: str, bench: Bench) -> str | Problem:
 
 
 @EXERCISE.check("in-a-row", "A success in between starts the count anew", weight=2)
-@judged("failures with successes in between never open the breaker")
+@computed("failures with successes in between never open the breaker")
 def in_a_row(scene: str, bench: Bench) -> str | Problem:
     """Nearly enough failures, a success, again and again."""
     one = setting(bench)
@@ -159,7 +159,7 @@ def in_a_row(scene: str, bench: Bench) -> str | Problem:
 
 
 @EXERCISE.check("one-tries", "After the rest one call tries", weight=3, needs=["opens"])
-@judged("when the rest is over, exactly one call is allowed; the others wait for what becomes of it")
+@computed("when the rest is over, exactly one call is allowed; the others wait for what becomes of it")
 def one_tries(scene: str, bench: Bench) -> str | Problem:
     """Ten callers right after the rest."""
     one = setting(bench)
@@ -181,7 +181,9 @@ def one_tries(scene: str, bench: Bench) -> str | Problem:
 
 
 @EXERCISE.check("recovers", "It closes when the service is back", weight=2, needs=["opens"])
-@judged("after the call that tried was answered, all calls are allowed, and it takes `failures` failures again to open")
+@computed(
+    "once the call that tried was answered, all calls are allowed, and it takes `failures` failures again to open"
+)
 def recovers(scene: str, bench: Bench) -> str | Problem:
     """A trial that is answered."""
     one = setting(bench)

@@ -9,7 +9,7 @@ from podlab.checks.contract import Answer, Exercise, HandIn, Hint
 from podlab.checks.talks import Talk
 from podlab.course.closed_stall.once_more import LESSON
 from podlab.course.outside import answered
-from podlab.course.plain import Problem, judged, made
+from podlab.course.plain import Problem, computed, made
 
 NAME = "Budget"
 #: Follows the learner's cell: many calls at once, since a budget says nothing to them; each "take" is asked for alone.
@@ -88,7 +88,7 @@ EXERCISE = Exercise(
 
 
 @EXERCISE.check("quiet", "A rare trouble gets its second try", weight=2)
-@judged("if seldom a call fails, every one that does gets a second try")
+@computed("if seldom a call fails, every one that does gets a second try")
 def quiet(scene: str, bench: Bench) -> str | Problem:
     """From the start, then one failure in twice as many calls as earn a try."""
     one, times = setting(bench), 50
@@ -103,7 +103,7 @@ def quiet(scene: str, bench: Bench) -> str | Problem:
 
 
 @EXERCISE.check("storm", "When everything fails, few try again", weight=3)
-@judged("of calls that all fail, `most` are tried again, and after that only the share that calls earn")
+@computed("of calls that all fail, `most` are tried again, and after that only the share that calls earn")
 def storm(scene: str, bench: Bench) -> str | Problem:
     """Every call fails and asks for a second try."""
     one, calls = setting(bench), 200
@@ -125,7 +125,7 @@ def storm(scene: str, bench: Bench) -> str | Problem:
 
 
 @EXERCISE.check("apart", "One budget for each service", weight=1, needs=["storm"])
-@judged("what one budget has spent is there in another")
+@computed("what one budget has spent is there in another")
 def apart(scene: str, bench: Bench) -> str | Problem:
     """Two budgets; all of the first is used up, then the second is asked."""
     one = setting(bench)

@@ -9,7 +9,7 @@ from typing import Any
 from podlab.checks.bench import Bench
 from podlab.checks.contract import Answer, Exercise, HandIn, Hint
 from podlab.course.five_services.ingestion import LESSON
-from podlab.course.plain import Problem, judged, made, short, values
+from podlab.course.plain import Problem, computed, made, short, values
 
 OFFLINE, ONLINE = "offline", "Online"
 _CLOSE = 1e-9
@@ -168,7 +168,7 @@ EXERCISE = Exercise(
 
 
 @EXERCISE.check("offline", "The vector, by its definition", weight=2)
-@judged("offline(events, user, as_of) gives [movies, mean against everybody's, seconds since the last]")
+@computed("offline(events, user, as_of) gives [movies, mean against everybody's, seconds since the last]")
 def by_definition(scene: Scene, bench: Bench) -> str | Problem:
     """Questions after all events."""
     events = history(bench.random, 25)
@@ -177,7 +177,7 @@ def by_definition(scene: Scene, bench: Bench) -> str | Problem:
 
 
 @EXERCISE.check("future", "Nothing of the future", weight=3, needs=["offline"])
-@judged("what happens at `as_of` or later changes no vector as of that moment, its own user's or another's")
+@computed("what happens at `as_of` or later changes no vector as of that moment, its own user's or another's")
 def future(scene: Scene, bench: Bench) -> str | Problem:
     """The same moments with and without what came later."""
     events = history(bench.random, 30)
@@ -186,7 +186,7 @@ def future(scene: Scene, bench: Bench) -> str | Problem:
 
 
 @EXERCISE.check("online", "Online, as it happens", weight=2)
-@judged("Online sees events one by one, and vector(user, now) is what is known then")
+@computed("Online sees events one by one, and vector(user, now) is what is known then")
 def as_it_happens(scene: Scene, bench: Bench) -> str | Problem:
     """Asked after each event."""
     events = history(bench.random, 20)
@@ -201,7 +201,7 @@ def as_it_happens(scene: Scene, bench: Bench) -> str | Problem:
 
 
 @EXERCISE.check("same", "Online and offline are the same", weight=3, needs=["offline", "online"])
-@judged("for any moment, also one long past, vector(user, as_of) of Online is offline(events, user, as_of)")
+@computed("for any moment, also one long past, vector(user, as_of) of Online is offline(events, user, as_of)")
 def both(scene: Scene, bench: Bench) -> str | Problem:
     """After a whole history, both are asked about the same moments."""
     events = history(bench.random, 30)

@@ -14,7 +14,7 @@ from podlab.checks.bench import Bench
 from podlab.checks.contract import Answer, Exercise, HandIn, Hint, Inconclusive, Json
 from podlab.course.lead_node.election import LESSON
 from podlab.course.outside import answered
-from podlab.course.plain import Problem, judged, made, short
+from podlab.course.plain import Problem, computed, made, short
 from podlab.distributed.harness import Harness
 from podlab.widgets.timeline import Bar, Mark, kept
 
@@ -235,7 +235,7 @@ def _picture(story: Story, node: str, times: Sequence[float], said: Sequence[Jso
 
 
 @EXERCISE.check("stopped", "A process that is stopped for a while", weight=3)
-@judged(f"silent for more than {ALIVE} s is slow, until it has been silent for its patience; heard again, it is alive")
+@computed(f"silent for more than {ALIVE} s is slow, until it was so for its patience; heard again, it is alive")
 def stopped(scene: Scene, bench: Bench) -> str | Problem:
     """SIGSTOP and SIGCONT of a real process."""
     story = scene.happened()
@@ -253,7 +253,7 @@ def stopped(scene: Scene, bench: Bench) -> str | Problem:
 
 
 @EXERCISE.check("killed", "A process that is killed", weight=3)
-@judged("a killed process is slow at first, and dead when its patience has run out")
+@computed("a killed process is slow at first, and dead when its patience has run out")
 def killed(scene: Scene, bench: Bench) -> str | Problem:
     """SIGKILL of a real process."""
     story = scene.happened()
@@ -269,7 +269,7 @@ def killed(scene: Scene, bench: Bench) -> str | Problem:
 
 
 @EXERCISE.check("steady", "A process in peace is left alone", weight=2, needs=["killed"])
-@judged("while the others are stopped and killed, the third is alive, as long as it is heard")
+@computed("while the others are stopped and killed, the third is alive, as long as it is heard")
 def steady(scene: Scene, bench: Bench) -> str | Problem:
     """The process to which nothing was done."""
     found = compare(
@@ -303,7 +303,7 @@ def _gaps(chance_gap: float, nodes: Sequence[str]) -> Story:
 
 
 @EXERCISE.check("learns", "A mistake makes it more patient, with that node", weight=2, needs=["killed"])
-@judged("whenever a node is heard again after it was called dead, it gets twice the patience, and no other does")
+@computed("whenever a node is heard again after it was called dead, it gets twice the patience, and no other does")
 def learns(scene: Scene, bench: Bench) -> str | Problem:
     """Long silences of one node, and the end of others."""
     total = 0

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from podlab.checks.bench import Bench
 from podlab.checks.contract import Answer, Exercise, HandIn, Hint, Inconclusive, Json
 from podlab.course.lead_node.election import LESSON
-from podlab.course.plain import Problem, judged, short, values
+from podlab.course.plain import Problem, computed, short, values
 from podlab.distributed.election import simulated
 from podlab.widgets.timeline import Bar, Mark, kept
 
@@ -221,7 +221,7 @@ def _picture(steps: Sequence[Step], index: int) -> dict[str, Json]:
 
 
 @EXERCISE.check("fresh", "The leader may write, as often as it likes", weight=3)
-@judged("a write with the highest token so far, or a higher one, is accepted and can be read")
+@computed("a write with the highest token so far, or a higher one, is accepted and can be read")
 def fresh(source: str, bench: Bench) -> str | Problem:
     """One leader after the other, nobody late."""
     chance, scripts = bench.random, []
@@ -237,14 +237,14 @@ def fresh(source: str, bench: Bench) -> str | Problem:
 
 
 @EXERCISE.check("stale", "A former leader is refused", weight=3, needs=["fresh"])
-@judged("a write with a lower token than the highest so far returns False and changes nothing")
+@computed("a write with a lower token than the highest so far returns False and changes nothing")
 def stale(source: str, bench: Bench) -> str | Problem:
     """The writes of elections in which leaders freeze and come back."""
     return compare(source, bench, elections(bench, 12))
 
 
 @EXERCISE.check("crash", "The store remembers after a crash", weight=2, needs=["fresh"])
-@judged("what was written, and the highest token, are known after the store was started again")
+@computed("what was written, and the highest token, are known after the store was started again")
 def crash(source: str, bench: Bench) -> str | Problem:
     """A crash between two leaders, and elections with crashes."""
     steps = [

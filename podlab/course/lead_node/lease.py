@@ -10,7 +10,7 @@ from podlab.checks.bench import Bench
 from podlab.checks.contract import Answer, Exercise, HandIn, Hint, Json
 from podlab.course.lead_node.election import LESSON
 from podlab.course.outside import answered
-from podlab.course.plain import Problem, judged
+from podlab.course.plain import Problem, computed
 from podlab.widgets.timeline import Bar, Mark, kept
 
 NAME = "Lease"
@@ -218,7 +218,7 @@ def cut_off(bench: Bench, share: float, drift: float = 0.0, fast: float = 1.0) -
 
 
 @EXERCISE.check("holds", "In peace it is held without a gap", weight=3)
-@judged("from the first answer on the lease is held, for it is renewed in time")
+@computed("from the first answer on the lease is held, for it is renewed in time")
 def holds(source: str, bench: Bench) -> str | Problem:
     """Look at every tick after the first answer; before it nothing is held."""
     runs = tried(source, bench, [in_peace(bench) for _ in range(10)] + [in_peace(bench, 0.05) for _ in range(5)])
@@ -249,7 +249,7 @@ def holds(source: str, bench: Bench) -> str | Problem:
 
 
 @EXERCISE.check("ends", "Cut off, it lets go before the promise ends", weight=3, needs=["holds"])
-@judged("when no question gets through any more, the lease is no longer held when the service's promise ends")
+@computed("when no question gets through any more, the lease is no longer held when the service's promise ends")
 def ends(source: str, bench: Bench) -> str | Problem:
     """Slow answers, then none."""
     return too_long(
@@ -262,7 +262,7 @@ def ends(source: str, bench: Bench) -> str | Problem:
 
 
 @EXERCISE.check("lost", "Two lost answers do no harm", weight=2, needs=["holds"])
-@judged("if two answers in a row are lost, the lease is held all the same")
+@computed("if two answers in a row are lost, the lease is held all the same")
 def lost(source: str, bench: Bench) -> str | Problem:
     """Every third answer arrives."""
     trials = []
@@ -285,7 +285,7 @@ def lost(source: str, bench: Bench) -> str | Problem:
 
 
 @EXERCISE.check("measure", "It does not ask all the time", weight=1, needs=["holds"])
-@judged("at most 8 questions in the time of one length")
+@computed("at most 8 questions in the time of one length")
 def measure(source: str, bench: Bench) -> str | Problem:
     """Count the questions."""
     most = 0

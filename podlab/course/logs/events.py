@@ -11,7 +11,7 @@ from podlab.checks.contract import Answer, Exercise, HandIn, Hint, Json
 from podlab.course.logs.container_log import Event, File, written
 from podlab.course.logs.scenes import LESSON
 from podlab.course.logs.store import Store
-from podlab.course.plain import Problem, judged, short, values
+from podlab.course.plain import Problem, computed, judged, short, values
 
 NAME = "events"
 
@@ -107,7 +107,7 @@ def looked_at(
 
 
 @EXERCISE.check("fields", "JSON and text become fields", weight=2)
-@judged("each line of JSON gives its own fields, each line of text level and message; time and stream with both")
+@computed("each line of JSON gives its own fields, each line of text level and message; time and stream with both")
 def fields(scene: Scene, bench: Bench) -> str | Problem:
     """Lines that are events."""
     return looked_at(
@@ -120,7 +120,7 @@ def fields(scene: Scene, bench: Bench) -> str | Problem:
 
 
 @EXERCISE.check("trace", "A stack trace is one event", weight=2, needs=["fields"])
-@judged("a line that begins neither with [LEVEL] nor with { goes on with the event before it")
+@computed("a line that begins neither with [LEVEL] nor with { goes on with the event before it")
 def trace(scene: Scene, bench: Bench) -> str | Problem:
     """Five lines, one event; its last line is not indented."""
     return looked_at(
@@ -133,7 +133,7 @@ def trace(scene: Scene, bench: Bench) -> str | Problem:
 
 
 @EXERCISE.check("long", "A long line is put together", weight=2, needs=["fields"])
-@judged("lines with the flag P are put together with the next ones of their stream, until one has the flag F")
+@computed("lines with the flag P are put together with the next ones of their stream, until one has the flag F")
 def long(scene: Scene, bench: Bench) -> str | Problem:
     """Texts in three pieces."""
     return looked_at(
@@ -146,7 +146,7 @@ def long(scene: Scene, bench: Bench) -> str | Problem:
 
 
 @EXERCISE.check("streams", "Two streams do not mix", weight=2, needs=["trace"])
-@judged("while a stack trace is written to one stream, lines of the other stream are events of their own")
+@computed("while a stack trace is written to one stream, lines of the other stream are events of their own")
 def streams(scene: Scene, bench: Bench) -> str | Problem:
     """Both by turns."""
     return looked_at(
@@ -160,7 +160,7 @@ def streams(scene: Scene, bench: Bench) -> str | Problem:
 
 
 @EXERCISE.check("broken", "What is no JSON is not lost", weight=1, needs=["fields"])
-@judged("a line that begins like JSON and is none becomes a message as it is")
+@computed("a line that begins like JSON and is none becomes a message as it is")
 def broken(scene: Scene, bench: Bench) -> str | Problem:
     """A program was killed in the middle of a line."""
     return looked_at(

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from podlab.checks.bench import Bench
 from podlab.checks.contract import Answer, Exercise, HandIn, Hint, Json
 from podlab.course.map_reduce.words import LESSON
-from podlab.course.plain import Problem, judged, short, values
+from podlab.course.plain import Problem, computed, short, values
 
 MAP, COMBINE, REDUCE = "map_rating", "combine_ratings", "mean_rating"
 
@@ -159,7 +159,7 @@ EXERCISE = Exercise(
 
 
 @EXERCISE.check("mean", "The mean, if nothing is combined", weight=2)
-@judged("values that come straight from the mapper give the mean of the movie's ratings")
+@computed("values that come straight from the mapper give the mean of the movie's ratings")
 def uncombined(scene: Scene, bench: Bench) -> str | Problem:
     """One split, no combiner."""
     records = ratings(bench.random, 80)
@@ -168,7 +168,7 @@ def uncombined(scene: Scene, bench: Bench) -> str | Problem:
 
 
 @EXERCISE.check("combined", "The same mean, if every split combines", weight=3)
-@judged("with one combined value for each movie and split, the means are the same, however the records are cut")
+@computed("with one combined value for each movie and split, the means are the same, however the records are cut")
 def every_split(scene: Scene, bench: Bench) -> str | Problem:
     """Splits of very different length, each combined; and cut again in another way."""
     records, told = ratings(bench.random, 120), ""
@@ -185,7 +185,7 @@ def every_split(scene: Scene, bench: Bench) -> str | Problem:
 
 
 @EXERCISE.check("small", "A combined value stays small", weight=2)
-@judged("the combined value of 3,000 ratings is hardly longer than that of two")
+@computed("the combined value of 3,000 ratings is hardly longer than that of two")
 def small(scene: Scene, bench: Bench) -> str | Problem:
     """Compare the lengths of two combined values as JSON."""
     pairs = scene.mapped(bench, [("Heat", bench.random.randint(1, 10) / 2) for _ in range(3000)])

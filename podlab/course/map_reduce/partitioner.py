@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from podlab.checks.bench import Bench
 from podlab.checks.contract import Answer, Exercise, HandIn, Hint, Inconclusive, Json
 from podlab.course.map_reduce.words import FOREIGN, LESSON
-from podlab.course.plain import Problem, judged, short, values
+from podlab.course.plain import Problem, computed, short, values
 
 NAME = "partition"
 #: How much more than its share a reducer may get.
@@ -87,7 +87,7 @@ def balance(scene: str, bench: Bench, keys: Sequence[str], reducers: int, what: 
 
 
 @EXERCISE.check("range", "A number of a reducer", weight=2)
-@judged("partition(key, reducers) is a whole number from 0 to reducers - 1, for every number of reducers")
+@computed("partition(key, reducers) is a whole number from 0 to reducers - 1, for every number of reducers")
 def in_range(scene: str, bench: Bench) -> str | Problem:
     """Some keys, some numbers of reducers."""
     keys = [f"word{bench.random.randrange(10**6)}" for _ in range(50)]
@@ -99,7 +99,7 @@ def in_range(scene: str, bench: Bench) -> str | Problem:
 
 
 @EXERCISE.check("stable", "The same in every process", weight=3)
-@judged(f"{PROCESSES} processes, each started anew, send every key to the same reducer")
+@computed(f"{PROCESSES} processes, each started anew, send every key to the same reducer")
 def stable(scene: str, bench: Bench) -> str | Problem:
     """Ask new processes for the same keys, and look whether their hashes really differ."""
     keys = [f"word{bench.random.randrange(10**6)}" for _ in range(60)]
@@ -121,7 +121,7 @@ def stable(scene: str, bench: Bench) -> str | Problem:
 
 
 @EXERCISE.check("balanced", "Every reducer gets its share", weight=3)
-@judged("of thousands of different words, no reducer gets a third more than an equal share")
+@computed("of thousands of different words, no reducer gets a third more than an equal share")
 def balanced(scene: str, bench: Bench) -> str | Problem:
     """Random words of a few letters."""
     chance = bench.random

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from podlab.checks.bench import Bench
 from podlab.checks.contract import Answer, Exercise, HandIn, Hint, Json
-from podlab.course.plain import Problem, judged, short, values
+from podlab.course.plain import Problem, computed, short, values
 
 LESSON = "notebooks/05-mapreduce-from-scratch.ipynb"
 MAP, REDUCE = "map_words", "reduce_words"
@@ -193,14 +193,14 @@ def lines(chance: random.Random, count: int, words: Sequence[str]) -> list[str]:
 
 
 @EXERCISE.check("words", "Words are counted as a loop would count them", weight=3)
-@judged("map and reduce give the same counts as one loop over all lines")
+@computed("map and reduce give the same counts as one loop over all lines")
 def plainly(scene: Scene, bench: Bench) -> str | Problem:
     """Random titles and tags."""
     return job(scene, bench, [lines(bench.random, 60, [*TITLES, *TAGS])])
 
 
 @EXERCISE.check("nothing", "Lines without words give nothing", weight=1)
-@judged("an empty line, or one of spaces and punctuation, gives no pair at all")
+@computed("an empty line, or one of spaces and punctuation, gives no pair at all")
 def nothing(scene: Scene, bench: Bench) -> str | Problem:
     """Empty lines among others."""
     empty = ["", "   ", "...", "\t\n", "-- !?"]
@@ -218,14 +218,14 @@ def nothing(scene: Scene, bench: Bench) -> str | Problem:
 
 
 @EXERCISE.check("unicode", "Words of all languages", weight=2, needs=["words"])
-@judged("letters are what isalnum says, and upper and lower case are one by casefold")
+@computed("letters are what isalnum says, and upper and lower case are one by casefold")
 def unicode(scene: Scene, bench: Bench) -> str | Problem:
     """Titles of other alphabets."""
     return job(scene, bench, [lines(bench.random, 30, FOREIGN) + FOREIGN])
 
 
 @EXERCISE.check("partial", "Numbers may be sums already", weight=2, needs=["words"])
-@judged("the counts stay the same if the numbers of some splits are reduced before they are sent")
+@computed("the counts stay the same if the numbers of some splits are reduced before they are sent")
 def partial(scene: Scene, bench: Bench) -> str | Problem:
     """Three splits, of which the first two are combined with reduce itself."""
     splits = [lines(bench.random, 25, [*TITLES, *TAGS]) for _ in range(3)]

@@ -7,7 +7,7 @@ from typing import Any
 from podlab.checks.bench import Bench
 from podlab.checks.contract import Answer, Exercise, HandIn, Hint, Inconclusive
 from podlab.course.one_process.profile import LESSON
-from podlab.course.plain import Problem, judged, values
+from podlab.course.plain import Problem, computed, judged, values
 from podlab.distributed.farm import farm
 from podlab.waiting import pause
 
@@ -108,21 +108,21 @@ def _cases(bench: Bench, count: int = 12) -> list[tuple[Parts, int, int]]:
 
 
 @EXERCISE.check("whole", "Copies of the whole", weight=2)
-@judged("the fewest copies of the whole that can do all the work that arrives")
+@computed("the fewest copies of the whole that can do all the work that arrives")
 def whole(scene: str, bench: Bench) -> str | Problem:
     """Numbers of copies."""
     return compare(scene, bench, _cases(bench), "whole", "copies") or "twelve loads, the fewest copies for each"
 
 
 @EXERCISE.check("split", "Copies of each part", weight=2)
-@judged("the fewest copies of each part, at least one")
+@computed("the fewest copies of each part, at least one")
 def split(scene: str, bench: Bench) -> str | Problem:
     """Numbers of copies by part."""
     return compare(scene, bench, _cases(bench), "split", "copies") or "twelve loads, the fewest copies of each part"
 
 
 @EXERCISE.check("memory", "What both take", weight=2, needs=["whole", "split"])
-@judged("memory: each copy takes its parts' and one frame")
+@computed("memory: each copy takes its parts' and one frame")
 def memory(scene: str, bench: Bench) -> str | Problem:
     """MiB of both."""
     cases = _cases(bench)

@@ -9,7 +9,7 @@ from typing import Any
 
 from podlab.checks.bench import Bench
 from podlab.checks.contract import Answer, Exercise, HandIn, Hint, Inconclusive, Json
-from podlab.course.plain import Problem, judged, short, values
+from podlab.course.plain import Problem, computed, judged, short, values
 from podlab.course.split_and_conquer.split import LESSON
 from podlab.distributed.farm import farm
 from podlab.waiting import pause
@@ -127,7 +127,7 @@ def too_long(scene: str, bench: Bench, cases: list[list[Json]], cause: str, next
 
 
 @EXERCISE.check("once", "Every task is dealt once", weight=2)
-@judged("the lists of all workers together hold every task number exactly once")
+@computed("the lists of all workers together hold every task number exactly once")
 def once(scene: str, bench: Bench) -> str | Problem:
     """Add the lists up."""
     chance = bench.random
@@ -137,7 +137,7 @@ def once(scene: str, bench: Bench) -> str | Problem:
 
 
 @EXERCISE.check("skewed", "Nobody is long behind", weight=3)
-@judged("with very different tasks, the last worker ends at most 10 % later than in the longest-first deal")
+@computed("with very different tasks, the last worker ends at most 10 % later than in the longest-first deal")
 def spread(scene: str, bench: Bench) -> str | Problem:
     """Many random deals."""
     chance = bench.random
@@ -152,7 +152,7 @@ def spread(scene: str, bench: Bench) -> str | Problem:
 
 
 @EXERCISE.check("equal", "Equal tasks are dealt evenly", weight=1, needs=["once"])
-@judged("with equal tasks, no worker has two tasks more than another")
+@computed("with equal tasks, no worker has two tasks more than another")
 def equal(scene: str, bench: Bench) -> str | Problem:
     """All tasks of one length."""
     cases: list[list[Json]] = [[[1.0] * count, 4] for count in (4, 9, 16, 30)]

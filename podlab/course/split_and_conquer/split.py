@@ -8,7 +8,7 @@ from itertools import chain
 
 from podlab.checks.bench import Bench
 from podlab.checks.contract import Answer, Exercise, HandIn, Hint, Json
-from podlab.course.plain import Problem, called, judged, short, values
+from podlab.course.plain import Problem, called, computed, short, values
 
 LESSON = "notebooks/01-split-and-conquer.ipynb"
 NAME = "split"
@@ -76,7 +76,7 @@ def misshapen(items: list[Json], parts: int, value: Json) -> Problem | None:
 
 
 @EXERCISE.check("covers", "Every item is in exactly one piece", weight=3)
-@judged("all pieces together hold every item of the list, each as often as the list does")
+@computed("all pieces together hold every item of the list, each as often as the list does")
 def covers(scene: str, bench: Bench) -> str | Problem:
     """Compare the items of all pieces with the list, over many lists."""
     cases = _lists(bench.random)
@@ -96,7 +96,7 @@ def covers(scene: str, bench: Bench) -> str | Problem:
 
 
 @EXERCISE.check("pieces", "As many pieces as were asked for", weight=2)
-@judged("split(items, parts) returns exactly `parts` pieces; some are empty where there are too few items")
+@computed("split(items, parts) returns exactly `parts` pieces; some are empty where there are too few items")
 def pieces(scene: str, bench: Bench) -> str | Problem:
     """Count the pieces."""
     cases = _lists(bench.random)
@@ -113,7 +113,7 @@ def pieces(scene: str, bench: Bench) -> str | Problem:
 
 
 @EXERCISE.check("even", "No worker gets more than the others", weight=2)
-@judged("the lengths of two pieces differ by one at most")
+@computed("the lengths of two pieces differ by one at most")
 def even(scene: str, bench: Bench) -> str | Problem:
     """Compare the longest piece with the shortest, where there are as many pieces as asked for."""
     cases = _lists(bench.random)
@@ -134,7 +134,7 @@ def even(scene: str, bench: Bench) -> str | Problem:
 
 
 @EXERCISE.check("unchanged", "The list is left alone", weight=1, needs=["covers"])
-@judged("the list that was handed over is the same afterwards")
+@computed("the list that was handed over is the same afterwards")
 def unchanged(scene: str, bench: Bench) -> str | Problem:
     """Look at the argument after the call."""
     cases = _lists(bench.random, 5)

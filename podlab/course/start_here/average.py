@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from podlab.checks.bench import Bench
 from podlab.checks.contract import Answer, Exercise, HandIn, Hint, Json
-from podlab.course.plain import Problem, called, judged, short, values
+from podlab.course.plain import Problem, called, computed, short, values
 from podlab.course.start_here import LESSON
 
 NAME = "average"
@@ -59,7 +59,7 @@ def _is_number(value: Json) -> bool:
 
 
 @EXERCISE.check("whole", "An average that is a whole number", weight=1)
-@judged("where all have given the same number of stars, that is the average")
+@computed("where all have given the same number of stars, that is the average")
 def whole(source: str, bench: Bench) -> str | Problem:
     """Lists of equal stars."""
     ratings = [[bench.random.randint(1, 5)] * bench.random.randint(1, 9) for _ in range(20)]
@@ -69,7 +69,7 @@ def whole(source: str, bench: Bench) -> str | Problem:
 
 
 @EXERCISE.check("fraction", "An average between two whole numbers", weight=2)
-@judged(f"the average of all stars, to within {TOLERANCE} stars")
+@computed(f"the average of all stars, to within {TOLERANCE} stars")
 def fraction(source: str, bench: Bench) -> str | Problem:
     """Lists of all kinds, and one whose average is certainly none of its stars."""
     return compare(
@@ -82,7 +82,7 @@ def fraction(source: str, bench: Bench) -> str | Problem:
 
 
 @EXERCISE.check("nobody", "A film that nobody has rated", weight=2)
-@judged("average([]) is None: no average is something else than an average of 0")
+@computed("average([]) is None: no average is something else than an average of 0")
 def nobody(source: str, bench: Bench) -> str | Problem:
     """The empty list."""
     (told,) = values(bench, source, NAME, [[[]]])
@@ -96,7 +96,7 @@ def nobody(source: str, bench: Bench) -> str | Problem:
 
 
 @EXERCISE.check("unchanged", "The list is left alone", weight=1, needs=["whole"])
-@judged("the list that was handed over is the same afterwards")
+@computed("the list that was handed over is the same afterwards")
 def unchanged(source: str, bench: Bench) -> str | Problem:
     """Look at the argument after the call."""
     cases = [[stars] for stars in lists(bench, 5)]
