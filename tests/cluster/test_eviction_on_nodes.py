@@ -61,7 +61,7 @@ def test_a_pod_without_measure_is_evicted(
         said, pressed = events(), ("NodeHasInsufficientMemory", "NodeHasSufficientMemory")
         return all(reason in said for reason in ("Starting", "NodeReady", *pressed))
 
-    until(told, "what happened to the node in its Events", timeout=30, interval=1, state=events)
+    until(told, "what happened to the node in its Events", timeout=60, interval=1, state=events)
     assert pods.status("neighbour")["phase"] == "Running"
 
 

@@ -71,7 +71,7 @@ def test_two_pods_have_the_same_port_and_a_service_reaches_both(pods: Pods, mach
     until(
         lambda: sum(len(s.get("endpoints") or ()) for s in pods.get("endpointslices")["items"]) == 2,
         "two endpoints",
-        timeout=30,
+        timeout=60,
     )
     address = pods.status("one")["podIP"]
     said = pods.run("exec", "one", "--", "python", "-c", ASK, "http://web/", "2")
@@ -160,7 +160,7 @@ def test_a_node_cannot_be_isolated_but_killed_and_brought_back(shared: Cluster, 
     assert marked(word)
     shared.nodes.kill("node-3")
     try:
-        until(lambda: not marked(word), "every process of the node ending", timeout=20)
+        until(lambda: not marked(word), "every process of the node ending", timeout=60)
     finally:
         shared.nodes.rejoin("node-3")
     pods.wait("there", lambda s: s["containerStatuses"][0]["restartCount"] == 1, "running again", timeout=60)
@@ -176,4 +176,4 @@ def test_sigkill_of_the_supervisor_leaves_no_process(make: Callable[..., Cluster
     supervisor = control.connect(folder.control)
     assert supervisor
     os.kill(supervisor.pid, signal.SIGKILL)
-    until(lambda: not any(map(marked, words)), "every process of the cluster ending", timeout=30)
+    until(lambda: not any(map(marked, words)), "every process of the cluster ending", timeout=60)

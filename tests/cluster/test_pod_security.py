@@ -64,7 +64,7 @@ def test_what_this_node_has_not_is_said(pods: Pods) -> None:
     handler = f"vm-{pods.namespace}"
     kind = {"apiVersion": "node.k8s.io/v1", "kind": "RuntimeClass", "metadata": {"name": handler}}
     pods.apply({**kind, "handler": "kata"})
-    until(lambda: handler in pods.run("get", "runtimeclass", "-o", "name"), "the RuntimeClass", timeout=10)
+    until(lambda: handler in pods.run("get", "runtimeclass", "-o", "name"), "the RuntimeClass", timeout=60)
     pods.apply(
         pod("filtered", container(securityContext=profile)),
         pod("flying", container(securityContext={"capabilities": {"add": ["FLY"]}})),

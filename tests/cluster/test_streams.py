@@ -131,7 +131,7 @@ def test_logs(run: Run) -> None:
         whole = run("logs", "web", "-c", "talker").stdout
         return "err" in whole and "1000" in whole
 
-    until(complete, "all output in the log", timeout=20, interval=0.2)
+    until(complete, "all output in the log", timeout=60, interval=0.2)
     assert sorted(whole.split(), key=lambda word: (not word.isdigit(), int(word) if word.isdigit() else 0)) == [
         *(str(number) for number in range(1, 1001)),
         "err",
@@ -149,7 +149,7 @@ def test_one_stream_of_a_log(run: Run) -> None:
     """Asked of the node itself: the API server passes the choice on only with the gate PodLogsQuerySplitStreams."""
     node = run("get", "pod", "web", "-o", "jsonpath={.spec.nodeName}").stdout
     path = f"/api/v1/nodes/{node}/proxy/containerLogs/{NAMESPACE}/web/talker?stream=Stderr"
-    until(lambda: run("get", "--raw", path).stdout == "err\n", "the one line on stderr", timeout=20, interval=0.2)
+    until(lambda: run("get", "--raw", path).stdout == "err\n", "the one line on stderr", timeout=60, interval=0.2)
 
 
 def test_errors_about_logs_are_the_kubelets(run: Run) -> None:

@@ -130,7 +130,7 @@ def test_a_claim_keeps_its_data_until_it_is_given_up(shared: Cluster, pods: Pods
     pods.delete("reader")
     pods.run("delete", "pvc", "kept")
     name = volume["metadata"]["name"]
-    until(lambda: name not in pods.run("get", "pv", "-o", "name"), "the volume going", timeout=30, interval=0.2)
+    until(lambda: name not in pods.run("get", "pv", "-o", "name"), "the volume going", timeout=60, interval=0.2)
     assert not folder.exists()
 
 
@@ -140,7 +140,7 @@ def test_a_retained_volume_stays_when_its_claim_goes(shared: Cluster, pods: Pods
         claim("mine"),
         pod("owner", container(script="touch /d/x", volumeMounts=mounts(data="/d")), volumes=[claimed("mine")]),
     )
-    until(lambda: pods.get("pvc", "mine")["spec"].get("volumeName"), "the claim being bound", timeout=30, interval=0.2)
+    until(lambda: pods.get("pvc", "mine")["spec"].get("volumeName"), "the claim being bound", timeout=60, interval=0.2)
     name = volume_of(pods, "mine")["metadata"]["name"]
     pods.run("patch", "pv", name, "-p", '{"spec":{"persistentVolumeReclaimPolicy":"Retain"}}')
     pods.delete("owner")
@@ -148,7 +148,7 @@ def test_a_retained_volume_stays_when_its_claim_goes(shared: Cluster, pods: Pods
     until(
         lambda: pods.get("pv", name)["status"]["phase"] == "Released",
         "the volume being released",
-        timeout=30,
+        timeout=60,
         interval=0.2,
     )
     assert list((home / f"data/clusters/{shared.name}/nodes").glob(f"*/host/var/lib/podlab/volumes/{name}"))
@@ -260,7 +260,7 @@ def test_trust_bundles_and_a_certificate_of_the_pods_own(pods: Pods, bundle: tup
         pod("certified", main, volumes=volumes, restartPolicy="Never"),
         pod("unmet", container(volumeMounts=mounts(all="/c")), volumes=unmet),
     )
-    until(lambda: pods.get("podcertificaterequests")["items"], "a request", timeout=30, interval=0.2)
+    until(lambda: pods.get("podcertificaterequests")["items"], "a request", timeout=60, interval=0.2)
     (request,) = pods.get("podcertificaterequests")["items"]
     patch = json.dumps({"status": signer.status(request)})
     pods.run(

@@ -128,7 +128,7 @@ def test_a_slowed_node_says_so_and_serves_on_until_it_is_fast(shared, kubectl, s
         return (Path(f"/proc/{machine}/stat").read_text().rpartition(")")[2].split()[0] == "T") is still
 
     for still in (True, False, True):
-        until(partial(stands, still), f"a machine that stands still: {still}", timeout=30, interval=0.02)
+        until(partial(stands, still), f"a machine that stands still: {still}", timeout=60, interval=0.02)
     assert answered(service) and ready(kubectl, shared, "node-2") == "True"
     shared.nodes.fast("node-2")
     assert not stands() and "slowed" not in " ".join(shared.status.notes) and shared.status.state == "running"

@@ -68,7 +68,7 @@ class PlainRoom(Room):
         for process in (self._starter, self._holder):
             with process:
                 process.kill()
-        waiting.until(lambda: not kill_marked([f"PODLAB_NODE={self.folder}"]), "the end of the room", timeout=10)
+        waiting.until(lambda: not kill_marked([f"PODLAB_NODE={self.folder}"]), "the end of the room", timeout=60)
 
 
 def open_plain_room() -> PlainRoom:

@@ -98,7 +98,7 @@ class Room:
     def kill(self) -> None:
         with contextlib.suppress(ProcessLookupError):
             os.kill(self.pid, 9)
-        waiting.until(lambda: not descendants(self.pid), "the end of every process of the room", timeout=10)
+        waiting.until(lambda: not descendants(self.pid), "the end of every process of the room", timeout=60)
 
 
 def _numbers(pid: int) -> list[int]:
@@ -198,7 +198,7 @@ def open_room(user: int | None, names: tuple[str, ...] = ("node-1",)) -> Room:
     waiting.until(
         (folder / "ready").exists,
         "the start of the room",
-        timeout=20,
+        timeout=60,
         state=lambda: "".join(log.read_text() for log in folder.glob("*.log")),
     )
     room.pids = {name: int(pid) for name, pid in (line.split() for line in (folder / "pids").read_text().splitlines())}
@@ -340,7 +340,7 @@ class Node:
         await waiting.until_async(
             lambda: _true(text in text_of(self.log(container))),
             f"{text!r} in the log of {container}",
-            timeout=10,
+            timeout=60,
             state=lambda: self.log(container).read_text(),
         )
 

@@ -169,7 +169,7 @@ async def test_orders_for_unknown_containers_are_fine(node: Node) -> None:
 async def test_a_command_runs_in_the_container_s_namespaces(node: Node) -> None:
     pod = await node.pod()
     container = await node.start(pod, "sh", "-c", "echo here > /tmp/file; exec sleep 100")
-    await waiting.until_async(lambda: _succeeds(node, container, "test", "-f", "/tmp/file"), "the file", timeout=10)
+    await waiting.until_async(lambda: _succeeds(node, container, "test", "-f", "/tmp/file"), "the file", timeout=60)
     assert await execute(node, container, "cat", "/tmp/file") == (0, "here\n")
     assert await execute(node, container, "hostname") == (0, f"{pod}\n")
     status, listing = await execute(node, container, "sh", "-c", "echo /proc/[0-9]*")
@@ -352,7 +352,7 @@ async def test_sharing_processes_gives_one_set_of_pids_and_an_end_of_one_s_own(n
         _, text = await execute(node, first, "sh", "-c", "cat /proc/[0-9]*/cmdline | tr '\\0' ' '")
         return [word for word in text.split() if word in ("101", "102", "103")]
 
-    await waiting.until_async(lambda: _equal(commands(), ["101", "102", "103"]), "three sleeps", timeout=10)
+    await waiting.until_async(lambda: _equal(commands(), ["101", "102", "103"]), "three sleeps", timeout=60)
     await node.runtime.signal_container(second, signal.SIGKILL)
     await node.runtime.wait_container(second)
     assert await commands() == ["101"]

@@ -168,4 +168,4 @@ async def test_a_root_is_seen_in_use_while_a_container_runs(node: Node) -> None:
     container = await node.start(await node.pod(), "sleep", "60", **image.settings)
     assert image.folder.name in mounted_roots()
     await node.runtime.remove_container(container)
-    waiting.until(lambda: image.folder.name not in mounted_roots(), "the root no longer in use", timeout=5)
+    waiting.until(lambda: image.folder.name not in mounted_roots(), "the root no longer in use", timeout=60)

@@ -104,7 +104,7 @@ async def test_after_rotation_no_line_is_lost_or_doubled(node: Node) -> None:
     async def complete() -> bool:
         return len(await lines()) >= 4000
 
-    await waiting.until_async(complete, "4000 lines", timeout=20)
+    await waiting.until_async(complete, "4000 lines", timeout=60)
     await node.runtime.signal_container(container, signal.SIGKILL)
     await node.runtime.wait_container(container)
     assert await lines() == [str(number) for number in range(4000)]
@@ -191,6 +191,6 @@ async def test_nothing_that_a_pod_puts_in_the_place_of_its_log_leads_out_of_the_
 async def test_a_container_that_writes_without_end_is_killed_promptly(node: Node) -> None:
     container = await node.start(await node.pod(), "sh", "-c", "yes")
     log = node.log(container)
-    await waiting.until_async(lambda: _larger(log, 5_000_000), "5 MB of log", timeout=20)
+    await waiting.until_async(lambda: _larger(log, 5_000_000), "5 MB of log", timeout=60)
     await node.runtime.signal_container(container, signal.SIGKILL)
     assert (await node.runtime.wait_container(container)).signal == 9

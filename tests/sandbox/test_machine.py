@@ -26,7 +26,7 @@ def test_a_supervisor_is_the_first_of_its_namespaces_and_detached(tmp_path) -> N
     log.write_text("before\n")
     script = "echo $$; pwd; cat; echo $WORD; echo /proc/[0-9]*; id -u; cat /proc/self/uid_map; ps -o sid= -p $$"
     pid = launch_supervisor(["sh", "-c", script], {"PATH": PATH, "WORD": "hello"}, log)
-    waiting.until(lambda: finished(pid), "the end of the supervisor", timeout=10)
+    waiting.until(lambda: finished(pid), "the end of the supervisor", timeout=60)
     before, number, folder, word, processes, user, ids, session = log.read_text().splitlines()
     assert (before, number, folder, word, processes, user) == ("before", "1", "/", "hello", "/proc/1", "0")
     assert ids.split()[:2] == ["0", str(os.geteuid())]
@@ -36,10 +36,10 @@ def test_a_supervisor_is_the_first_of_its_namespaces_and_detached(tmp_path) -> N
 def test_killing_a_supervisor_ends_what_it_has_started(tmp_path) -> None:
     script = "setsid sleep 1000 & trap '' TERM; (setsid sh -c 'sleep 1001 & sleep 1002'); sleep 1003"
     pid = launch_supervisor(["sh", "-c", script], {"PATH": PATH}, tmp_path / "log")
-    waiting.until(lambda: len(descendants(pid)) >= 5, "five processes", timeout=10)
+    waiting.until(lambda: len(descendants(pid)) >= 5, "five processes", timeout=60)
     alive = descendants(pid)
     os.kill(pid, 9)
-    waiting.until(lambda: not any(descendants(one) for one in alive), "their end", timeout=10)
+    waiting.until(lambda: not any(descendants(one) for one in alive), "their end", timeout=60)
 
 
 @pytest.mark.parametrize(
@@ -122,7 +122,7 @@ print(json.dumps([machine.alive(), machine.wait(0)]))
 
     assert await node.inside(program) == [True, False]
     await waiting.until_async(
-        lambda: asyncio.to_thread(lambda: zygotes() == 1), "the end of the inner machine", timeout=10
+        lambda: asyncio.to_thread(lambda: zygotes() == 1), "the end of the inner machine", timeout=60
     )
 
 

@@ -85,7 +85,7 @@ async def test_killing_a_machine_ends_its_processes_and_tells_its_clients(own_ro
     waiting.until(
         lambda: not any(map(running, inside)),
         "the end of the machine's processes",
-        timeout=10,
+        timeout=60,
     )
     with pytest.raises(RuntimeRefused, match="does not answer"):
         await runtimes["node-1"].inventory()
@@ -109,7 +109,7 @@ async def test_killing_the_room_leaves_no_process(own_room) -> None:
     waiting.until(
         lambda: not any(map(running, alive)),
         "the end of every process",
-        timeout=10,
+        timeout=60,
     )
     await runtime.close()
 

@@ -64,7 +64,7 @@ def test_a_process_its_sockets_and_its_use_are_seen_and_gone(child) -> None:
     assert process.stdout.readline() == b"worked\n"
     used = processes.used(process.pid)
     assert used.resident > 2**20 and used.processes == 1
-    waiting.until(lambda: processes.used(process.pid).cpu > 0, "some CPU time", timeout=10)
+    waiting.until(lambda: processes.used(process.pid).cpu > 0, "some CPU time", timeout=60)
     process.kill()
     process.wait()
     assert processes.identity(process.pid) is None
@@ -108,7 +108,7 @@ def test_an_orphan_is_left_until_it_has_ended_whether_anybody_takes_notice_or_no
     assert {name.partition(":")[0] for name in left["namespaces"]} == {"user", "net"}
     os.kill(orphan, signal.SIGKILL)
     # Neither it, whose parent is another one now, nor its first parent, which waits for us, counts any more.
-    waiting.until(lambda: not any(cluster_cycles.left(seen, started).values()), "nothing being left", timeout=30)
+    waiting.until(lambda: not any(cluster_cycles.left(seen, started).values()), "nothing being left", timeout=60)
     assert processes.stat(parent.pid)[0] == "Z"
     parent.wait()
     parent.stdout.close()
@@ -148,13 +148,13 @@ def test_strangers_are_those_from_before_and_their_children() -> None:
 
 def test_parts_are_told_by_command_lines() -> None:
     with subprocess.Popen([sys.executable, "-c", "input()", "-m", "podlab.node.agent"], stdin=subprocess.PIPE) as one:
-        waiting.until(lambda: processes.part(one.pid) == "agents", "the command line", timeout=5)
+        waiting.until(lambda: processes.part(one.pid) == "agents", "the command line", timeout=60)
         one.communicate(b"\n")
     with subprocess.Popen(["/bin/cat", "-", "/dev/null"], executable="/bin/cat", stdin=subprocess.PIPE) as other:
         assert processes.part(other.pid) == "pods"
         other.communicate(b"")
     with subprocess.Popen(["/opt/kube-apiserver", "-"], executable="/bin/cat", stdin=subprocess.PIPE) as server:
-        waiting.until(lambda: processes.part(server.pid) == "kube-apiserver", "the command line", timeout=5)
+        waiting.until(lambda: processes.part(server.pid) == "kube-apiserver", "the command line", timeout=60)
         server.communicate(b"")
 
 
@@ -168,7 +168,7 @@ def test_parts_are_told_by_command_lines() -> None:
 )
 def test_parts_are_told_by_titles(title: str, part: str) -> None:
     with subprocess.Popen([title, "-"], executable="/bin/cat", stdin=subprocess.PIPE) as one:
-        waiting.until(lambda: processes.part(one.pid) == part, "the command line", timeout=5)
+        waiting.until(lambda: processes.part(one.pid) == part, "the command line", timeout=60)
         one.communicate(b"")
 
 

@@ -214,7 +214,7 @@ def test_after_a_set_up_was_killed_the_next_one_goes_on(server: ReleaseServer, n
     server.go_on.clear()
     first = _ensure_elsewhere("kubectl")
     assert server.in_the_middle.wait(30)
-    waiting.until(lambda: _part("kubectl").exists() and _part("kubectl").stat().st_size, "a part", timeout=30)
+    waiting.until(lambda: _part("kubectl").exists() and _part("kubectl").stat().st_size, "a part", timeout=60)
     first.send_signal(signal.SIGKILL)
     first.communicate(timeout=30)
     size = _part("kubectl").stat().st_size

@@ -174,7 +174,7 @@ def test_a_source_that_cannot_be_used_says_so_for_every_call(source):
 
 def test_processes_that_the_code_started_end_with_it():
     called = calls.call(SOURCE, "f", "child", seconds=30)
-    until(lambda: process_state(called.value) in ("Z", "X", "gone"), "the child's end", timeout=10)
+    until(lambda: process_state(called.value) in ("Z", "X", "gone"), "the child's end", timeout=60)
 
 
 def names_of(*cells):

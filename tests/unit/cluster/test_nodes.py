@@ -83,17 +83,17 @@ async def test_a_slowed_node_stands_still_and_goes_on_in_turn_until_it_is_fast(
 
     await faults._slow(node)
     for _ in range(2):
-        await until_async(still, "a node that stands still", timeout=30, interval=0.01)
-        await until_async(runs, "a node that goes on", timeout=30, interval=0.01)
+        await until_async(still, "a node that stands still", timeout=60, interval=0.01)
+        await until_async(runs, "a node that goes on", timeout=60, interval=0.01)
     assert node.slowed and node.machine.state == "running"
     await faults._pause(node)
-    await until_async(still, "a node that stands still", timeout=30, interval=0.01)
+    await until_async(still, "a node that stands still", timeout=60, interval=0.01)
     assert node.machine.state == "paused" and not node.slowed
     with pytest.raises(ClusterError, match="is paused"):
         await faults._slow(node)
     await faults._resume(node)
     await faults._slow(node)
-    await until_async(still, "a node that stands still", timeout=30, interval=0.01)
+    await until_async(still, "a node that stands still", timeout=60, interval=0.01)
     await faults._rejoin(node)
     assert await runs() and not node.slowed
 
@@ -106,7 +106,7 @@ async def test_all_who_bring_a_node_back_to_full_speed_wait_until_it_is(node: No
         return not await still()
 
     await faults._slow(node)
-    await until_async(still, "a node that stands still", timeout=30, interval=0.01)
+    await until_async(still, "a node that stands still", timeout=60, interval=0.01)
     async with asyncio.timeout(30):
         assert await asyncio.gather(fast(), fast(), fast()) == [True] * 3
     assert not node.slowed

@@ -36,4 +36,4 @@ def test_a_room_that_is_closed_leaves_no_process_and_no_file(tmp_path: Path, mon
         pid = int(answer.text)
         os.kill(pid, 0)
     assert not list(tmp_path.iterdir())
-    until(lambda: not Path(f"/proc/{pid}").exists(), f"the end of process {pid}", timeout=30)
+    until(lambda: not Path(f"/proc/{pid}").exists(), f"the end of process {pid}", timeout=60)

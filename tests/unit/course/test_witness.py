@@ -161,10 +161,10 @@ def test_chunks_of_the_living_only_are_in_hand_and_get_a_result() -> None:
     with Bench(seed=1) as bench, outside(bench, "witness") as witness:
         address = witness.tell("begin", PLAN | {"together": 2})
         with asking(address, 0) as first:
-            until(lambda: witness.tell("seen")["lines"], "the first asking", timeout=30)
+            until(lambda: witness.tell("seen")["lines"], "the first asking", timeout=60)
             first.kill()
         with asking(address, 1) as second:
-            until(lambda: len(witness.tell("seen")["lines"]) > 1, "the second asking", timeout=30)
+            until(lambda: len(witness.tell("seen")["lines"]) > 1, "the second asking", timeout=60)
             assert witness.tell("seen")["most"] == 1, "one of the two has ended"
             assert Work(address)([2, 0.0]) == witness.tell("seen")["results"][2]
             second.communicate()

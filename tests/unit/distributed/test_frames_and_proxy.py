@@ -98,7 +98,7 @@ def judged(proxy: Proxy, source: str, count: int) -> list[dict[str, Any]]:
     def found() -> list[dict[str, Any]]:
         return [one for one in list(proxy.log) if one.get("message") is not None and one["source"] == source]
 
-    waiting.until(lambda: len(found()) >= count, f"{count} messages from {source}", timeout=30, interval=0.005)
+    waiting.until(lambda: len(found()) >= count, f"{count} messages from {source}", timeout=60, interval=0.005)
     return found()
 
 
@@ -124,7 +124,7 @@ def test_loss_and_duplication_follow_the_seed_and_the_log_tells() -> None:
                     send(client, {"n": number})
                 log = judged(proxy, "client", 60)
                 expected = [one["message"]["n"] for one in log for _ in one["delays"]]
-                waiting.until(lambda: len(server.heard) == len(expected), "what passed", timeout=30, interval=0.005)
+                waiting.until(lambda: len(server.heard) == len(expected), "what passed", timeout=60, interval=0.005)
                 assert sorted(one["n"] for one in server.heard) == sorted(expected)
                 assert proxy.bitten("lost", "client") == sum(not one["delays"] for one in log) > 5
                 assert proxy.bitten("duplicated", "client", "server") > 5
@@ -139,7 +139,7 @@ def test_held_messages_are_passed_by_later_ones() -> None:
     with Proxy(3, Conditions(delay=(0.0, 0.0), reorder=0.3, hold=0.3)) as proxy, connected(proxy) as (server, client):
         for number in range(40):
             send(client, {"n": number})
-        waiting.until(lambda: len(server.heard) == 40, "all messages", timeout=30, interval=0.005)
+        waiting.until(lambda: len(server.heard) == 40, "all messages", timeout=60, interval=0.005)
         heard = [one["n"] for one in server.heard]
         assert heard != sorted(heard) and sorted(heard) == list(range(40))
         held = {one["message"]["n"] for one in judged(proxy, "client", 40) if "held" in one["what"]}

@@ -101,7 +101,7 @@ def test_only_the_end_of_a_flood_is_kept_in_an_error(harness: Harness) -> None:
 
 def test_kill_proves_itself(harness: Harness) -> None:
     worker = harness.spawn(forever)
-    waiting.until(lambda: worker.task, "the worker at work", timeout=30)
+    waiting.until(lambda: worker.task, "the worker at work", timeout=60)
     proof = worker.kill()
     assert proof and proof.before in "SR" and proof.after == "gone" and proof.task == "waiting for ever"
     assert worker.status == -signal.SIGKILL
@@ -157,10 +157,10 @@ def test_leaving_ends_workers_and_their_children() -> None:
         frozen = harness.spawn(forever)
         frozen.stop()
         parent = harness.run(["sh", "-c", "sleep 1000 & echo $!; wait"])
-        child = int(waiting.until(lambda: parent.output().strip(), "the child's number", timeout=30))
+        child = int(waiting.until(lambda: parent.output().strip(), "the child's number", timeout=60))
         raise RuntimeError("in the block")
     assert process_state(frozen.pid) == process_state(parent.pid) == "gone"
-    waiting.until(lambda: process_state(child) in ("gone", "Z"), "the end of the grandchild", timeout=30)
+    waiting.until(lambda: process_state(child) in ("gone", "Z"), "the end of the grandchild", timeout=60)
     with pytest.raises(UsageError, match="not open"):
         harness.spawn(forever)
 
@@ -176,7 +176,7 @@ def test_workers_die_with_the_process_that_started_them() -> None:
     told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert told.returncode == -signal.SIGKILL
     pid = int(told.stdout)
-    waiting.until(lambda: process_state(pid) in ("gone", "Z"), "the end of the worker", timeout=30)
+    waiting.until(lambda: process_state(pid) in ("gone", "Z"), "the end of the worker", timeout=60)
 
 
 def test_misuse_is_refused(harness: Harness) -> None:

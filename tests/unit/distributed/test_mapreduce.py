@@ -87,7 +87,7 @@ def test_a_worker_killed_in_its_task_changes_nothing(tmp_path: Path) -> None:
 
     def strike(event: Event, engine: Engine) -> None:
         if event["event"] == "start" and event["kind"] == "map" and event["task"] == 3 and event["attempt"] == 1:
-            waiting.until(marker.exists, "map 3 in the middle of its first attempt", timeout=30)
+            waiting.until(marker.exists, "map 3 in the middle of its first attempt", timeout=60)
             proofs.append(engine.workers[event["worker"]].kill_in_flight("map-3"))
 
     job = Job(slow_once, total, combine=total, reducers=3)

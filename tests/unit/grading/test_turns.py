@@ -62,4 +62,4 @@ def test_the_turn_of_a_killed_grader_is_free(turns: Path) -> None:
         with own_cluster.turn():
             assert free(turns) == 0
             holder.send_signal(signal.SIGKILL)
-            until(lambda: free(turns) == 1, "the end of its turn", timeout=30)
+            until(lambda: free(turns) == 1, "the end of its turn", timeout=60)

@@ -59,7 +59,7 @@ async def becomes(port: int, expected: tuple[int, int]) -> None:
     async def is_so() -> bool:
         return await asked(port) == expected
 
-    await until_async(is_so, f"{expected} from {port}", timeout=20, interval=0.01)
+    await until_async(is_so, f"{expected} from {port}", timeout=60, interval=0.01)
 
 
 @pytest.fixture

@@ -119,7 +119,7 @@ class Refusing(Api):
     async def list_and_watch(self, path: str) -> AsyncIterator[Event]:
         for event in self.events:
             yield event
-        await until_async(self._given, "the other Service's address", timeout=10, interval=0.01)
+        await until_async(self._given, "the other Service's address", timeout=60, interval=0.01)
         yield Event("DELETED", service("a"))
 
     async def _given(self) -> bool:

@@ -170,7 +170,7 @@ async def test_a_taken_port_is_reported_and_had_when_it_becomes_free(monkeypatch
         async def both() -> bool:
             return len(ports.ports()) == 2
 
-        await until_async(both, "both ports are open", timeout=30)
+        await until_async(both, "both ports are open", timeout=60)
         assert await ask(port) == "127.0.0.2"
         assert ports.notes() == []
         assert len(api.posted) == 1

@@ -178,7 +178,7 @@ async def test_a_refused_change_is_said_and_tried_again_from_scratch(monkeypatch
         seen.add(proxy.status.error)
         return proxy.settled.is_set()
 
-    await until_async(settled, "the third try", timeout=30, interval=0.001)
+    await until_async(settled, "the third try", timeout=60, interval=0.001)
     assert "refused" in seen and proxy.status.error == ""
     kinds = [message.kind for message in netfilter.commits[-1]]
     assert kinds[:3] == [Kind.NEW_TABLE, Kind.DELETE_TABLE, Kind.NEW_TABLE]

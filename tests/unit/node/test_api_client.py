@@ -151,7 +151,7 @@ async def test_a_list_then_changes(world: tuple[Store, ApiClient]) -> None:
     reader = Reader(client)
     assert await reader.take(2) == [("ADDED", "a"), ("SYNC", "")]
     follow = asyncio.ensure_future(reader.take(3))
-    await until_async(lambda: _true(store.watches), "the watch", timeout=10)
+    await until_async(lambda: _true(store.watches), "the watch", timeout=60)
     store.put("b")
     store.put("a")
     store.remove("b")
@@ -170,7 +170,7 @@ async def test_after_a_break_only_the_difference_is_given(world: tuple[Store, Ap
     reader = Reader(client)
     await reader.take(5)
     follow = asyncio.ensure_future(reader.take(6))
-    await until_async(lambda: _true(store.watches), "the watch", timeout=10)
+    await until_async(lambda: _true(store.watches), "the watch", timeout=60)
     store.put("changed", tell=False)
     store.put("new", tell=False)
     store.put("replaced", uid="second", tell=False)
@@ -199,7 +199,7 @@ async def test_an_expired_watch_lists_again(world: tuple[Store, ApiClient]) -> N
     reader = Reader(client)
     await reader.take(2)
     follow = asyncio.ensure_future(reader.next())
-    await until_async(lambda: _true(store.watches), "the watch", timeout=10)
+    await until_async(lambda: _true(store.watches), "the watch", timeout=60)
     store.send("ERROR", {"kind": "Status", "code": 410, "reason": "Expired", "metadata": {}})
     assert await follow == ("SYNC", "")
     assert store.lists == 2
@@ -211,7 +211,7 @@ async def test_a_large_object_in_a_watch(world: tuple[Store, ApiClient]) -> None
     reader = Reader(client)
     await reader.take(1)
     follow = asyncio.ensure_future(reader.next())
-    await until_async(lambda: _true(store.watches), "the watch", timeout=10)
+    await until_async(lambda: _true(store.watches), "the watch", timeout=60)
     store.put("big", size=3_000_000)
     assert await follow == ("ADDED", "big")
     await reader.close()
@@ -224,7 +224,7 @@ async def test_a_connection_that_waits_holds_little_memory(world: tuple[Store, A
         reader = Reader(client)
         await reader.take(1)
         follow = asyncio.ensure_future(reader.next())
-        await until_async(lambda: _true(store.watches), "the watch", timeout=10)
+        await until_async(lambda: _true(store.watches), "the watch", timeout=60)
         traces = tracemalloc.take_snapshot().filter_traces([tracemalloc.Filter(True, sslproto.__file__)])
     finally:
         tracemalloc.stop()
@@ -282,7 +282,7 @@ async def test_those_who_ask_at_the_same_time_share_a_read(world: tuple[Store, A
     store.delay = asyncio.Event()
     reader = ObjectReader(client)
     asking = [asyncio.ensure_future(reader.read("configmaps", "shop", "c")) for _ in range(50)]
-    await until_async(lambda: _true(store.gets), "the first read", timeout=10)
+    await until_async(lambda: _true(store.gets), "the first read", timeout=60)
     store.delay.set()
     assert len({found["metadata"]["uid"] for found in await asyncio.gather(*asking) if found}) == 1
     assert len(store.gets) == 2
@@ -294,7 +294,7 @@ async def test_nobody_gets_what_was_read_before_the_question(world: tuple[Store,
     store.delay = asyncio.Event()
     reader = ObjectReader(client)
     early = asyncio.ensure_future(reader.read("configmaps", "shop", "c"))
-    await until_async(lambda: _true(store.gets), "the first read", timeout=10)
+    await until_async(lambda: _true(store.gets), "the first read", timeout=60)
     store.put("c")
     late = asyncio.ensure_future(reader.read("configmaps", "shop", "c"))
     store.delay.set()

@@ -44,7 +44,7 @@ async def sent(api: Written, expected: int, *messages: str) -> None:
     for message in messages:
         recorder.pod(made(), "Normal", "Pulled", message)
     task = asyncio.ensure_future(recorder.run())
-    await until_async(lambda: _is(api.count >= expected), "the events", timeout=20, state=lambda: api.count)
+    await until_async(lambda: _is(api.count >= expected), "the events", timeout=60, state=lambda: api.count)
     task.cancel()
 
 
@@ -72,10 +72,10 @@ async def test_an_expired_event_is_written_anew() -> None:
     recorder = EventRecorder(api, "node-1")  # type: ignore[arg-type]
     task = asyncio.ensure_future(recorder.run())
     recorder.pod(made(), "Normal", "Pulled", "same")
-    await until_async(lambda: _is(api.count == 1), "the first", timeout=20)
+    await until_async(lambda: _is(api.count == 1), "the first", timeout=60)
     api.failures = [NotFound("gone", status=404)]
     recorder.pod(made(), "Normal", "Pulled", "same")
-    await until_async(lambda: _is(len(api.posts) == 2), "the second", timeout=20)
+    await until_async(lambda: _is(len(api.posts) == 2), "the second", timeout=60)
     task.cancel()
     assert api.posts[1]["count"] == 1
 
@@ -111,7 +111,7 @@ async def test_an_event_about_a_node_waits_for_the_namespace_that_comes_after_th
     recorder = EventRecorder(api, "node-1")  # type: ignore[arg-type]
     recorder.record({"kind": "Node", "name": "node-1"}, "Normal", "Starting", "Starting kubelet.")
     task = asyncio.ensure_future(recorder.run())
-    await until_async(lambda: _is(api.count == 1), "the event", timeout=20)
+    await until_async(lambda: _is(api.count == 1), "the event", timeout=60)
     task.cancel()
     assert api.posts[0]["reason"] == "Starting"
 

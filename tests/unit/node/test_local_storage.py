@@ -163,7 +163,7 @@ async def test_limits_and_the_disk_are_both_watched_until_it_is_cancelled() -> N
     async def two() -> bool:
         return len(node.gone) >= 2
 
-    await until_async(two, "two pods are evicted", timeout=10)
+    await until_async(two, "two pods are evicted", timeout=60)
     assert not watching.done()
     watching.cancel()
     with pytest.raises(asyncio.CancelledError):

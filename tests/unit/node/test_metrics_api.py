@@ -176,7 +176,7 @@ async def test_nodes_and_pods(room: Room, metrics):
             pods = (await get("/namespaces/default/pods?labelSelector=app%3Dweb"))[1]["items"]
             return bool(pods) and pods[0]["containers"][0]["usage"]["cpu"] != "0n"
 
-        await until_async(measured, "the pod's metrics", timeout=30, interval=0.2)
+        await until_async(measured, "the pod's metrics", timeout=60, interval=0.2)
         assert stand_in.queries[-1]["labelSelector"] == "app=web"
         status, pod = await get("/namespaces/default/pods/web")
         assert status == 200
@@ -190,7 +190,7 @@ async def test_nodes_and_pods(room: Room, metrics):
         async def node_measured() -> bool:
             return (await get("/nodes/node-1"))[0] == 200
 
-        await until_async(node_measured, "the node's metrics", timeout=30, interval=0.2)
+        await until_async(node_measured, "the node's metrics", timeout=60, interval=0.2)
         nodes = (await get("/nodes"))[1]
         assert nodes["kind"] == "NodeMetricsList"
         assert nodes["items"][0]["metadata"]["labels"] == {"zone": "a"}

@@ -97,7 +97,7 @@ async def test_containers_are_removed_when_the_final_status_is_written(
     run(main)
     end(main, 0)
     task = asyncio.create_task(worker._terminate())
-    await until_async(lambda: _is(recorded.tries >= 3), "three tries", timeout=20)
+    await until_async(lambda: _is(recorded.tries >= 3), "three tries", timeout=60)
     assert recorded.done == ["remove sandbox u-1"]
     recorded.away = False
     async with asyncio.timeout(20):
@@ -388,7 +388,7 @@ async def test_who_has_waited_for_an_image_is_restarted_at_once_after_a_first_cr
         await worker._workers["main"].idle()
         pauses.append(main.retry_at - main.failed_at)
     assert pauses[:3] == pytest.approx([10, 20, 40])
-    await until_async(lambda: _is(main.ended is not None), "the crash", timeout=20)
+    await until_async(lambda: _is(main.ended is not None), "the crash", timeout=60)
     assert plan(worker.pod, time.time(), POLICY).start == ("main",)
     await worker.abandon()
 
@@ -510,7 +510,7 @@ async def test_a_pod_that_cannot_be_worked_on_costs_no_other_and_is_tried_again(
     agent = _agent(_runtime=recorded, _api=SimpleNamespace(list_and_watch=changes), _context=context, _begin=begin)
     await agent._follow_pods()
     assert [uid for uid, *_ in begun] == ["u-2", "u-4"]
-    await until_async(lambda: _is(not agent._tasks), "the end of all tries", timeout=20)
+    await until_async(lambda: _is(not agent._tasks), "the end of all tries", timeout=60)
     assert ("u-1", changed["status"], ["u-1.main.0"]) in begun, "the newest form, and what runs of it"
     assert sorted(uid for uid, *_ in begun) == ["u-1", "u-2", "u-3", "u-4"]
     assert recorded.done == [
@@ -552,7 +552,7 @@ async def test_a_change_that_a_worker_could_not_take_in_is_tried_again(monkeypat
     agent._apply(Event("MODIFIED", debugged))
     agent._apply(Event("MODIFIED", leaving))
     assert [pod.name for pod in agent.pods()] == ["web"] and not worker.pod.deleted
-    await until_async(lambda: _is(not agent._tasks), "the end of all tries", timeout=20)
+    await until_async(lambda: _is(not agent._tasks), "the end of all tries", timeout=60)
     assert worker.pod.deleted and "debug" in worker.view().containers and not agent._behind
     assert told == [("Warning", "FailedSync", "Error syncing pod, trying again: RuntimeError('a fault')")] * 2
 

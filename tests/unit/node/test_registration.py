@@ -105,7 +105,7 @@ async def told(found: Registration, server: Server, count: int) -> list[str]:
     async def sent() -> bool:
         return len(server.events) >= count
 
-    await until_async(sent, f"{count} Events", timeout=10)
+    await until_async(sent, f"{count} Events", timeout=60)
     sending.cancel()
     new, server.events = server.events, []
     name = found._configuration.name

@@ -44,7 +44,7 @@ async def met(condition: Callable[[], bool]) -> None:
     async def look() -> bool:
         return condition()
 
-    await until_async(look, "what the writer is to do", timeout=10, interval=0.01)
+    await until_async(look, "what the writer is to do", timeout=60, interval=0.01)
 
 
 async def replaced(*, marked: bool) -> list[str]:

@@ -114,7 +114,7 @@ async def test_large_output_to_a_slow_client_is_held_back(room: Room):
             stuck.append(marks.stat().st_size if marks.exists() else -1)
             return len(stuck) > 20 and stuck[-1] == stuck[-20] and stuck[-1] > 0
 
-        await asyncio.to_thread(waiting.until, stands_still, "the command stands still", timeout=20)
+        await asyncio.to_thread(waiting.until, stands_still, "the command stands still", timeout=60)
         assert len(marks.read_text().splitlines()) < 300
         channels = await drain(socket)
     assert len(channels[1]) == 40_000_000
@@ -168,18 +168,18 @@ async def test_window_change_reaches_the_program(room: Room):
 async def test_client_that_leaves_ends_a_terminals_command(room: Room):
     async with room.websocket(path("sleep", "600", input=1, output=1, tty=1), V5) as socket:
         await socket.receive()
-        await asyncio.to_thread(waiting.until, lambda: room.runtime.executed, "the command started", timeout=10)
+        await asyncio.to_thread(waiting.until, lambda: room.runtime.executed, "the command started", timeout=60)
     process = room.runtime.executed[-1]
-    await asyncio.to_thread(waiting.until, lambda: process.poll() is not None, "SIGHUP ended it", timeout=10)
+    await asyncio.to_thread(waiting.until, lambda: process.poll() is not None, "SIGHUP ended it", timeout=60)
     assert process.returncode == -1
 
 
 async def test_client_that_leaves_breaks_the_pipes(room: Room):
     async with room.websocket(path("cat", input=1, output=1), V5) as socket:
         await socket.receive()
-        await asyncio.to_thread(waiting.until, lambda: room.runtime.executed, "the command started", timeout=10)
+        await asyncio.to_thread(waiting.until, lambda: room.runtime.executed, "the command started", timeout=60)
     process = room.runtime.executed[-1]
-    await asyncio.to_thread(waiting.until, lambda: process.poll() is not None, "its stdin ended", timeout=10)
+    await asyncio.to_thread(waiting.until, lambda: process.poll() is not None, "its stdin ended", timeout=60)
     assert process.returncode == 0
 
 
@@ -328,12 +328,12 @@ async def test_spdy_unknown_version_is_refused(room: Room):
 
 async def test_spdy_nonsense_ends_the_connection_and_the_command(room: Room):
     client, _ = await spdy_exec(room, "sleep", "600", stdin=b"", tty=True)
-    await asyncio.to_thread(waiting.until, lambda: room.runtime.executed, "the command started", timeout=10)
+    await asyncio.to_thread(waiting.until, lambda: room.runtime.executed, "the command started", timeout=60)
     client._writer.write(b"\x80\x09" + b"\xff" * 100)
     while await client.frames():
         pass
     process = room.runtime.executed[-1]
-    await asyncio.to_thread(waiting.until, lambda: process.poll() is not None, "SIGHUP ended it", timeout=10)
+    await asyncio.to_thread(waiting.until, lambda: process.poll() is not None, "SIGHUP ended it", timeout=60)
     client.close()
 
 

@@ -318,7 +318,7 @@ async def test_follower_that_leaves_is_noticed(room: Room, log: Path):
     async def ended() -> bool:
         return len(asyncio.all_tasks()) < waiting_for_it
 
-    await until_async(ended, "the request of the client that left ends", timeout=10)
+    await until_async(ended, "the request of the client that left ends", timeout=60)
 
 
 async def test_torn_line_is_shown_when_it_is_complete(room: Room, log: Path):

@@ -239,7 +239,7 @@ async def test_pod_that_does_not_read_holds_the_client_back(room: Room, serve):
             history.append(sent)
             return len(history) > 20 and history[-20] == sent > 0
 
-        await until_async(stands_still, "the sender is held back", timeout=30)
+        await until_async(stands_still, "the sender is held back", timeout=60)
         assert sent < total
         go_on.set()
         seen, _ = await client.collect(data, error)

@@ -155,44 +155,44 @@ def states(view):
 def test_what_is_there_and_what_changes_is_shown(server, watch):
     server.put("a")
     view = watch.map("Map")
-    until(lambda: states(view) == {"a": "running"}, "the pod", timeout=10)
+    until(lambda: states(view) == {"a": "running"}, "the pod", timeout=60)
     server.put("a", ready=False)
     server.put("b")
-    until(lambda: states(view) == {"a": "notready", "b": "running"}, "the changes", timeout=10)
+    until(lambda: states(view) == {"a": "notready", "b": "running"}, "the changes", timeout=60)
     assert view.view["mode"] == "live" and not view.view["error"]
 
 
 def test_an_expired_watch_lists_again_and_loses_nothing(server, watch):
     server.put("a")
     view = watch.map("Map")
-    until(lambda: states(view) == {"a": "running"}, "the pod", timeout=10)
+    until(lambda: states(view) == {"a": "running"}, "the pod", timeout=60)
     before = server.lists
     with server.changed:
         del server.pods["a"]
         server.version += 1
     server.expire.set()
-    until(lambda: server.lists > before and states(view) == {}, "a new list", timeout=10)
+    until(lambda: server.lists > before and states(view) == {}, "a new list", timeout=60)
 
 
 def test_when_the_server_goes_away_the_view_says_so_without_haste_and_comes_back(server, watch):
     server.put("a")
     view = watch.map("Map")
-    until(lambda: states(view) == {"a": "running"}, "the pod", timeout=10)
+    until(lambda: states(view) == {"a": "running"}, "the pod", timeout=60)
     server.away = True
-    until(lambda: view.view["error"], "the error in the view", timeout=15)
+    until(lambda: view.view["error"], "the error in the view", timeout=60)
     assert states(view) == {"a": "running"}, "what was seen last stays"
     server.away = False
     server.put("b")
-    until(lambda: "b" in states(view) and not view.view["error"], "the news", timeout=20)
+    until(lambda: "b" in states(view) and not view.view["error"], "the news", timeout=60)
 
 
 def test_a_staircase_that_was_turned_back_says_so_and_can_go_on(server, watch):
     server.put("a")
     view = watch.staircase("Restarts")
-    until(lambda: len(view.view["stairs"]) == 1, "the pod", timeout=10)
+    until(lambda: len(view.view["stairs"]) == 1, "the pod", timeout=60)
     view.seek(0)
     server.put("b")
-    until(lambda: watch.map("Map").view["pods"][1:], "another pod", timeout=10)
+    until(lambda: watch.map("Map").view["pods"][1:], "another pod", timeout=60)
     assert view.view["stairs"] == [] and view.view["mode"] == "paused" and "(paused)" in view.to_text()
     view.live()
     assert len(view.view["stairs"]) == 2 and view.view["mode"] == "live"
@@ -218,11 +218,11 @@ def test_what_is_paused_while_the_feeder_draws_it_is_paused(monkeypatch):
 def test_a_picture_that_is_paused_does_not_move_and_its_end_is_what_is_now(server, watch, kind):
     server.put("a")
     view = getattr(watch, kind)("Paused")
-    until(lambda: "1 running" in watch.map("Map").view["summary"], "the pod", timeout=10)
+    until(lambda: "1 running" in watch.map("Map").view["summary"], "the pod", timeout=60)
     view._on_message(view, {"type": "pause"}, [])
     held = view.view
     server.put("b")
-    until(lambda: watch.map("Map").view["pods"][1:], "another pod", timeout=10)
+    until(lambda: watch.map("Map").view["pods"][1:], "another pod", timeout=60)
     assert view.view is held and held["mode"] == "paused" and held["position"] == held["length"]
     view.step(1)
     assert view.view["mode"] == "live" and view.view["position"] == view.length > held["length"]
@@ -237,7 +237,7 @@ def test_a_burst_is_coalesced(server, watch):
     for number in range(300):
         server.put("a", ready=number % 2 == 0)
     server.put("z")
-    until(lambda: "z" in states(view), "the last of them", timeout=10)
+    until(lambda: "z" in states(view), "the last of them", timeout=60)
     assert len(counted) < 100
 
 
@@ -247,10 +247,10 @@ def test_it_stops_when_nobody_looks_and_goes_on_when_somebody_does(server, watch
     view._on_message(view, {"type": "open"}, [])
     assert watch.feeder.running
     view._on_message(view, {"type": "close"}, [])
-    until(lambda: not watch.feeder.running, "the feeder's end", timeout=10)
+    until(lambda: not watch.feeder.running, "the feeder's end", timeout=60)
     server.put("late")
     view._on_message(view, {"type": "open"}, [])
-    until(lambda: "late" in states(view), "news after looking again", timeout=10)
+    until(lambda: "late" in states(view), "news after looking again", timeout=60)
 
 
 def test_a_watch_that_was_ended_stays_so_also_when_its_view_is_opened_again(watch):
@@ -295,7 +295,7 @@ def test_of_a_cell_that_is_run_again_one_flow_is_fed(lab):
     traffic = Requests()
     first, last = lab.flow(traffic), lab.flow(traffic)
     assert (first.mode, last.mode) == ("recorded", "live")
-    until(lambda: last.length > 1, "two looks", timeout=30)
+    until(lambda: last.length > 1, "two looks", timeout=60)
     assert len([thread for thread in traffic.asked_by if thread.is_alive()]) == 1
 
 
@@ -311,9 +311,9 @@ LIVE = {
 @pytest.mark.parametrize("name", LIVE)
 def test_every_live_picture_says_how_old_it_is_and_what_is_in_the_way_of_news(server, lab, name):
     view = LIVE[name](lab)
-    until(lambda: view.view.get("error") == "" and view.view["mode"] == "live", "a live picture", timeout=30)
+    until(lambda: view.view.get("error") == "" and view.view["mode"] == "live", "a live picture", timeout=60)
     first = view.view["heard"]
-    until(lambda: view.view["heard"] > first, "a sign of life though nothing changes", timeout=30)
+    until(lambda: view.view["heard"] > first, "a sign of life though nothing changes", timeout=60)
     shown = view.view
     assert 0 <= shown["now"] - shown["heard"] < 60 and "no news" not in view.to_text()
     server.away = True
@@ -326,10 +326,10 @@ def test_every_live_picture_says_how_old_it_is_and_what_is_in_the_way_of_news(se
 
 def test_a_sign_of_life_that_failed_is_asked_for_again(server, lab):
     view = lab.journey()
-    until(lambda: view.source.whole, "the lists", timeout=30)
+    until(lambda: view.source.whole, "the lists", timeout=60)
     server.dumb = 1
-    until(lambda: view.view["error"], "the error in the view", timeout=30)
-    until(lambda: not view.view["error"], "a sign of life though nothing has changed", timeout=30)
+    until(lambda: view.view["error"], "the error in the view", timeout=60)
+    until(lambda: not view.view["error"], "a sign of life though nothing has changed", timeout=60)
 
 
 def test_a_journey_goes_on_while_nobody_looks(lab, monkeypatch):
@@ -339,17 +339,17 @@ def test_a_journey_goes_on_while_nobody_looks(lab, monkeypatch):
         view._on_message(view, {"type": message}, [])
     for _ in range(2):  # the first may have been under way
         heard = view.view["heard"]
-        until(lambda: view.view["heard"] > heard, "a sign of life", timeout=30)  # noqa: B023
+        until(lambda: view.view["heard"] > heard, "a sign of life", timeout=60)  # noqa: B023
     assert view.source.running
 
 
 def test_what_watches_by_itself_stops_too_when_nobody_looks(lab, monkeypatch):
     monkeypatch.setattr(news, "NOBODY_LOOKS", 0.1)
     view = LIVE["pod strip"](lab)
-    until(lambda: view.source.running and view.view["mode"] == "live", "the feeder", timeout=30)
+    until(lambda: view.source.running and view.view["mode"] == "live", "the feeder", timeout=60)
     for message in ("open", "close"):
         view._on_message(view, {"type": message}, [])
-    until(lambda: not view.source.running, "the feeder's end", timeout=30)
+    until(lambda: not view.source.running, "the feeder's end", timeout=60)
     view._on_message(view, {"type": "open"}, [])
     assert view.source.running
     lab.close()
