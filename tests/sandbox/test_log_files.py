@@ -21,7 +21,7 @@ pytestmark = pytest.mark.sandbox
 
 
 async def _larger(path: Path, size: int) -> bool:
-    return path.stat().st_size > size
+    return path.exists() and path.stat().st_size > size
 
 
 async def _told_to_go(node: Node, container: str) -> socket.socket:
@@ -111,18 +111,20 @@ async def test_after_rotation_no_line_is_lost_or_doubled(node: Node) -> None:
 
 
 async def test_at_full_speed_rotation_costs_no_line(node: Node) -> None:
-    lines = 500_000
-    container = await node.start(await node.pod(), "seq", str(lines))
-    log, aside = node.log(container), []
-    ended = asyncio.ensure_future(node.runtime.wait_container(container))
-    while not ended.done():
-        if log.exists() and log.stat().st_size > 2_000_000:
-            aside.append(log.rename(f"{log}.{len(aside):04d}"))
-            await node.runtime.reopen_log(container)
-        await waiting.pause_async(0.001)
+    piece = 100_000
+    count = f'trap "over=1" TERM; n=0; until [ "$over" ]; do seq $((n + 1)) $((n += {piece})); done'
+    container = await node.start(await node.pod(), "sh", "-c", count)
+    log, aside = node.log(container), list[Path]()
+    while len(aside) < 4:
+        await waiting.until_async(lambda: _larger(log, 2_000_000), "2 MB of log", timeout=60, interval=0.001)
+        aside.append(log.rename(f"{log}.{len(aside):04d}"))
+        await node.runtime.reopen_log(container)
+    await node.runtime.signal_container(container, signal.SIGTERM)
+    await node.runtime.wait_container(container)
     found = "".join(text_of(path) for path in [*aside, log])
+    lines = found.count("\n")
     assert found == "".join(f"{number}\n" for number in range(1, lines + 1))
-    assert len(aside) > 3
+    assert lines and lines % piece == 0
 
 
 async def test_a_log_folder_that_vanishes_does_not_harm_the_container(node: Node) -> None:
