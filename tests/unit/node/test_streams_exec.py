@@ -28,11 +28,11 @@ def path(*argv: str, container: str = "main", verb: str = "exec", **options: int
 
 async def drain(socket: aiohttp.ClientWebSocketResponse) -> dict[int, bytes]:
     """Everything that comes on each channel until the server closes."""
-    channels: dict[int, bytes] = {}
+    channels: dict[int, bytearray] = {}
     async for message in socket:
         data = message.data
-        channels[data[0]] = channels.get(data[0], b"") + data[1:]
-    return channels
+        channels.setdefault(data[0], bytearray()).extend(data[1:])
+    return {channel: bytes(data) for channel, data in channels.items()}
 
 
 def status_of(channels: dict[int, bytes]) -> dict:
