@@ -425,7 +425,7 @@ async def test_a_container_may_look_at_the_processes_of_another_and_ends_with_it
     await node.runtime.wait_container(debugger)
     again = await node.start(pod, "sleep", "4321", processes_of=target)
     await node.runtime.signal_container(target, signal.SIGKILL)
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         assert (await node.runtime.wait_container(again)).status == 137
         await node.runtime.wait_container(target)
     with pytest.raises(RuntimeRefused, match="is not running") as refused:

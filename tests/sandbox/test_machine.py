@@ -132,7 +132,7 @@ from podlab.node.runtime.sandbox.machine import start_machine
 folder = {str(node.folder)!r}
 machine = start_machine("inner", folder + "/inner", folder + "/inner.socket", folder + "/inner.log")
 machine.kill()
-found = [machine.wait(10), machine.alive(), machine.wait(0)]
+found = [machine.wait(60), machine.alive(), machine.wait(0)]
 machine.kill()
 print(json.dumps(found))
 """

@@ -37,7 +37,7 @@ for links, name in ((here, "one"), (there, "two")):
     links.set_up(name)
 listener = kernel.socket_in(there_descriptor, socket.AF_INET, socket.SOCK_STREAM)
 listener.bind(("10.0.0.2", 80)); listener.listen()
-client = socket.create_connection(("10.0.0.2", 80), timeout=5)
+client = socket.create_connection(("10.0.0.2", 80), timeout=60)
 peer, address = listener.accept()
 one, two = here.link("one"), there.link("two")
 print(json.dumps([address[0], one.address, two.address, one.mtu, one.up, names(here), names(there)]))

@@ -25,7 +25,7 @@ while True:
 
 ASK = """
 import socket
-peer = socket.create_connection(("{address}", {port}), timeout=5)
+peer = socket.create_connection(("{address}", {port}), timeout=60)
 print(peer.recv(100).decode())
 """
 
@@ -33,7 +33,7 @@ print(peer.recv(100).decode())
 PING = """
 import socket
 with socket.socket(socket.AF_INET, socket.SOCK_DGRAM, socket.IPPROTO_ICMP) as ping:
-    ping.settimeout(5)
+    ping.settimeout(60)
     ping.sendto(b"\\x08\\0\\0\\0\\0\\0\\0\\x01hello", ("{address}", 0))
     answer, sender = ping.recvfrom(100)
     print(sender[0], answer[8:].decode())
@@ -68,7 +68,7 @@ async def test_the_node_reaches_its_pods(node: Node) -> None:
     pod = await node.pod()
     await server(node, pod, "pod")
     program = f"""
-peer = socket.create_connection(({node.addresses[pod]!r}, 8080), timeout=5)
+peer = socket.create_connection(({node.addresses[pod]!r}, 8080), timeout=60)
 print(json.dumps(peer.recv(100).decode()))
 """
     assert await node.inside(program) == "pod 172.18.0.11"

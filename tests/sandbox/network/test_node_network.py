@@ -150,7 +150,7 @@ async def test_a_whole_node_network_serves_and_its_rules_outlive_it() -> None:
     assert await reader.readline() == f"host network {address}\n".encode()
     writer.close()
     api.queues[SERVICES_PATH].put_nowait(Event("ADDED", service(name="late", cluster_ip="10.96.0.51")))
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while not await found(Here, "late"):
             await asyncio.sleep(0)
     assert await refusal(Here, "10.96.0.51", 80) == "refused"  # type: ignore[arg-type]

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from inside import in_namespaces
-from world import World, ask, connects, endpoint, refusal, stream
+from world import SILENCE, World, ask, connects, endpoint, refusal, stream
 
 from podlab.network import addresses
 from podlab.network.policy_guard import NAMESPACES_PATH, PODS_PATH, POLICIES_PATH
@@ -66,12 +66,13 @@ async def test_ingress_from_some_pods_at_some_ports() -> None:
     ports = [{"port": "http"}, {"port": 9090, "endPort": 9095}]
     await enforce(world, policy("p", {"app": "server"}, ingress=[{"from": peers, "ports": ports}]))
     answers = [
-        [await refusal(world.pods[who], server, port) for port in (8080, 9090, 9100)] for who in (friend, stranger)
+        [await refusal(world.pods[who], server, port, SILENCE) for port in (8080, 9090, 9100)]
+        for who in (friend, stranger)
     ]
     assert answers == [["answered", "answered", "silence"], ["silence"] * 3]
     assert await refusal(world.pods[server], friend, 8080) == "answered", "egress is free"
     assert await refusal(world.machines[1], server, 9100) == "answered", "the node's own probes"
-    assert await refusal(world.machines[2], server, 9100) == "silence", "another node is a stranger"
+    assert await refusal(world.machines[2], server, 9100, SILENCE) == "silence", "another node is a stranger"
     with world.netfilter(1) as netfilter:
         (dropped,) = netfilter.counters(TABLE, f"ingress {server}")
         assert dropped.packets >= 5
@@ -94,8 +95,8 @@ async def test_connections_that_exist_stay_and_new_ones_are_denied() -> None:
         assert await loop.sock_recv(held, 100) == f"server {friend}\n".encode()
         await enforce(world, policy("deny", {}, ingress=[], egress=[]))
         await loop.sock_sendall(held, b"still there?")
-        assert await asyncio.wait_for(loop.sock_recv(held, 100), 5) == b"still there?"
-    assert await refusal(world.pods[friend], server, 8080) == "silence"
+        assert await asyncio.wait_for(loop.sock_recv(held, 100), 60) == b"still there?"
+    assert await refusal(world.pods[friend], server, 8080, SILENCE) == "silence"
     await world.close()
 
 
@@ -109,7 +110,7 @@ async def test_egress_by_blocks_and_to_the_nodes_dns() -> None:
     await enforce(world, policy("out", {"app": "friend"}, egress=[{"to": [block]}]))
     other = world.pod(2)
     await world.serve(world.pods[other], 8080, "other")
-    assert await refusal(world.pods[friend], server, 8080) == "silence"
+    assert await refusal(world.pods[friend], server, 8080, SILENCE) == "silence"
     assert await refusal(world.pods[friend], other, 8080) == "answered"
     assert connects(stream(world.pods[friend]), addresses.DNS_SERVICE, 8080, 0.5) == "silence"
     dns = {"namespaceSelector": {}, "podSelector": {"matchLabels": {"k8s-app": "kube-dns"}}}
@@ -131,7 +132,7 @@ async def test_services_lead_to_pods_whose_policies_see_the_client() -> None:
     peers = [{"podSelector": {"matchLabels": {"app": "friend"}}}]
     await enforce(world, policy("p", {"app": "server"}, ingress=[{"from": peers}], egress=[]))
     assert await ask(world.pods[friend], "10.96.0.50", 80) == ("server", friend)
-    assert await refusal(world.pods[stranger], "10.96.0.50", 80) == "silence"
+    assert await refusal(world.pods[stranger], "10.96.0.50", 80, SILENCE) == "silence"
     assert await refusal(world.pods[server], "10.96.0.50", 80) == "answered", "itself through its own Service"
     await world.close()
 
@@ -146,11 +147,11 @@ async def test_a_new_pod_is_isolated_before_it_starts_and_its_address_is_free_af
     made = {"metadata": {"namespace": "shop", "name": "new", "uid": "new", "labels": {"app": "new"}}}
     made["spec"] = {"nodeName": "node-1", "containers": []}
     await world.guards[1].place(made, new)
-    assert await refusal(world.pods[friend], new, 8080) == "silence"
+    assert await refusal(world.pods[friend], new, 8080, SILENCE) == "silence"
     # The API server's view, which does not know the address yet, changes nothing.
     world.declare(PODS_PATH, {**made, "status": {"phase": "Pending"}})
     await world.guarded()
-    assert await refusal(world.pods[friend], new, 8080) == "silence"
+    assert await refusal(world.pods[friend], new, 8080, SILENCE) == "silence"
     world.guards[1].forget("new")
     await world.guarded()
     assert await refusal(world.pods[friend], new, 8080) == "answered"

@@ -6,7 +6,7 @@ from collections import Counter
 
 import pytest
 from inside import in_namespaces
-from world import World, ask, endpoint, refusal
+from world import SILENCE, World, ask, endpoint, refusal
 
 from podlab.network import addresses
 from podlab.network.netlink import Netlink
@@ -86,7 +86,7 @@ async def test_without_endpoints_a_client_is_refused_at_once() -> None:
     assert (await ask(world.pods[client], WEB, 80))[0] == "one"
     assert (await ask(world.pods[client], "10.96.0.51", 80))[0] == "one"
     # There is an endpoint, but not on this node, and the policy forbids the others: silence, as upstream.
-    assert await refusal(world.machines[2], "10.96.0.51", 80) == "silence"
+    assert await refusal(world.machines[2], "10.96.0.51", 80, SILENCE) == "silence"
     world.endpoints()
     await world.settle()
     assert await refusal(world.pods[client], WEB, 80) == "refused"
@@ -157,7 +157,7 @@ async def test_many_clients_with_affinity_are_spread() -> None:
         for _ in range(2):
             made = world.pods[client].socket(socket.AF_INET, socket.SOCK_STREAM)
             made.bind((f"10.244.1.{number}", 0))
-            await asyncio.wait_for(loop.sock_connect(made, (WEB, 80)), 5)
+            await asyncio.wait_for(loop.sock_connect(made, (WEB, 80)), 60)
             seen.add((await loop.sock_recv(made, 100)).split()[0])
             made.close()
         assert len(seen) == 1
@@ -192,7 +192,7 @@ async def test_external_traffic_policy_local_keeps_the_client_and_the_node() -> 
     world.endpoints(endpoint(one))
     await world.settle()
     assert await ask(world.backbone, NODE_1, 30080) == ("one", addresses.BACKBONE)
-    assert await refusal(world.backbone, NODE_2, 30080) == "silence"
+    assert await refusal(world.backbone, NODE_2, 30080, SILENCE) == "silence"
     # Pods and nodes are no outsiders.
     assert await ask(world.pods[client], NODE_1, 30080) == ("one", client)
     assert await ask(world.machines[2], NODE_2, 30080) == ("one", NODE_2)
@@ -242,7 +242,7 @@ async def test_udp_works_and_a_client_that_never_pauses_follows_its_service() ->
 
     async def asked() -> str:
         await loop.sock_sendall(made, b"?")
-        return (await asyncio.wait_for(loop.sock_recv(made, 100), 5)).decode()
+        return (await asyncio.wait_for(loop.sock_recv(made, 100), 60)).decode()
 
     assert [await asked() for _ in range(5)] == [f"one {client}"] * 5
     world.endpoints(endpoint(two), protocol="UDP")
@@ -303,7 +303,7 @@ async def test_an_open_connection_outlives_its_backends_removal() -> None:
     world.service("DELETED")
     await world.settle()
     await loop.sock_sendall(made, b"still there")
-    assert await asyncio.wait_for(loop.sock_recv(made, 100), 5) == b"still there"
+    assert await asyncio.wait_for(loop.sock_recv(made, 100), 60) == b"still there"
     made.close()
     await world.close()
 

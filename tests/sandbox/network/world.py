@@ -24,6 +24,9 @@ from podlab.waiting import until_async
 _HARDWARE = "ee:ee:ee:ee:ee:ee"
 Place = Backbone | NetworkThread
 
+#: Seconds after which nothing will come any more; what must come is waited for much longer.
+SILENCE = 2.0
+
 
 @dataclass
 class Event:
@@ -198,7 +201,7 @@ async def _answer(made: socket.socket, word: str) -> None:
             await loop.sock_sendto(made, f"{word} {peer[0]}".encode(), peer)
 
 
-async def ask(place: Place, address: str, port: int, timeout: float = 5) -> tuple[str, str]:
+async def ask(place: Place, address: str, port: int, timeout: float = 60) -> tuple[str, str]:
     """(word, the address that the server saw) from a server of `serve`; OSError or TimeoutError."""
     loop = asyncio.get_running_loop()
     client = stream(place)
@@ -215,10 +218,10 @@ async def ask(place: Place, address: str, port: int, timeout: float = 5) -> tupl
     return word, peer
 
 
-async def refusal(place: Place, address: str, port: int) -> str:
-    """How a connection fails: "refused", "silence" (nothing for two seconds), or "answered"."""
+async def refusal(place: Place, address: str, port: int, patience: float = 60) -> str:
+    """How a connection fails: "refused", "silence" (nothing for `patience` seconds), or "answered"."""
     try:
-        await ask(place, address, port, 2.0)
+        await ask(place, address, port, patience)
     except ConnectionRefusedError:
         return "refused"
     except TimeoutError:
@@ -267,7 +270,7 @@ def listening(made: socket.socket, address: str, port: int) -> socket.socket:
     made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     made.bind((address, port))
     made.listen(512)
-    made.settimeout(2)
+    made.settimeout(60)
     return made
 
 
@@ -275,7 +278,7 @@ def stream(place: Place) -> socket.socket:
     return place.socket(socket.AF_INET, socket.SOCK_STREAM)
 
 
-def connects(client: socket.socket, address: str, port: int, timeout: float = 2) -> str:
+def connects(client: socket.socket, address: str, port: int, timeout: float = 60) -> str:
     """The error of a connection attempt, "" if it succeeds, "silence" if there is no answer at all."""
     client.setblocking(False)
     if client.connect_ex((address, port)) == errno.EINPROGRESS:

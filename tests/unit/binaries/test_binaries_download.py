@@ -198,7 +198,7 @@ def test_two_set_ups_at_once_do_the_work_once(server: ReleaseServer):
     server.publish()
     server.go_on.clear()
     first = _ensure_elsewhere("kubectl", "etcd")
-    assert server.in_the_middle.wait(30)
+    assert server.in_the_middle.wait(60)
     second = _ensure_elsewhere("kubectl", "etcd")
     said = second.stderr.readline()
     assert f"process {first.pid}" in said and "waiting" in said
@@ -213,10 +213,10 @@ def test_after_a_set_up_was_killed_the_next_one_goes_on(server: ReleaseServer, n
     server.publish()
     server.go_on.clear()
     first = _ensure_elsewhere("kubectl")
-    assert server.in_the_middle.wait(30)
+    assert server.in_the_middle.wait(60)
     waiting.until(lambda: _part("kubectl").exists() and _part("kubectl").stat().st_size, "a part", timeout=60)
     first.send_signal(signal.SIGKILL)
-    first.communicate(timeout=30)
+    first.communicate(timeout=60)
     size = _part("kubectl").stat().st_size
     server.go_on.set()
     assert binaries.ensure(["kubectl"])["kubectl"].read_bytes() == script("kubectl", "v1.37.2")

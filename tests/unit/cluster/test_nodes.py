@@ -56,18 +56,18 @@ async def node(tmp_path: Path) -> AsyncIterator[Node]:
 async def test_a_machine_that_starts_late_gets_its_agent(node: Node) -> None:
     with pytest.raises(ClusterError, match="no memory"):
         await faults._rejoin(node)
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         await node.agent.up()
     assert node.machine.state == "running"
 
 
 async def test_an_earlier_failure_does_not_count_for_a_restart(node: Node) -> None:
     node.machine.begin()
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         first = await node.machine.up()
     await node.restart()
     assert node.machine.pid not in (None, first.pid)
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         await node.agent.up()
 
 
@@ -107,7 +107,7 @@ async def test_all_who_bring_a_node_back_to_full_speed_wait_until_it_is(node: No
 
     await faults._slow(node)
     await until_async(still, "a node that stands still", timeout=60, interval=0.01)
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         assert await asyncio.gather(fast(), fast(), fast()) == [True] * 3
     assert not node.slowed
 
@@ -115,7 +115,7 @@ async def test_all_who_bring_a_node_back_to_full_speed_wait_until_it_is(node: No
 async def _begun(node: Node) -> Callable[[], Awaitable[bool]]:
     """Start the machine of a node; the answer says whether it stands still just now."""
     node.machine.begin()
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         process = await node.machine.up()
 
     async def still() -> bool:

@@ -37,7 +37,7 @@ async def test_independent_steps_overlap() -> None:
     met = asyncio.Barrier(2)
 
     async def meet(_: Log) -> None:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             await met.wait()
 
     await run([Step("a", meet), Step("b", meet)], [], lambda report: None)

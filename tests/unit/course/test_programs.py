@@ -94,7 +94,7 @@ def test_wedged_it_lives_accepts_and_never_answers_but_still_ends_when_told(serv
     assert ask(port, "/healthz", timeout=0.5)[0] == 0 and ask(port, "/recommend/1", timeout=0.5)[0] == 0
     assert ask(port, "/trouble")[1]["wedged"] and process.poll() is None
     process.send_signal(signal.SIGTERM)
-    assert process.wait(10) == 0
+    assert process.wait(60) == 0
 
 
 def test_it_ends_when_told_whichever_of_its_threads_the_kernel_gives_the_signal_to(serving):
@@ -102,7 +102,7 @@ def test_it_ends_when_told_whichever_of_its_threads_the_kernel_gives_the_signal_
     threads = [int(task.name) for task in Path(f"/proc/{process.pid}/task").iterdir()]
     another = next(thread for thread in threads if thread != process.pid)
     assert ctypes.CDLL(None).tgkill(process.pid, another, signal.SIGTERM) == 0
-    assert process.wait(30) == 0
+    assert process.wait(60) == 0
 
 
 def test_unready_it_says_503_about_the_model_and_is_still_healthy(serving):
@@ -140,7 +140,7 @@ def test_a_pause_can_wait_for_the_next_question_for_a_page(serving):
 def test_a_crash_ends_it_with_the_status_asked_for(serving):
     process, port = serving
     ask(port, "/trouble/crash?status=7", method="POST")
-    assert process.wait(10) == 7
+    assert process.wait(60) == 7
 
 
 def test_while_loading_the_port_is_closed_and_a_stop_is_heard(run):
@@ -148,7 +148,7 @@ def test_while_loading_the_port_is_closed_and_a_stop_is_heard(run):
     assert "loading" in process.stdout.readline()
     assert ask(port, "/healthz")[0] == 0
     process.send_signal(signal.SIGTERM)
-    assert process.wait(10) == 0
+    assert process.wait(60) == 0
 
 
 def test_the_prober_counts_answers_silence_and_refusals(run, serving):
@@ -206,7 +206,7 @@ def test_a_cinema_shows_it_smoothly_to_as_many_as_it_has_seats_and_counts_those_
         told = [viewer.result() for viewer in viewers]
     assert sorted(status for status, _ in told) == [200, 200, 503], "it is shown to the end, to all of them"
     assert {body["nonce"] for _, body in told} == {"n0", "n1", "n2"} and {body["pod"] for _, body in told} == {"pod-x"}
-    assert process.wait(20) == 0
+    assert process.wait(60) == 0
 
 
 def test_a_cinema_counts_who_has_watched(run):

@@ -262,7 +262,7 @@ def test_a_reset_ends_what_feeds_the_pictures_and_keeps_progress(orphan):
         assert threads and "clean slate" in lab.reset().text
         assert graph.mode == "recorded" and lab._views == []
         for thread in threads:
-            thread.join(10)
+            thread.join(60)
             assert not thread.is_alive()
         assert "5 s" in lab.predict("time", None, "s").text
     assert orphan.namespace == "given"

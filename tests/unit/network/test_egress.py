@@ -20,7 +20,7 @@ async def ask(path: Path, request: bytes, *, finish: bool = False) -> bytes:
     writer.write(request)
     if finish:
         writer.write_eof()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         answer = await reader.read(-1)
     writer.close()
     return answer

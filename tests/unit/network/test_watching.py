@@ -140,7 +140,7 @@ async def test_nothing_is_written_before_the_table_is_complete() -> None:
         await asyncio.sleep(0)
     assert netfilter.commits == []
     table.apply(SLICES_PATH, Event("SYNC", {}))
-    await asyncio.wait_for(proxy.settled.wait(), 5)
+    await asyncio.wait_for(proxy.settled.wait(), 60)
     assert netfilter.commits[0][1].kind == Kind.DELETE_TABLE and proxy.status.changes == 1
     task.cancel()
 
@@ -150,15 +150,15 @@ async def test_a_burst_of_changes_is_one_change_and_equal_states_are_none() -> N
     table, proxy, task = await running(netfilter)
     for path in (SERVICES_PATH, SLICES_PATH):
         table.apply(path, Event("SYNC", {}))
-    await asyncio.wait_for(proxy.settled.wait(), 5)
+    await asyncio.wait_for(proxy.settled.wait(), 60)
     for number in range(50):
         table.apply(SERVICES_PATH, Event("MODIFIED", service()))
         table.apply(SLICES_PATH, Event("MODIFIED", slice_of("s", "web", f"10.244.1.{number + 2}")))
         await asyncio.sleep(0)
-    await asyncio.wait_for(proxy.settled.wait(), 5)
+    await asyncio.wait_for(proxy.settled.wait(), 60)
     assert len(netfilter.commits) == 2
     table.apply(SERVICES_PATH, Event("MODIFIED", service(selector={"app": "other"})))
-    await asyncio.wait_for(proxy.settled.wait(), 5)
+    await asyncio.wait_for(proxy.settled.wait(), 60)
     assert len(netfilter.commits) == 2 and proxy.status.changes == 2
     task.cancel()
 
@@ -169,7 +169,7 @@ async def test_a_refused_change_is_said_and_tried_again_from_scratch(monkeypatch
     table, proxy, task = await running(netfilter)
     for path in (SERVICES_PATH, SLICES_PATH):
         table.apply(path, Event("SYNC", {}))
-    await asyncio.wait_for(proxy.settled.wait(), 5)
+    await asyncio.wait_for(proxy.settled.wait(), 60)
     netfilter.refusals = 2
     table.apply(SERVICES_PATH, Event("ADDED", service()))
     seen = set()
@@ -195,7 +195,7 @@ async def test_one_odd_service_does_not_cost_the_others_their_rules(caplog: pyte
     table.apply(SLICES_PATH, Event("ADDED", slice_of("s", "web", "10.244.1.2")))
     for path in (SERVICES_PATH, SLICES_PATH):
         table.apply(path, Event("SYNC", {}))
-    await asyncio.wait_for(proxy.settled.wait(), 5)
+    await asyncio.wait_for(proxy.settled.wait(), 60)
     assert any("default/web" in message.what for message in netfilter.commits[0])
     assert "default/broken has no rules" in caplog.text
     task.cancel()
@@ -246,8 +246,8 @@ async def test_a_node_network_waits_for_what_it_cannot_have_yet(monkeypatch: pyt
 
     monkeypatch.setattr(network.dns, "start", start)
     task = asyncio.create_task(network.run())
-    await asyncio.wait_for(network.proxy.settled.wait(), 5)
-    async with asyncio.timeout(5):
+    await asyncio.wait_for(network.proxy.settled.wait(), 60)
+    async with asyncio.timeout(60):
         while starts:
             await asyncio.sleep(0)
     task.cancel()

@@ -134,7 +134,7 @@ class Reader:
         self._events = client.list_and_watch("/api/v1/pods", field_selector="spec.nodeName=n")
 
     async def next(self) -> tuple[str, str]:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             event: Event = await anext(self._events)
         return event.type, event.object.get("metadata", {}).get("name", "")
 

@@ -100,7 +100,7 @@ async def test_containers_are_removed_when_the_final_status_is_written(
     await until_async(lambda: _is(recorded.tries >= 3), "three tries", timeout=60)
     assert recorded.done == ["remove sandbox u-1"]
     recorded.away = False
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         await task
     assert recorded.done == ["remove sandbox u-1", "status", "remove container u-1.main.0"]
 
@@ -291,7 +291,7 @@ async def test_a_fault_while_a_pod_is_prepared_is_told_and_tried_again(monkeypat
     monkeypatch.setattr(made_ready, "_fill_volumes", fill)
     monkeypatch.setattr(made_ready.volumes, "refresh", refresh)
     task = asyncio.create_task(made_ready.run())
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         await refreshed.wait()
     task.cancel()
     assert {"FailedMount": "RuntimeError('Symlink loop')"} in shown and shown[-1] == {}
@@ -596,7 +596,7 @@ async def test_a_worker_that_could_not_begin_leaves_nothing_behind(
     agent = _agent(_context=_starting(tmp_path))
     with pytest.raises(RuntimeError, match="a fault"):
         agent._begin(made(), [], SandboxState("u-1", "10.244.1.2", {}))
-    await until_async(lambda: _is(not agent._tasks), "the end of all tries", timeout=20)
+    await until_async(lambda: _is(not agent._tasks), "the end of all tries", timeout=60)
     assert abandoned == ["u-1"] and not agent._workers
 
 

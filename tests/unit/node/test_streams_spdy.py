@@ -113,7 +113,7 @@ async def served():
     served = Served()
     yield served
     served.link.incoming.put_nowait(b"")
-    await asyncio.wait_for(served.running, 10)
+    await asyncio.wait_for(served.running, 60)
 
 
 async def test_data_in_both_directions_and_half_close(served: Served):
