@@ -162,7 +162,8 @@ def test_logs_without_end_are_bounded_and_can_be_read(yard: Yard) -> None:
     uid = yard.get("pod", "chatty")["metadata"]["uid"]
 
     def kept() -> list[Path]:
-        return list(cluster_folder("shared").path.glob(f"nodes/{yard.node}/**/*{uid}/main/0.log*"))
+        logs_of_pods = cluster_folder("shared").path / "nodes" / yard.node / "host/var/log/pods"
+        return list(logs_of_pods.glob(f"*_{uid}/main/0.log*"))
 
     until(lambda: len(kept()) >= logs.FILES, "old logs", timeout=PATIENCE, interval=0.2, state=kept)
     # In the moment of a rotation there is no log, or an empty one, as with a kubelet.

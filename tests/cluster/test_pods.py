@@ -532,7 +532,7 @@ def test_an_agents_death_loses_nothing(shared: Any, pods: Pods, home: Path) -> N
     pods.wait("ends", lambda s: s.get("phase") == "Running", "running")
     before = pods.container("gate")
     uid = pods.get("pod", "ends")["metadata"]["uid"]
-    (data,) = (home / "data" / "clusters" / "shared").glob(f"**/pods/{uid}/volumes/data")
+    (data,) = (home / "data" / "clusters" / "shared" / "nodes").glob(f"*/pods/{uid}/volumes/data")
     shared.nodes.stop_agent("node-2")
     try:
         (data / "go").touch()
